@@ -1,0 +1,303 @@
+"""Every kind of part on one page. A choice is one file that fulfils one of these contracts.
+
+Parts are frozen dataclasses: their fields are their configuration, they keep no state between
+calls, and they refuse bad values when they are built.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from rerender.errors import ConfigError
+from rerender.flow.field import Flow, occlusion
+from rerender.scene import Layer, Scene, State
+from rerender.video import Clip, Frame, Segment, Video
+
+Attend = Callable[[Layer, Tensor, int], Tensor]
+"""``attend(layer, tokens [B,N,C], step) -> [B,M,C]``: the tokens that keys and values are made of."""
+
+Edit = Callable[[State], Tensor]
+"""``edit(state) -> [1,C,h,w]``: the latent that takes the place of the state's."""
+
+
+class Watch:
+    """Looks on while a run works; this one looks away. Long stages report here."""
+
+    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` units of a stage are finished."""
+
+    def picture(self, name: str, image: Tensor) -> None:
+        """A picture ``[3,H,W]`` (or ``[1,H,W]``) in 0..1 for those who want to see inside, such as
+        ``"flow/000010"``; ``wants`` says whether it is worth making."""
+
+    def wants(self, name: str) -> bool:
+        """Whether pictures of this name are kept."""
+        return False
+
+
+class Data(ABC):
+    """Where clips come from. Everything that can be refused is refused by ``clips``.
+
+    Attributes:
+        size: short side in pixels at which clips are processed.
+    """
+
+    size: int
+
+    @abstractmethod
+    def clips(self) -> Sequence[Clip]:
+        """The clips, opened and checked, frames not yet read."""
+
+
+class KeyFrames(ABC):
+    """Which frames are translated by diffusion."""
+
+    @abstractmethod
+    def pick(self, video: Video) -> Sequence[Sequence[int]]:
+        """Indices of the key frames of each shot, increasing; the first and the last frame of every
+        shot are always among them."""
+
+
+class Control(ABC):
+    """A structure map that a ControlNet follows."""
+
+    weight: float
+    start: float
+    stop: float
+
+    @property
+    def name(self) -> str:
+        """The word that a checkpoint finds the ControlNet by: the control's file and yaml."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def map(self, image: Tensor) -> Tensor:
+        """The control map ``[3,H,W]`` in 0..1 of an image ``[3,H,W]`` in 0..1."""
+
+
+class FlowEstimator(ABC):
+    """Optical flow between two frames."""
+
+    def open(self, clip: Clip) -> FlowEstimator:
+        """The estimator for one clip (an estimator that reads the truth needs to know whose)."""
+        return self
+
+    @abstractmethod
+    def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
+        """Offsets ``[1,2,H,W]`` in pixels, (x, y), from target to source.
+
+        Args:
+            target: the frame whose pixels are looked for.
+            source: the frame they are looked for in.
+            start: a first guess ``[1,2,H,W]``; estimators that cannot use one ignore it.
+        """
+
+    def pair(self, first: Frame, second: Frame) -> tuple[Flow, Flow]:
+        """The flows first -> second and second -> first, with forward-backward occlusion."""
+        there, back = self.offset(first, second), self.offset(second, first)
+        return Flow(there, occlusion(there, back)), Flow(back, occlusion(back, there))
+
+    def between(self, target: Frame, source: Frame) -> Flow:
+        """The flow from target to source, with occlusion."""
+        return self.pair(target, source)[0]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the denoising network is told besides the noisy latent.
+
+    Attributes:
+        text: ``[B,T,D]`` prompt embeddings; the branches are (negative, positive), or positive only
+            where no guidance is asked for.
+        hints: one encoded control map ``[1,C,h,w]`` for each ControlNet.
+    """
+
+    text: Tensor
+    hints: tuple[Tensor, ...] = ()
+
+
+class Query(NamedTuple):
+    """One sample of a batch for the network.
+
+    Attributes:
+        noisy: ``[1,C,h,w]``.
+        timestep: training timestep.
+        condition: text and control hints.
+        weights: strength of each ControlNet at this step; 0 switches it off.
+        attend: what self-attention looks at; None means at itself.
+    """
+
+    noisy: Tensor
+    timestep: int
+    condition: Condition
+    weights: tuple[float, ...]
+    attend: Callable[[Layer, Tensor], Tensor] | None = None
+
+
+class Model(ABC):
+    """A latent diffusion model with any number of ControlNets."""
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """Pixels per latent cell along a side."""
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """Image sides must be multiples of this."""
+
+    @property
+    @abstractmethod
+    def alphas(self) -> Tensor:
+        """Cumulative alpha-bar of every training timestep, ``[T]`` float64."""
+
+    @property
+    @abstractmethod
+    def spacing(self) -> Mapping[str, Any]:
+        """How inference timesteps are chosen: timestep_spacing, steps_offset, set_alpha_to_one."""
+
+    @abstractmethod
+    def layers(self) -> Sequence[Layer]:
+        """The self-attention layers, in the order they run."""
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """The mean latent ``[1,C,h,w]``, scaled, of an image ``[3,H,W]`` in 0..1."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """The image ``[3,H,W]`` (0..1, not clipped) of a scaled latent ``[1,C,h,w]``."""
+
+    @abstractmethod
+    def condition(
+        self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
+    ) -> Condition:
+        """Encode prompts and control maps once for all steps of a key frame.
+
+        Args:
+            prompt: the positive prompt.
+            negative_prompt: the negative prompt; only used where ``guided``.
+            controls: one map ``[3,H,W]`` in 0..1 for each ControlNet.
+            guided: whether classifier-free guidance needs the unconditional branch.
+        """
+
+    @abstractmethod
+    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+        """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one batch."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A short hash of all weights, for records and caches."""
+
+
+class Checkpoint(ABC):
+    """Where a model's weights lie; loading is a step of its own because it is slow."""
+
+    @abstractmethod
+    def check(self, controls: Sequence[str]) -> None:
+        """Refuse missing or damaged files before anything is loaded.
+
+        Args:
+            controls: names of the controls that need a ControlNet, such as ``("canny",)``.
+        """
+
+    @abstractmethod
+    def load(self, controls: Sequence[str]) -> Model:
+        """The model with one ControlNet for each control, in that order."""
+
+
+class Edits(NamedTuple):
+    """What a constraint does to the denoising of one key frame. None leaves that thing alone."""
+
+    attend: Attend | None = None  # tokens self-attention looks at
+    clean: Edit | None = None  # predicted clean latent of a step
+    noisy: Edit | None = None  # latent that enters the network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint(ABC):
+    """A cross-frame constraint on the denoising of a key frame.
+
+    Attributes:
+        start: first moment it acts, as a share of the steps.
+        stop: first moment it does not act any more: active while
+            ``round(start * N) <= step < round(stop * N)``.
+    """
+
+    start: float = 0.0
+    stop: float = 1.0
+
+    needs_draft: ClassVar[bool] = False  # wants the key frame translated once without it
+    edits_noisy: ClassVar[bool] = False  # changes the latent that enters the network
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start < self.stop <= 1.0:
+            raise ConfigError(
+                f"constraint.{self.name}",
+                f"a window needs 0 <= start < stop <= 1, received {self.start} to {self.stop}",
+                "swap or widen the two",
+            )
+
+    @property
+    def name(self) -> str:
+        """The word this constraint is known by: its file and its yaml."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def window(self, steps: int) -> range:
+        """The steps in which it acts, out of ``steps``."""
+        return range(round(self.start * steps), round(self.stop * steps))
+
+    def remembers(self, layer: Layer) -> bool:
+        """Whether ``bind`` of a later key frame reads this layer's tokens."""
+        return False
+
+    @abstractmethod
+    def bind(self, scene: Scene, model: Model) -> Edits:
+        """What to do to this key frame. What lasts over it lives in the closures returned."""
+
+
+class Propagation(ABC):
+    """From key frames to the frames between them."""
+
+    @abstractmethod
+    def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
+        """Frames ``segment.start`` to ``segment.stop - 1`` in order, ``[3,H,W]`` in 0..1."""
+
+
+class Smooth(ABC):
+    """A filter over the finished frames."""
+
+    @abstractmethod
+    def run(self, frames: Iterable[Tensor], source: Video, flow: FlowEstimator) -> Iterator[Tensor]:
+        """As many frames as went in, in order, ``[3,H,W]`` in 0..1."""
+
+
+class Tracker(ABC):
+    """Where a run's record goes. A tracker never stops a run."""
+
+    @abstractmethod
+    def start(self, folder: Path, config: Mapping[str, Any], name: str, group: str) -> None:
+        """Begin a record."""
+
+    @abstractmethod
+    def log(self, values: Mapping[str, float | int | str | None], step: int | None = None) -> None:
+        """Add a row of values."""
+
+    @abstractmethod
+    def summary(self, values: Mapping[str, float | int | str | None]) -> None:
+        """Set final values."""
+
+    @abstractmethod
+    def file(self, name: str, path: Path) -> None:
+        """Add a finished file: a video (.mp4) or a picture (.png)."""
+
+    @abstractmethod
+    def finish(self, exit_code: int) -> None:
+        """End the record."""

@@ -1,0 +1,1 @@
+"""Optical flow: the field itself and the estimators that can be chosen."""

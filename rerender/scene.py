@@ -1,0 +1,142 @@
+"""The nouns of translation: Layer, Trace, Translation, Scene, State.
+
+They are all that a constraint may look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rerender.flow.field import Flow
+from rerender.video import KeyFrame
+
+Noise = Callable[[str, int], Tensor]
+"""``noise(role, step)`` -> ``[1,C,h,w]`` standard normal, the same for every key frame."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A self-attention layer of the denoising network.
+
+    Attributes:
+        name: its path in the network.
+        place: encoder ("down"), bottleneck ("mid") or decoder ("up").
+        level: 0 for the coarsest resolution that its half of the network attends at, 1 for the
+            next finer one, and so on.
+    """
+
+    name: str
+    place: Literal["down", "mid", "up"]
+    level: int
+
+
+@dataclass
+class Trace:
+    """What the translation of one key frame leaves for later ones; filled while it runs.
+
+    Attributes:
+        clean: the clean latent ``[1,C,h,w]`` predicted at each executed step, after all edits.
+        features: normalised input tokens ``[B,N,C]`` of a self-attention layer at a step; B runs
+            over the guidance branches (unconditional, conditional).
+        image: the decoded result ``[3,H,W]``, un-quantised, once the frame is done.
+        settled: steps whose features will not change any more; a pass that is only a draft
+            settles the steps up to the first one in which the final pass differs.
+        dtype: storage type of features; None keeps what the network computed in.
+        device: storage device of features; None keeps them where they are.
+    """
+
+    clean: dict[int, Tensor] = field(default_factory=dict)
+    features: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    image: Tensor | None = None
+    settled: int = 0
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+
+    def keep(self, step: int, layer: Layer, tokens: Tensor) -> None:
+        """Store the tokens of one layer at one step."""
+        kept = tokens.detach().to(dtype=self.dtype, device=self.device, copy=True)
+        self.features[step, layer.name] = kept
+
+    def recall(self, step: int, layer: Layer, like: Tensor) -> Tensor:
+        """The tokens of one layer at one step, in the type and device of ``like``."""
+        return self.features[step, layer.name].to(like)
+
+    def nbytes(self) -> int:
+        """Memory held by the features and clean latents, in bytes."""
+        held = [*self.features.values(), *self.clean.values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A key frame and what diffusion made (or is making) of it."""
+
+    key: KeyFrame
+    trace: Trace
+
+    @property
+    def image(self) -> Tensor:
+        """The result ``[3,H,W]``, float32, un-quantised; values may leave 0..1 slightly."""
+        if self.trace.image is None:
+            raise RuntimeError(f"key frame {self.key.index} is not translated yet")
+        return self.trace.image
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An earlier translation and how its pixels move into the present key frame.
+
+    Attributes:
+        translation: the anchor or the previous key frame.
+        flow: from the present key frame (target) to that one (source), at image size.
+    """
+
+    translation: Translation
+    flow: Flow
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a constraint may use while one key frame is translated.
+
+    Attributes:
+        key: the key frame.
+        anchor: the first key frame of its shot.
+        previous: the key frame before it (the anchor itself for the second key frame).
+        draft: the same key frame translated without the constraints that need a draft,
+            ``[3,H,W]``; None during the draft pass itself.
+        noise: the fixed noise of this key frame.
+        steps: number of executed denoising steps.
+    """
+
+    key: KeyFrame
+    anchor: Reference
+    previous: Reference
+    noise: Noise
+    steps: int
+    draft: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """One moment of the denoising loop.
+
+    Attributes:
+        step: executed step, from 0.
+        alpha: cumulative alpha-bar at this step's timestep.
+        noisy: the latent that enters the network, ``[1,C,h,w]``.
+        direction: what the step before added on top of its signal, ``[1,C,h,w]``: the noise part of
+            ``noisy``; zero at the first step.
+        clean: the predicted clean latent, ``[1,C,h,w]``; None before the network has run.
+    """
+
+    step: int
+    alpha: float
+    noisy: Tensor
+    direction: Tensor
+    clean: Tensor | None = None

@@ -1,0 +1,177 @@
+"""The only writer: every file appears whole under its name, or not at all.
+
+A file is written beside its place as ``.tmp-<pid>-<uuid>``, synced, renamed, and the folder is
+synced too. What libraries would write by themselves (videos, pictures, tensors) is written
+through here, because several of them do not notice a full disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from rerender.errors import ConfigError, LockedError, RerenderError, ResourceError
+
+LOCK = "lock"
+
+_CURES = {
+    errno.ENOSPC: "free some space or write somewhere else",
+    errno.EDQUOT: "free some of your quota or write somewhere else",
+    errno.EFBIG: "raise the file size limit (ulimit -f) or write somewhere else",
+    errno.EROFS: "write to a folder that is not read-only",
+    errno.EACCES: "make the folder writable or write somewhere else",
+    errno.EPERM: "make the folder writable or write somewhere else",
+    errno.EIO: "check the disk, then run the same command again",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+_IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
+# What can go wrong inside a `writing` block while its own file is written; other errors there
+# (a source that cannot be read, say) are not about this file.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a whole file at once.
+
+    Args:
+        path: where it goes; missing folders are made.
+        data: its content.
+
+    Raises:
+        ResourceError: the disk is full, read-only, or the folder may not be written.
+        ConfigError: a file stands where a folder is needed, or the other way round.
+    """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A seekable binary file that takes its name when the block ends well, and vanishes otherwise.
+
+    Args:
+        path: where it goes; missing folders are made.
+
+    Raises:
+        ResourceError, ConfigError: as `put`; errors of the block itself pass through.
+    """
+    folder(path.parent)
+    temporary = path.parent / f".tmp-{os.getpid()}-{uuid.uuid4().hex}"
+    with _explained(path):
+        file = cast(BinaryIO, temporary.open("xb+"))
+    try:
+        with file:
+            with _explained(path, _WRITE_ERRORS):
+                yield file
+            with _explained(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with _explained(path):
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def put_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; NaN and infinity are a bug of the caller (ValueError)."""
+    put(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def png(image: Tensor) -> bytes:
+    """An 8-bit PNG file of an image ``[3,H,W]`` or ``[1,H,W]``; values outside 0..1 are clipped.
+
+    Raises:
+        ValueError: the image is not finite or has another number of channels.
+    """
+    pixels = image.detach().float().cpu()
+    if pixels.dim() != 3 or pixels.shape[0] not in (1, 3):
+        raise ValueError(f"a picture is [3,H,W] or [1,H,W], received {list(pixels.shape)}")
+    if not bool(pixels.isfinite().all()):
+        raise ValueError("a picture holds NaN or infinity")
+    levels = (pixels.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def folder(path: Path) -> Path:
+    """Make a folder and those above it; a file in its place is refused.
+
+    Raises:
+        ConfigError: a file has that name.
+        ResourceError: it cannot be made.
+    """
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Have a folder to oneself while the block runs; the lock goes with the process.
+
+    Args:
+        path: the folder, made if missing.
+
+    Raises:
+        LockedError: another process has it (its pid and host are named).
+    """
+    file = folder(path) / LOCK
+    with _explained(file):
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            raise LockedError(path, f"in use by {owner}", "wait for it or stop it") from error
+        with _explained(file):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _explained(path: Path, only: tuple[int, ...] | None = None) -> Iterator[None]:
+    """Turn an error of the operating system into one line that names the file and the cure."""
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        raise _explain(path, error) from error
+
+
+def _explain(path: Path, error: OSError) -> RerenderError:
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in _IN_THE_WAY:
+        blocker = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), path)
+        kind = "folder" if blocker.is_dir() else "file"
+        return ConfigError(blocker, f"a {kind} has this name already", "choose another output path")
+    cure = _CURES.get(error.errno or 0, "write somewhere else")
+    return ResourceError(path, f"cannot be written ({reason})", cure)

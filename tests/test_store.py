@@ -1,0 +1,191 @@
+"""Files appear whole or not at all, and every refusal names the file and the cure."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import multiprocessing
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rerender import store
+from rerender.errors import ConfigError, LockedError, ResourceError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_put_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "猫 🐈.bin"
+    store.put(path, b"one")
+    store.put(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert names(path.parent) == [path.name]
+
+
+def test_writing_is_seekable_and_promoted_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with store.writing(path) as file:
+        file.write(b"....tail")
+        file.seek(0)
+        file.write(b"head")
+        assert not path.exists()
+    assert path.read_bytes() == b"headtail"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failed_block_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    store.put(path, b"old")
+    with pytest.raises(error), store.writing(path) as file:
+        file.write(b"new")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_an_error_about_another_file_passes_through(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), store.writing(tmp_path / "file"):
+        (tmp_path / "missing").read_bytes()
+    assert names(tmp_path) == []
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "big"
+    with file_size_limit(4096), pytest.raises(ResourceError, match=r"big: cannot be written"):
+        store.put(path, bytes(100_000))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("operation", ["fsync", "replace"])
+def test_every_operation_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, code: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    store.put(tmp_path / "file", b"old")
+    owner: object = Path if operation == "replace" else os
+    monkeypatch.setattr(owner, operation, fail)
+    with pytest.raises(ResourceError) as caught:
+        store.put(tmp_path / "file", b"new")
+    assert str(tmp_path / "file") in str(caught.value)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_forbidden_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbid)  # tests may run as root, whom no mode stops
+    with pytest.raises(ResourceError, match=r"permission denied.*make the folder writable"):
+        store.put(tmp_path / "file", b"")
+
+
+def test_an_output_path_that_is_a_file(tmp_path: Path) -> None:
+    store.put(tmp_path / "file", b"mine")
+    for attempt in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(ConfigError, match=r"file: a file has this name already"):
+            store.folder(attempt)
+    with pytest.raises(ConfigError, match="a file has this name"):
+        store.put(tmp_path / "file" / "video.mp4", b"")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_an_output_file_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "video.mp4" / "inside").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="a folder has this name already"):
+        store.put(tmp_path / "video.mp4", b"")
+    assert names(tmp_path) == ["video.mp4"]
+
+
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    store.put(tmp_path / "theirs", b"theirs")
+    (tmp_path / "ours").symlink_to(tmp_path / "theirs")
+    store.put(tmp_path / "ours", b"ours")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    assert not (tmp_path / "ours").is_symlink()
+
+
+def test_json_round_trip_and_no_nan(tmp_path: Path) -> None:
+    value = {"prompt": "猫 \ud800 ${x} </script>", "score": None}
+    store.put_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text()) == value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.put_json(tmp_path / "b.json", float("nan"))
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_is_exact_at_eight_bits(channels: int) -> None:
+    levels = torch.arange(channels * 256).remainder(256).view(channels, 16, 16)
+    decoded = np.asarray(Image.open(io.BytesIO(store.png(levels / 255))))
+    expected = levels.permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(decoded.reshape(expected.shape), expected)
+
+
+def test_png_clips_and_refuses() -> None:
+    decoded = np.asarray(Image.open(io.BytesIO(store.png(torch.tensor([[[-0.5, 1.5]]])))))
+    assert decoded.tolist() == [[0, 255]]
+    with pytest.raises(ValueError, match="NaN"):
+        store.png(torch.full((3, 2, 2), float("nan")))
+    with pytest.raises(ValueError, match=r"\[2, 4, 4\]"):
+        store.png(torch.zeros(2, 4, 4))
+
+
+def hold(folder: Path, pipe: Connection) -> None:
+    with store.lock(folder):
+        pipe.send(os.getpid())
+        pipe.recv()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    holder = context.Process(target=hold, args=(tmp_path / "work", theirs))
+    holder.start()
+    pid = ours.recv()
+    with (
+        pytest.raises(LockedError, match=f"in use by pid {pid} on "),
+        store.lock(tmp_path / "work"),
+    ):
+        pass
+    ours.send("done")
+    holder.join()
+    with store.lock(tmp_path / "work"):
+        assert f"pid {os.getpid()}" in (tmp_path / "work" / store.LOCK).read_text()
+
+
+def test_a_killed_holder_gives_the_lock_back(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    holder = context.Process(target=hold, args=(tmp_path, theirs))
+    holder.start()
+    ours.recv()
+    holder.kill()
+    holder.join()
+    with store.lock(tmp_path):
+        pass

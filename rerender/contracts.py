@@ -88,6 +88,11 @@ class FlowEstimator(ABC):
         """The estimator for one clip (an estimator that reads the truth needs to know whose)."""
         return self
 
+    def rough(self) -> FlowEstimator:
+        """A cheaper estimator of the same kind for the links of a chain of neighbouring frames,
+        whose ends are estimated again; itself where there is none."""
+        return self
+
     @abstractmethod
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
         """Offsets ``[1,2,H,W]`` in pixels, (x, y), from target to source.

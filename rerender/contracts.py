@@ -16,29 +16,14 @@ from torch import Tensor
 
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow, occlusion
-from rerender.scene import Layer, Scene, State
+from rerender.scene import Layer, Noise, Scene, State
 from rerender.video import Clip, Frame, Segment, Video
 
 Attend = Callable[[Layer, Tensor, int], Tensor]
-"""``attend(layer, tokens [B,N,C], step) -> [B,M,C]``: the tokens that keys and values are made of."""
+"""``attend(layer, tokens [B,N,C], step) -> [B,M,C]``: what keys and values are made of."""
 
 Edit = Callable[[State], Tensor]
 """``edit(state) -> [1,C,h,w]``: the latent that takes the place of the state's."""
-
-
-class Watch:
-    """Looks on while a run works; this one looks away. Long stages report here."""
-
-    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """``done`` of ``total`` units of a stage are finished."""
-
-    def picture(self, name: str, image: Tensor) -> None:
-        """A picture ``[3,H,W]`` (or ``[1,H,W]``) in 0..1 for those who want to see inside, such as
-        ``"flow/000010"``; ``wants`` says whether it is worth making."""
-
-    def wants(self, name: str) -> bool:
-        """Whether pictures of this name are kept."""
-        return False
 
 
 class Data(ABC):
@@ -195,7 +180,8 @@ class Model(ABC):
 
     @abstractmethod
     def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
-        """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one batch."""
+        """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one
+        batch; float32."""
 
     @abstractmethod
     def digest(self) -> str:
@@ -259,13 +245,74 @@ class Constraint(ABC):
         """The steps in which it acts, out of ``steps``."""
         return range(round(self.start * steps), round(self.stop * steps))
 
-    def remembers(self, layer: Layer) -> bool:
-        """Whether ``bind`` of a later key frame reads this layer's tokens."""
+    def remembers(self, layer: Layer, ordinal: int) -> bool:
+        """Whether later key frames read this layer's tokens of the ``ordinal``-th key frame of a
+        shot (0 is the anchor)."""
         return False
 
     @abstractmethod
     def bind(self, scene: Scene, model: Model) -> Edits:
         """What to do to this key frame. What lasts over it lives in the closures returned."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The denoising steps that are executed.
+
+    Attributes:
+        timesteps: training timestep of each step, decreasing.
+        alphas: cumulative alpha-bar before each step and after the last one (one value more).
+        skipped: steps of the full schedule left out at its noisy end (SDEdit).
+    """
+
+    timesteps: tuple[int, ...]
+    alphas: tuple[float, ...]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+
+class Move(NamedTuple):
+    """One step of a sampler.
+
+    Attributes:
+        noisy: the next latent ``[1,C,h,w]``.
+        direction: the part of it that is not ``sqrt(alpha_next) * clean``.
+        history: what the sampler wants to see again at its next step; never changed in place.
+    """
+
+    noisy: Tensor
+    direction: Tensor
+    history: Any = None
+
+
+class Sampler(ABC):
+    """The numerical solver of the denoising process."""
+
+    rewrites_past: ClassVar[bool] = False  # corrects the latent of the step before
+
+    @abstractmethod
+    def schedule(self, steps: int, model: Model) -> Schedule:
+        """All ``steps`` steps from pure noise, spaced as the checkpoint asks."""
+
+    @abstractmethod
+    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+        """From one step to the next.
+
+        Args:
+            schedule: the executed steps.
+            state: the present step, with the clean latent after all edits.
+            estimate: the network's noise estimate ``[1,C,h,w]``, not edited.
+            memory: what the last step left, and the fixed noise.
+        """
+
+
+class Memory(NamedTuple):
+    """What a sampler may look back at: its own history and the fixed noise of the key frame."""
+
+    history: Any
+    noise: Noise
 
 
 class Propagation(ABC):

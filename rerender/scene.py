@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -14,6 +15,21 @@ from torch import Tensor
 
 from rerender.flow.field import Flow
 from rerender.video import KeyFrame
+
+
+class Watch:
+    """Looks on while a run works; this one looks away. Long stages report here."""
+
+    def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` units of a stage are finished."""
+
+    def wants(self, name: str) -> bool:
+        """Whether pictures of this name, such as ``"keys"`` or ``"hole"``, are kept."""
+        return False
+
+    def picture(self, name: str, index: int, image: Tensor) -> None:
+        """A picture ``[3,H,W]`` or ``[1,H,W]`` in 0..1 that belongs to frame ``index``."""
+
 
 Noise = Callable[[str, int], Tensor]
 """``noise(role, step)`` -> ``[1,C,h,w]`` standard normal, the same for every key frame."""
@@ -87,17 +103,32 @@ class Translation:
         return self.trace.image
 
 
-@dataclass(frozen=True)
 class Reference:
     """An earlier translation and how its pixels move into the present key frame.
 
-    Attributes:
+    Args:
         translation: the anchor or the previous key frame.
-        flow: from the present key frame (target) to that one (source), at image size.
+        estimate: computes the flow from the present key frame (target) to that one (source).
     """
 
-    translation: Translation
-    flow: Flow
+    def __init__(self, translation: Translation, estimate: Callable[[], Flow]) -> None:
+        self.translation = translation
+        self._estimate = estimate
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow at image size, computed when first asked for and then kept."""
+        return self._estimate()
+
+    @property
+    def image(self) -> Tensor:
+        """The translated picture ``[3,H,W]``."""
+        return self.translation.image
+
+    @property
+    def trace(self) -> Trace:
+        """What its denoising left behind."""
+        return self.translation.trace
 
 
 @dataclass(frozen=True)
@@ -108,17 +139,19 @@ class Scene:
         key: the key frame.
         anchor: the first key frame of its shot.
         previous: the key frame before it (the anchor itself for the second key frame).
+        remembered: the last key frame whose attention features were kept (at first the anchor).
+        noise: the fixed noise of this key frame.
+        watch: takes pictures of masks, flows and overlays where they are asked for.
         draft: the same key frame translated without the constraints that need a draft,
             ``[3,H,W]``; None during the draft pass itself.
-        noise: the fixed noise of this key frame.
-        steps: number of executed denoising steps.
     """
 
     key: KeyFrame
     anchor: Reference
     previous: Reference
+    remembered: Translation
     noise: Noise
-    steps: int
+    watch: Watch
     draft: Tensor | None = None
 
 

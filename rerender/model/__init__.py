@@ -1,0 +1,1 @@
+"""Latent diffusion models: loading, and the one attention processor that constraints speak to."""

@@ -1,0 +1,228 @@
+"""The Stable Diffusion 1.5 family with ControlNet, built from stock diffusers components.
+
+Ranges change here and nowhere else: images are 0..1 outside, -1..1 for the autoencoder; latents
+carry the scaling factor and shift of the autoencoder's own configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rerender.contracts import Condition, Model, Query
+from rerender.errors import WeightsError
+from rerender.model.attention import Attention
+from rerender.model.freeu import FreeU
+from rerender.scene import Layer
+
+SPACING = ("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps")
+
+
+@dataclass(frozen=True)
+class Components:
+    """The networks of a Stable Diffusion folder, stock classes of transformers and diffusers.
+
+    Attributes:
+        tokenizer: ``CLIPTokenizer``.
+        text_encoder: ``CLIPTextModel``.
+        vae: ``AutoencoderKL`` (or one with the same interface).
+        unet: ``UNet2DConditionModel``.
+        controlnets: ``ControlNetModel`` for each control, in order.
+        scheduler: the configuration of the checkpoint's scheduler.
+    """
+
+    tokenizer: Any
+    text_encoder: Any
+    vae: Any
+    unet: Any
+    controlnets: tuple[Any, ...]
+    scheduler: Mapping[str, Any]
+
+
+class StableDiffusion(Model):
+    """A latent diffusion model with ControlNets, on one device in one dtype.
+
+    Args:
+        parts: the networks; they are moved, frozen and given our attention processor.
+        device: where to compute.
+        dtype: what to compute in; latents that come out are always float32.
+        freeu: FreeU strengths; None leaves the network unchanged.
+    """
+
+    def __init__(
+        self,
+        parts: Components,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        freeu: FreeU | None = None,
+    ) -> None:
+        self.parts = parts
+        self.device, self.dtype = device or torch.device("cpu"), dtype
+        for network in self._networks():
+            network.to(self.device, dtype).eval().requires_grad_(False)
+        # The control embedding does not depend on the step: it is run once in `condition`.
+        self._hint_encoders = [net.controlnet_cond_embedding for net in parts.controlnets]
+        for net in parts.controlnets:
+            net.controlnet_cond_embedding = nn.Identity()
+        if freeu is not None:
+            freeu.install(parts.unet)
+        self._attention = Attention(parts.unet)
+
+    def _networks(self) -> list[Any]:
+        parts = self.parts
+        return [parts.text_encoder, parts.vae, parts.unet, *parts.controlnets]
+
+    @cached_property
+    def factor(self) -> int:
+        return int(2 ** (len(self.parts.vae.config.block_out_channels) - 1))
+
+    @cached_property
+    def multiple(self) -> int:
+        levels = len(self.parts.unet.config.block_out_channels)
+        return int(self.factor * 2 ** (levels - 1))
+
+    @cached_property
+    def alphas(self) -> Tensor:
+        return torch.cumprod(1 - _betas(self.parts.scheduler), 0)
+
+    @property
+    def spacing(self) -> Mapping[str, Any]:
+        config = self.parts.scheduler
+        return {key: config[key] for key in SPACING if key in config}
+
+    def layers(self) -> Sequence[Layer]:
+        return self._attention.layers
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> Tensor:
+        config = self.parts.vae.config
+        scaled = (image[None] * 2 - 1).to(self.device, self.dtype)
+        mean = self.parts.vae.encode(scaled).latent_dist.mode().float()
+        return (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        config = self.parts.vae.config
+        shift = getattr(config, "shift_factor", None) or 0.0
+        unscaled = (latent / config.scaling_factor + shift).to(self.device, self.dtype)
+        image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
+        return (image + 1) / 2
+
+    @torch.no_grad()
+    def condition(
+        self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
+    ) -> Condition:
+        text = self._embed([negative_prompt, prompt] if guided else [prompt])
+        hints = tuple(
+            encoder(control[None].to(self.device, self.dtype))
+            for encoder, control in zip(self._hint_encoders, controls, strict=True)
+        )
+        return Condition(text, hints)
+
+    def _embed(self, prompts: list[str]) -> Tensor:
+        """Last hidden states ``[B,T,D]``; prompts are cut at the model's length."""
+        tokenizer = self.parts.tokenizer
+        tokens = tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        embedding: Tensor = self.parts.text_encoder(tokens.input_ids.to(self.device))[0]
+        return embedding.to(self.dtype)
+
+    @torch.no_grad()
+    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+        branches = queries[0].condition.text.shape[0]
+        noisy = torch.cat([query.noisy for query in queries]).to(self.device)
+        batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
+        times = torch.tensor([query.timestep for query in queries], device=self.device)
+        text = torch.cat([query.condition.text for query in queries])
+        steps = times.repeat_interleave(branches)
+        down, mid = self._residuals(queries, batch, steps, text)
+        attends = [query.attend for query in queries]
+        asking = self._attention.asking(attends) if any(attends) else nullcontext()
+        with asking:
+            output = self.parts.unet(
+                batch,
+                steps,
+                encoder_hidden_states=text,
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=mid,
+                return_dict=False,
+            )[0].float()
+        predicted = [part.float() for part in output.chunk(len(queries))]
+        return [self._noise(q, out) for q, out in zip(queries, predicted, strict=True)]
+
+    def _residuals(
+        self, queries: Sequence[Query], batch: Tensor, steps: Tensor, text: Tensor
+    ) -> tuple[Any, Any]:
+        """The sum of all ControlNets' residuals, each weighted per query; nets at 0 are not run."""
+        total: list[Tensor] | None = None
+        branches = text.shape[0] // len(queries)
+        for index, net in enumerate(self.parts.controlnets):
+            weights = [query.weights[index] for query in queries]
+            if not any(weights):
+                continue
+            hint = torch.cat([query.condition.hints[index] for query in queries])
+            down, mid = net(
+                batch,
+                steps,
+                encoder_hidden_states=text,
+                controlnet_cond=hint.repeat_interleave(branches, 0),
+                return_dict=False,
+            )
+            weight = batch.new_tensor(weights).repeat_interleave(branches)[:, None, None, None]
+            scaled = [residual * weight for residual in (*down, mid)]
+            total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
+        return (tuple(total[:-1]), total[-1]) if total else (None, None)
+
+    def _noise(self, query: Query, predicted: Tensor) -> Tensor:
+        """The network's output as a noise prediction, whatever it was trained to predict."""
+        kind = self.parts.scheduler.get("prediction_type", "epsilon")
+        if kind == "epsilon":
+            return predicted
+        alpha = float(self.alphas[query.timestep])
+        noisy = query.noisy.to(predicted)
+        if kind == "v_prediction":
+            return alpha**0.5 * predicted + (1 - alpha) ** 0.5 * noisy
+        raise WeightsError(
+            "scheduler/scheduler_config.json",
+            f"prediction_type must be epsilon or v_prediction, found {kind!r}",
+            "choose another checkpoint",
+        )
+
+    @cached_property
+    def _digest(self) -> str:
+        found = hashlib.sha256()
+        for network in self._networks():
+            for name, weight in sorted(network.state_dict().items()):
+                found.update(name.encode())
+                found.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return found.hexdigest()[:16]
+
+    def digest(self) -> str:
+        return self._digest
+
+
+def _betas(config: Mapping[str, Any]) -> Tensor:
+    """The training noise schedule, ``[T]`` float64."""
+    steps = int(config["num_train_timesteps"])
+    start, end = float(config["beta_start"]), float(config["beta_end"])
+    if config["beta_schedule"] == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    if config["beta_schedule"] == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    raise WeightsError(
+        "scheduler/scheduler_config.json",
+        f"beta_schedule must be scaled_linear or linear, found {config['beta_schedule']!r}",
+        "choose another checkpoint",
+    )

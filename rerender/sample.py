@@ -1,0 +1,176 @@
+"""The denoising loop with edits, written as a generator that asks for each network evaluation.
+
+Because it asks instead of calling, `rerender.schedule` can answer the questions of several key
+frames in one batch; the loop itself knows nothing of batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rerender.contracts import Condition, Edits, Memory, Query, Sampler, Schedule
+from rerender.scene import Layer, Noise, State, Trace
+
+
+class Ask(NamedTuple):
+    """What a job needs before it can go on.
+
+    Attributes:
+        ready: whether everything it waits for is there.
+        query: the network evaluation it wants; None if it only waits.
+        note: where the job is, for the progress display.
+    """
+
+    ready: Callable[[], bool]
+    query: Query | None
+    note: str = ""
+
+
+Job = Generator[Ask, Tensor | None, Any]
+"""Asks, is sent the predicted noise ``[B,C,h,w]`` (None for a mere wait), returns its result."""
+
+
+class Bound(NamedTuple):
+    """The edits of one constraint and the steps in which they act."""
+
+    steps: range
+    edits: Edits
+
+
+@dataclass(frozen=True)
+class Task:
+    """What stays the same while one key frame is denoised.
+
+    Attributes:
+        schedule: the executed steps.
+        sampler: the solver.
+        condition: text and control hints.
+        weights: strength of each ControlNet at each step, ``[steps][nets]``.
+        guidance: scale of classifier-free guidance.
+        noise: the fixed noise.
+        ready: whether earlier key frames have left what a step needs.
+    """
+
+    schedule: Schedule
+    sampler: Sampler
+    condition: Condition
+    weights: Sequence[tuple[float, ...]]
+    guidance: float
+    noise: Noise
+    ready: Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a denoising process stands; enough to go on from, more than once.
+
+    Attributes:
+        step: the next step to execute.
+        noisy: the latent that enters it, ``[1,C,h,w]``.
+        direction: the noise part of ``noisy`` that the step before added; zero at the start.
+        history: what the sampler remembers.
+    """
+
+    step: int
+    noisy: Tensor
+    direction: Tensor
+    history: Any = None
+
+
+class Recorder(NamedTuple):
+    """Where a pass leaves what later key frames need: a trace, and which layers go into it."""
+
+    trace: Trace
+    wants: Callable[[Layer], bool]
+
+
+def start(noisy: Tensor) -> Position:
+    """The beginning of a denoising process."""
+    return Position(0, noisy, torch.zeros_like(noisy))
+
+
+def denoise(
+    task: Task,
+    position: Position,
+    stop: int,
+    bound: Sequence[Bound],
+    recorder: Recorder | None = None,
+) -> Generator[Ask, Tensor | None, Position]:
+    """Execute the steps from ``position`` up to (not including) ``stop``.
+
+    Args:
+        task: what stays the same.
+        position: where to begin; it is not changed.
+        stop: step to stop before.
+        bound: edits in the order in which they are applied.
+        recorder: keeps clean latents and attention features; None for a pass that is only a draft.
+
+    Returns:
+        The position reached (as the generator's value).
+    """
+    for step in range(position.step, stop):
+        active = [edits for steps, edits in bound if step in steps]
+        alpha = task.schedule.alphas[step]
+        state = State(step, alpha, position.noisy, position.direction)
+        for edits in active:
+            if edits.noisy is not None:
+                state = replace(state, noisy=edits.noisy(state))
+        branches = yield _ask(task, state, active, recorder)
+        assert branches is not None
+        estimate = guide(branches, task.guidance).to(state.noisy)
+        clean = (state.noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
+        for edits in active:
+            if edits.clean is not None:
+                clean = edits.clean(replace(state, clean=clean))
+        memory = Memory(position.history, task.noise)
+        state = replace(state, clean=clean)
+        moved = task.sampler.move(task.schedule, state, estimate, memory)
+        position = Position(step + 1, moved.noisy, moved.direction, moved.history)
+        if recorder is not None:
+            recorder.trace.clean[step] = clean
+            recorder.trace.settled = step + 1
+    return position
+
+
+def guide(branches: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance ``u + s (c - u)`` of ``[2,C,h,w]``; one branch passes unchanged."""
+    if branches.shape[0] == 1:
+        return branches
+    unconditional, conditional = branches.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
+def _ask(task: Task, state: State, active: Sequence[Edits], recorder: Recorder | None) -> Ask:
+    step = state.step
+    query = Query(
+        state.noisy,
+        task.schedule.timesteps[step],
+        task.condition,
+        task.weights[step],
+        _attend([edits for edits in active if edits.attend], step, recorder),
+    )
+    return Ask(lambda: task.ready(step), query, f"step {step + 1}/{len(task.schedule)}")
+
+
+def _attend(
+    active: Sequence[Edits], step: int, recorder: Recorder | None
+) -> Callable[[Layer, Tensor], Tensor] | None:
+    """What self-attention looks at in one step: tokens are recorded first, then edited in turn."""
+    if not active and recorder is None:
+        return None
+
+    def attend(layer: Layer, tokens: Tensor) -> Tensor:
+        if recorder is not None and recorder.wants(layer):
+            recorder.trace.keep(step, layer, tokens)
+        context = tokens
+        for edits in active:
+            assert edits.attend is not None
+            context = edits.attend(layer, context, step)
+        return context
+
+    return attend

@@ -1,0 +1,1 @@
+"""Samplers: numerical solvers of the denoising process, equal to diffusers' own schedulers."""

@@ -1,0 +1,26 @@
+"""Denoising diffusion implicit models (Song et al. 2021, arXiv 2010.02502), eta = 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.sampler.spacing import scheduled, spaced
+from rerender.scene import State
+
+
+@dataclass(frozen=True)
+class DDIM(Sampler):
+    """The paper's sampler, eq. 12 of DDIM without its random term."""
+
+    def schedule(self, steps: int, model: Model) -> Schedule:
+        final = 1.0 if model.spacing.get("set_alpha_to_one", True) else float(model.alphas[0])
+        return scheduled(spaced(steps, model, steps), model.alphas, final)
+
+    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+        assert state.clean is not None
+        alpha = schedule.alphas[state.step + 1]
+        direction = (1 - alpha) ** 0.5 * estimate
+        return Move(alpha**0.5 * state.clean + direction, direction)

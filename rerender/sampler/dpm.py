@@ -1,0 +1,45 @@
+"""DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095), a multistep solver on the clean latent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.sampler.spacing import scheduled, spaced
+from rerender.scene import State
+
+
+@dataclass(frozen=True)
+class DPM(Sampler):
+    """Second-order multistep solver, algorithm 2 of the paper; the first and the last step are of
+    first order. Edits of the clean latent enter its history like predictions."""
+
+    def schedule(self, steps: int, model: Model) -> Schedule:
+        return scheduled(spaced(steps, model, steps + 1), model.alphas, 1.0)
+
+    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+        assert state.clean is not None
+        alpha, target = schedule.alphas[state.step], schedule.alphas[state.step + 1]
+        signal = state.clean
+        if memory.history is not None and state.step < len(schedule) - 1:
+            # The last interval over the one before it weighs the slope of the clean latent.
+            before = log_snr(schedule.alphas[state.step - 1])
+            ratio = (log_snr(alpha) - before) / (log_snr(target) - log_snr(alpha))
+            signal = signal + (signal - memory.history) / (2 * ratio)
+        noisy = first_order(state.noisy, signal, alpha, target)
+        return Move(noisy, noisy - target**0.5 * state.clean, state.clean)
+
+
+def log_snr(alpha: float) -> float:
+    """Half the logarithm of the signal-to-noise ratio, infinite at alpha = 1."""
+    return math.inf if alpha >= 1 else 0.5 * math.log(alpha / (1 - alpha))
+
+
+def first_order(noisy: Tensor, clean: Tensor, alpha: float, target: float) -> Tensor:
+    """The exact solution from ``alpha`` to ``target`` for a constant clean latent."""
+    shrink = math.exp(log_snr(alpha) - log_snr(target))
+    noise: float = ((1 - target) / (1 - alpha)) ** 0.5
+    return noise * noisy + float(target**0.5 * (1 - shrink)) * clean

@@ -1,0 +1,1 @@
+"""One file for each metric; the definitions are versioned."""

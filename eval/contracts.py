@@ -142,6 +142,12 @@ class Metric(ABC):
     direction: ClassVar[Literal["lower", "higher"]]
     unit: ClassVar[str] = "1"
 
+    @property
+    def name(self) -> str:
+        """The word that stands in the rows: the metric's file, and what sets a variant apart. The
+        same name always means the same definition."""
+        return type(self).__module__.rpartition(".")[2]
+
     def check(self, trial: Trial) -> None:  # noqa: B027
         """Refuse what cannot be measured, before any work.
 
@@ -173,7 +179,7 @@ class Score:
         clip: name of the clip.
         method: name of the method that made the result.
         seed: seed it was made with; None where a method has none.
-        metric: name under which the metric was chosen.
+        metric: name of the metric.
         version: version of its definition.
         value: None where undefined.
         n: number of frames (or pairs) behind the value.

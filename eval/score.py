@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from eval.contracts import (
     finite,
 )
 from rerender.contracts import FlowEstimator
-from rerender.errors import InputError
+from rerender.errors import ConfigError, InputError
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
@@ -29,7 +29,7 @@ BATCH = 8  # frames decoded and measured together
 def score(
     clip: Clip,
     result: Video,
-    metrics: Mapping[str, Metric],
+    metrics: Sequence[Metric],
     flow: FlowEstimator,
     method: str,
     seed: int | None = None,
@@ -44,7 +44,7 @@ def score(
     Args:
         clip: the source, its prompts, and the truth where it is known.
         result: the finished video.
-        metrics: by the name that stands in the rows.
+        metrics: what to measure; no two of one name.
         flow: estimator for the source's motion.
         method: name of what made the result.
         seed: the seed it was made with.
@@ -57,19 +57,21 @@ def score(
 
     Raises:
         InputError: one of the videos has no frame.
+        ConfigError: two metrics have one name.
     """
+    named = _named(metrics)
     for video in (clip.video, result):
         if not len(video):
             raise InputError(clip.name, "a video to be scored has no frames", "make it again")
     trial = Trial(clip, result, flow.open(clip), device)
-    missing = {name: reason for name, metric in metrics.items() if (reason := _gap(metric, trial))}
-    gauges = {name: metric.open(trial) for name, metric in metrics.items() if name not in missing}
+    missing = {name: reason for name, metric in named.items() if (reason := _gap(metric, trial))}
+    gauges = {name: metric.open(trial) for name, metric in named.items() if name not in missing}
     curves = _measure(trial, gauges, watch or Watch())
     readings = {
-        name: metrics[name].read(curves[name], trial)
+        name: named[name].read(curves[name], trial)
         if name in gauges
         else Reading(None, 0, f"n/a: {missing[name]}")
-        for name in metrics
+        for name in named
     }
     return [
         Score(
@@ -77,7 +79,7 @@ def score(
             method,
             seed,
             name,
-            metrics[name].version,
+            named[name].version,
             finite(reading.value),
             reading.n,
             "; ".join(filter(None, [reading.note, *_remarks(trial, reading)])),
@@ -85,6 +87,16 @@ def score(
         )
         for name, reading in readings.items()
     ]
+
+
+def _named(metrics: Sequence[Metric]) -> dict[str, Metric]:
+    named = {metric.name: metric for metric in metrics}
+    if len(named) != len(metrics):
+        names = ", ".join(sorted(metric.name for metric in metrics))
+        raise ConfigError(
+            "metrics", f"two have one name, received {names}", "leave one of them out"
+        )
+    return named
 
 
 def _gap(metric: Metric, trial: Trial) -> str | None:

@@ -33,6 +33,12 @@ class WarpError(Metric):
     reference: Reference = "previous"
     span: float = 1.0
 
+    @property
+    def name(self) -> str:
+        """warp_error, with _long for long range and _signed (or the span) for another scale."""
+        scale = {1.0: "", 2.0: "_signed"}.get(self.span, f"_span{self.span:g}")
+        return f"warp_error{'_long' if self.reference == 'first' else ''}{scale}"
+
     def __post_init__(self) -> None:
         if self.reference not in ("previous", "first"):
             raise ConfigError(

@@ -16,7 +16,7 @@ from eval.metrics.frame_count import FrameCount
 from eval.metrics.psnr import Psnr
 from eval.metrics.warp_error import WarpError
 from eval.score import score
-from rerender.errors import InputError
+from rerender.errors import ConfigError, InputError
 from rerender.flow.field import Flow
 from rerender.scene import Watch
 from rerender.video import Clip, Frame, MemoryVideo
@@ -44,13 +44,14 @@ class CountingShift(Shift):
         return super().between(target, source)
 
 
-METRICS: dict[str, Metric] = {
-    "warp_error": WarpError(),
-    "warp_error_signed": WarpError(span=2.0),
-    "frame_count": FrameCount(),
-    "duration": Duration(),
-    "psnr": Psnr(),
-}
+METRICS: list[Metric] = [
+    WarpError(),
+    WarpError(span=2.0),
+    FrameCount(),
+    Duration(),
+    Psnr(),
+]
+NAMES = ["warp_error", "warp_error_signed", "frame_count", "duration", "psnr"]
 
 
 def test_each_frame_and_each_flow_once() -> None:
@@ -60,17 +61,14 @@ def test_each_frame_and_each_flow_once() -> None:
     rows = score(clip, result, METRICS, flow, "ours")
     assert set(source.reads.values()) == set(result.reads.values()) == {1}
     assert sorted(flow.asked) == [(i, i - 1) for i in range(1, 19)]
-    assert [row.metric for row in rows] == list(METRICS)
+    assert [row.metric for row in rows] == NAMES
     assert rows[1].value == pytest.approx(4 * (rows[0].value or 0))
 
 
 def test_batching_does_not_change_a_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     source = shifting(11, smooth=2)
     result = [frame + 0.1 * picture(24, 32, i) for i, frame in enumerate(source)]
-    metrics: dict[str, Metric] = {
-        "near": WarpError(),
-        "far": WarpError(reference="first"),
-    }
+    metrics = [WarpError(), WarpError(reference="first")]
     curves = []
     for size in (1, 3, 64):
         monkeypatch.setattr("eval.score.BATCH", size)
@@ -90,9 +88,7 @@ def test_lost_frames_are_counted_and_noted() -> None:
 
 def test_another_size_is_brought_to_the_source_and_said() -> None:
     large = [torch.full((3, 48, 64), 0.5)] * 4
-    (row,) = score(
-        clip_of([picture()] * 4), MemoryVideo(large), {"w": WarpError()}, Shift(), "rival", 7
-    )
+    (row,) = score(clip_of([picture()] * 4), MemoryVideo(large), [WarpError()], Shift(), "rival", 7)
     assert (row.value, row.seed, row.note) == (0, 7, "resized from 64x48 to 32x24")
 
 
@@ -109,9 +105,7 @@ def test_progress_is_told() -> None:
 
 def test_not_finite_is_null() -> None:
     broken = [torch.full((3, 24, 32), float("nan"))] * 3
-    (row,) = score(
-        clip_of([picture()] * 3), MemoryVideo(broken), {"w": WarpError()}, Shift(), "broken"
-    )
+    (row,) = score(clip_of([picture()] * 3), MemoryVideo(broken), [WarpError()], Shift(), "broken")
     assert row.value is None and row.curve == (None, None, None)
 
 
@@ -119,3 +113,8 @@ def test_an_empty_video_is_refused() -> None:
     empty = Clip("none", MemoryVideo([]), "x")
     with pytest.raises(InputError, match="no frames"):
         score(empty, MemoryVideo([picture()]), METRICS, Shift(), "m")
+
+
+def test_two_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="psnr, psnr"):
+        score(clip_of(shifting(2)), MemoryVideo(shifting(2)), [Psnr(), Psnr()], Shift(), "m")

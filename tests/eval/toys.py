@@ -75,5 +75,5 @@ def measure(
 ) -> Score:
     """The row of one metric over frames in memory, whose content shifts by ``step``."""
     clip = clip_of(source, truth, **prompts)
-    (row,) = score(clip, MemoryVideo(result), {"m": metric}, Shift(step), "ours", 3)
+    (row,) = score(clip, MemoryVideo(result), [metric], Shift(step), "ours", 3)
     return row

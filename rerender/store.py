@@ -87,6 +87,21 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of a file that only grows (a log); it survives a kill up to its last line.
+
+    Args:
+        path: the file, made if missing together with its folder.
+        data: what to add, whole lines.
+
+    Raises:
+        ResourceError, ConfigError: as `put`.
+    """
+    folder(path.parent)
+    with _explained(path), path.open("ab") as file:
+        file.write(data)
+
+
 def put_json(path: Path, value: Any) -> None:
     """Write a value as JSON; NaN and infinity are a bug of the caller (ValueError)."""
     put(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

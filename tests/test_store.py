@@ -189,3 +189,14 @@ def test_a_killed_holder_gives_the_lock_back(tmp_path: Path) -> None:
     holder.join()
     with store.lock(tmp_path):
         pass
+
+
+def test_append_adds_lines_and_makes_the_folder(tmp_path: Path) -> None:
+    store.append(tmp_path / "deep" / "log", b"one\n")
+    store.append(tmp_path / "deep" / "log", b"two\n")
+    assert (tmp_path / "deep" / "log").read_bytes() == b"one\ntwo\n"
+
+
+def test_append_refuses_a_folder_in_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        store.append(tmp_path, b"line\n")

@@ -49,12 +49,28 @@ class KeyFrames(ABC):
         shot are always among them."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Control(ABC):
-    """A structure map that a ControlNet follows."""
+    """A structure map that a ControlNet follows.
 
-    weight: float
-    start: float
-    stop: float
+    Attributes:
+        weight: strength of the ControlNet's residuals.
+        start: first moment it acts, as a share of the steps.
+        stop: first moment it does not act any more (half-open, as for constraints).
+    """
+
+    weight: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 10:
+            raise ConfigError(
+                f"control.{self.name}.weight",
+                f"must lie in 0..10, received {self.weight}",
+                "1 is usual",
+            )
+        require_window(f"control.{self.name}", self.start, self.stop)
 
     @property
     def name(self) -> str:
@@ -64,6 +80,20 @@ class Control(ABC):
     @abstractmethod
     def map(self, image: Tensor) -> Tensor:
         """The control map ``[3,H,W]`` in 0..1 of an image ``[3,H,W]`` in 0..1."""
+
+
+def require_window(where: str, start: float, stop: float) -> None:
+    """Refuse a window that is empty, reversed or outside 0..1.
+
+    Raises:
+        ConfigError: naming ``where``.
+    """
+    if not 0.0 <= start < stop <= 1.0:
+        raise ConfigError(
+            where,
+            f"a window needs 0 <= start < stop <= 1, received {start} to {stop}",
+            "swap or widen the two",
+        )
 
 
 class FlowEstimator(ABC):
@@ -229,21 +259,12 @@ class Constraint(ABC):
     edits_noisy: ClassVar[bool] = False  # changes the latent that enters the network
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.start < self.stop <= 1.0:
-            raise ConfigError(
-                f"constraint.{self.name}",
-                f"a window needs 0 <= start < stop <= 1, received {self.start} to {self.stop}",
-                "swap or widen the two",
-            )
+        require_window(f"constraint.{self.name}", self.start, self.stop)
 
     @property
     def name(self) -> str:
         """The word this constraint is known by: its file and its yaml."""
         return type(self).__module__.rpartition(".")[2]
-
-    def window(self, steps: int) -> range:
-        """The steps in which it acts, out of ``steps``."""
-        return range(round(self.start * steps), round(self.stop * steps))
 
     def remembers(self, layer: Layer, ordinal: int) -> bool:
         """Whether later key frames read this layer's tokens of the ``ordinal``-th key frame of a

@@ -83,10 +83,11 @@ class Position:
 
 
 class Recorder(NamedTuple):
-    """Where a pass leaves what later key frames need: a trace, and which layers go into it."""
+    """Where a pass leaves what later key frames need: a trace, and the names of the layers whose
+    tokens go into it."""
 
     trace: Trace
-    wants: Callable[[Layer], bool]
+    layers: frozenset[str] = frozenset()
 
 
 def start(noisy: Tensor) -> Position:
@@ -161,11 +162,12 @@ def _attend(
     active: Sequence[Edits], step: int, recorder: Recorder | None
 ) -> Callable[[Layer, Tensor], Tensor] | None:
     """What self-attention looks at in one step: tokens are recorded first, then edited in turn."""
-    if not active and recorder is None:
+    records = recorder.layers if recorder is not None else frozenset()
+    if not active and not records:
         return None
 
     def attend(layer: Layer, tokens: Tensor) -> Tensor:
-        if recorder is not None and recorder.wants(layer):
+        if recorder is not None and layer.name in records:
             recorder.trace.keep(step, layer, tokens)
         context = tokens
         for edits in active:

@@ -1,0 +1,50 @@
+"""Masks shared by the constraints that move pixels or latents between key frames."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DILATION = 9  # pixels; the side of the maximum filter and of the Gaussian window
+SIGMA = 18.0  # pixels; with a window of 9 the Gaussian is almost a box
+
+
+def soften(occluded: Tensor) -> Tensor:
+    """Grow a hard mask by about 4 pixels and give it a ramp of about 4 more.
+
+    ``clip(G(max9(o)) + o, 0, 1)`` with a 9x9 Gaussian of sigma 18, as the published system does.
+
+    Args:
+        occluded: ``[1,1,H,W]``, 0 or 1.
+
+    Returns:
+        ``[1,1,H,W]`` in 0..1.
+    """
+    grown = F.max_pool2d(occluded, DILATION, stride=1, padding=DILATION // 2)
+    return (blur(grown) + occluded).clamp(0, 1)
+
+
+def blur(mask: Tensor) -> Tensor:
+    """A 9x9 Gaussian with reflected borders."""
+    reach = DILATION // 2
+    taps = torch.arange(-reach, reach + 1, dtype=mask.dtype, device=mask.device)
+    taps = torch.exp(-(taps**2) / (2 * SIGMA**2))
+    taps = taps / taps.sum()
+    padded = F.pad(mask, (reach,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
+def known(soft: Tensor, factor: int) -> Tensor:
+    """Where a latent cell is known: 1 minus the worst pixel of the cell, ``[1,1,h,w]``."""
+    return 1 - F.max_pool2d(soft, factor)
+
+
+def flat(mask: Tensor) -> Tensor:
+    """1 where a mask has no edge (both 3x3 Prewitt derivatives are exactly 0), else 0."""
+    slope = mask.new_tensor([-1.0, 0.0, 1.0])
+    box = torch.ones_like(slope)
+    padded = F.pad(mask, (1, 1, 1, 1), mode="replicate")
+    across = F.conv2d(padded, torch.outer(box, slope)[None, None])
+    down = F.conv2d(padded, torch.outer(slope, box)[None, None])
+    return ((across == 0) & (down == 0)).to(mask.dtype)

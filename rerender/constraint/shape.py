@@ -1,0 +1,33 @@
+"""Shape-aware latent fusion (Rerender §4.1, eq. 7): early steps follow the anchor's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rerender.constraint.masks import known, soften
+from rerender.contracts import Constraint, Edits, Model
+from rerender.flow.field import resize
+from rerender.scene import Scene, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape(Constraint):
+    """Where the anchor is visible, its clean latent of the same step, moved by the flow, replaces
+    the predicted one. Latents are warped by nearest neighbour: their values do not mix."""
+
+    def bind(self, scene: Scene, model: Model) -> Edits:
+        flow, anchor = scene.anchor.flow, scene.anchor.trace
+        visible = known(soften(flow.occluded), model.factor)
+        height, width = visible.shape[-2:]
+        moved = resize(flow, height, width)
+        scene.watch.picture("shape", scene.key.index, visible[0])
+
+        def clean(state: State) -> Tensor:
+            assert state.clean is not None
+            mask = visible.to(state.clean)
+            warped = moved.warp(anchor.clean[state.step].to(state.clean), "nearest")
+            return mask * warped + (1 - mask) * state.clean
+
+        return Edits(clean=clean)

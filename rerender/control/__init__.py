@@ -1,0 +1,1 @@
+"""Structure maps of the source that ControlNets follow."""

@@ -1,0 +1,238 @@
+"""Key-frame translation (Rerender §4.1): the anchor, then every key frame under its constraints.
+
+Each key frame is a job that asks for network evaluations; `rerender.schedule` runs the jobs. A
+constraint that needs a draft costs a second pass, but only from its first step on: up to there the
+passes are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from rerender.contracts import Constraint, FlowEstimator, Model, Schedule
+from rerender.noise import keyed
+from rerender.parts import Parts
+from rerender.recolor import recolor
+from rerender.sample import Ask, Bound, Position, Recorder, Task, denoise, start
+from rerender.scene import Noise, Reference, Scene, Trace, Translation, Watch
+from rerender.schedule import run
+from rerender.video import Clip, KeyFrame
+
+Draw = Callable[[KeyFrame], Noise]
+"""The noise of a key frame; the default is `rerender.noise.keyed`."""
+
+Work = Generator[Ask, Tensor | None, Translation]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The translations a key frame refers to; some may still be under way.
+
+    Attributes:
+        anchor: the first key frame of the shot.
+        previous: the key frame before.
+        remembered: the last key frame whose attention features are kept.
+    """
+
+    anchor: Translation
+    previous: Translation
+    remembered: Translation
+
+
+def translate(
+    clip: Clip,
+    shots: Sequence[Sequence[int]],
+    model: Model,
+    parts: Parts,
+    seed: int = 0,
+    watch: Watch | None = None,
+    draw: Draw | None = None,
+) -> Iterator[Translation]:
+    """Translate the key frames of a clip, in order, as they are finished.
+
+    Args:
+        clip: the video and its prompts; frames must be sized to ``model.multiple``.
+        shots: indices of the key frames of each shot; the first of a shot is its anchor.
+        model: what denoises.
+        parts: controls, sampler, sampling, flow (opened for this clip) and constraints.
+        seed: of all noise.
+        watch: told of every network evaluation, stage ``"translate"``.
+        draw: other noise than the seed's, such as recorded tensors.
+
+    Yields:
+        Translations with their images; traces are kept no longer than a later key frame needs.
+    """
+    studio = Studio(clip, model, parts, seed, watch or Watch(), draw)
+    progress = _Progress(studio, sum(len(shot) for shot in shots), len(shots))
+    for number, shot in enumerate(shots):
+        palette = studio.palette(shot[0], number, progress) if parts.sampling.recolor else None
+        jobs = studio.jobs(shot, number, palette)
+        yield from run(jobs, model.predict_noise, parts.sampling.lanes, progress.evaluated)
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What the key frames of one clip have in common."""
+
+    clip: Clip
+    model: Model
+    parts: Parts
+    seed: int
+    watch: Watch
+    draw: Draw | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.parts.sampling.schedule(self.parts.sampler, self.model)
+
+    def fork(self) -> int:
+        """The first step in which a final pass may differ from its draft."""
+        starts = [self.parts.sampling.window(c).start for c in self._drafting()]
+        return min(starts, default=len(self.schedule))
+
+    def _drafting(self) -> list[Constraint]:
+        """Constraints that need a draft and act at all."""
+        window = self.parts.sampling.window
+        return [c for c in self.parts.constraint if c.needs_draft and window(c)]
+
+    def jobs(self, shot: Sequence[int], number: int, palette: Tensor | None) -> Iterator[Work]:
+        """One job for each key frame of a shot; each refers to those before it."""
+        cast: Cast | None = None
+        for ordinal, index in enumerate(shot):
+            layers = self._remembered_layers(ordinal)
+            dtype, device = self.parts.sampling.storage()
+            translation = Translation(self._key(index, number), Trace(dtype=dtype, device=device))
+            yield self._work(translation, cast, palette, Recorder(translation.trace, layers))
+            kept = translation if layers or cast is None else cast.remembered
+            cast = Cast(cast.anchor if cast else translation, translation, kept)
+
+    def palette(self, index: int, shot: int, progress: _Progress) -> Tensor:
+        """A first result from pure noise, whose colours the source will take."""
+        studio = replace(self, parts=self.parts.from_noise())
+        jobs = studio.jobs([index], shot, None)
+        result: Translation = next(run(jobs, self.model.predict_noise, 1, progress.evaluated))
+        return result.image
+
+    def _remembered_layers(self, ordinal: int) -> frozenset[str]:
+        constraints = self.parts.constraint
+        return frozenset(
+            layer.name
+            for layer in self.model.layers()
+            if any(constraint.remembers(layer, ordinal) for constraint in constraints)
+        )
+
+    def _key(self, index: int, shot: int) -> KeyFrame:
+        image = self.clip.video[index]
+        controls = tuple(control.map(image) for control in self.parts.control)
+        for control, map_ in zip(self.parts.control, controls, strict=True):
+            self.watch.picture(f"control_{control.name}", index, map_)
+        return KeyFrame(index, image, controls, shot)
+
+    def _work(
+        self, own: Translation, cast: Cast | None, palette: Tensor | None, recorder: Recorder
+    ) -> Work:
+        """Translate one key frame: (draft,) final pass, decode."""
+        position, noise = self._start(own.key, palette)
+        task = self._task(own.key, noise, cast)
+        last, fork = len(task.schedule), self.fork()
+        if cast is None or not self.parts.constraint:
+            position = yield from denoise(task, position, last, (), recorder)
+        else:
+            scene = self._scene(own.key, cast, noise)
+            bound = self._bind(scene)
+            position = yield from denoise(task, position, fork, bound, recorder)
+            if fork < last:
+                draft = yield from denoise(task, position, last, bound)
+                image = self.model.decode(draft.noisy)
+                yield Ask(lambda: cast.previous.trace.image is not None, None)
+                bound = self._bind(replace(scene, draft=image))
+                position = yield from denoise(task, position, last, bound, recorder)
+        own.trace.image = self.model.decode(position.noisy).cpu()
+        self.watch.picture("keys", own.key.index, own.image)
+        return own
+
+    def _start(self, key: KeyFrame, palette: Tensor | None) -> tuple[Position, Noise]:
+        """The latent a pass begins with: the noised source, or noise alone (SDEdit)."""
+        source = key.image if palette is None else recolor(key.image, palette)
+        latent = self.model.encode(source)
+        noise = self._noise(key, latent)
+        fresh = noise("start", 0).to(latent)
+        if self.parts.sampling.strength is None:
+            return start(fresh), noise
+        if not len(self.schedule):
+            return start(latent), noise
+        alpha = self.schedule.alphas[0]
+        return start(alpha**0.5 * latent + (1 - alpha) ** 0.5 * fresh), noise
+
+    def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
+        if self.draw is not None:
+            return self.draw(key)
+        frame = key.index if self.parts.sampling.noise == "per_frame" else None
+        return keyed(self.seed, tuple(latent.shape), frame)
+
+    def _task(self, key: KeyFrame, noise: Noise, cast: Cast | None) -> Task:
+        sampling, clip, schedule = self.parts.sampling, self.clip, self.schedule
+        windows = [(c.weight, sampling.window(c)) for c in self.parts.control]
+        weights = [
+            tuple(weight if step in window else 0.0 for weight, window in windows)
+            for step in range(len(schedule))
+        ]
+        condition = self.model.condition(
+            clip.prompt, clip.negative_prompt, key.controls, sampling.guided
+        )
+        return Task(
+            schedule=schedule,
+            sampler=self.parts.sampler,
+            condition=condition,
+            weights=weights,
+            guidance=sampling.guidance,
+            noise=noise,
+            ready=_readiness(cast if self.parts.constraint else None),
+        )
+
+    def _scene(self, key: KeyFrame, cast: Cast, noise: Noise) -> Scene:
+        flow = self.parts.flow
+        anchor = _reference(flow, key, cast.anchor)
+        same = cast.previous is cast.anchor
+        previous = anchor if same else _reference(flow, key, cast.previous)
+        return Scene(key, anchor, previous, cast.remembered, noise, self.watch)
+
+    def _bind(self, scene: Scene) -> list[Bound]:
+        """The edits of every constraint that can act yet, in the configured order."""
+        drafting = self._drafting()
+        return [
+            Bound(self.parts.sampling.window(c), c.bind(scene, self.model))
+            for c in self.parts.constraint
+            if scene.draft is not None or c not in drafting
+        ]
+
+
+def _reference(flow: FlowEstimator, key: KeyFrame, earlier: Translation) -> Reference:
+    return Reference(earlier, lambda: flow.between(key, earlier.key))
+
+
+def _readiness(cast: Cast | None) -> Callable[[int], bool]:
+    """Whether the anchor and the remembered key frame have settled a step."""
+    if cast is None:
+        return lambda step: True
+    traces = (cast.anchor.trace, cast.remembered.trace)
+    return lambda step: all(trace.settled > step for trace in traces)
+
+
+class _Progress:
+    """Counts network evaluations against the number that all key frames will take."""
+
+    def __init__(self, studio: Studio, keys: int, shots: int) -> None:
+        executed, extra = len(studio.schedule), 0
+        if studio.parts.constraint:
+            extra = (keys - shots) * (executed - studio.fork())
+        if studio.parts.sampling.recolor:
+            extra += shots * studio.parts.sampling.steps
+        self.watch, self.done, self.total = studio.watch, 0, keys * executed + extra
+
+    def evaluated(self, ask: Ask) -> None:
+        self.done += 1
+        self.watch.advance("translate", self.done, self.total, ask.note)

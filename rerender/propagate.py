@@ -1,0 +1,163 @@
+"""From translated key frames to every frame of the video, in order, as soon as it can be shown.
+
+The clip is cut into segments at its key frames. Each segment is filled by the chosen propagation
+from the key frames at its two ends, and by nothing else: segments are independent, and none
+crosses the border of a shot. Memory holds one segment, however long the clip is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from typing import TypeAlias
+
+from torch import Tensor
+
+from rerender.contracts import FlowEstimator, Propagation
+from rerender.errors import InputError
+from rerender.scene import Translation, Watch
+from rerender.video import Frame, Segment, Video
+
+Piece: TypeAlias = Frame | Segment
+"""What a clip is cut into: a key frame, handed on as it is, or a segment to be filled."""
+
+
+def propagate(
+    video: Video,
+    keys: Iterable[Translation],
+    propagation: Propagation,
+    flow: FlowEstimator,
+    watch: Watch | None = None,
+    ahead: int = 1,
+) -> Iterator[Tensor]:
+    """Every frame of the video in its translated look, as many as the source has.
+
+    ``keys`` may be a generator that is still translating: frames are handed out as soon as the
+    key frame after them has come, and a key frame is held only until the next one is there (its
+    trace is let go at once). Frames before the first key frame of a shot, or after its last, are
+    filled from one side. Frames between two shots whose border is not known go to the nearer key
+    frame.
+
+    Args:
+        video: the source frames.
+        keys: translated key frames, in increasing order of ``key.index``; ``key.shot`` says which
+            may see each other. Values of ``image`` outside 0..1 are clipped, nothing else is done
+            to a key frame.
+        propagation: fills the segments.
+        flow: the flow estimator, opened for this clip.
+        watch: told of every frame that is handed out, stage ``"propagate"``.
+        ahead: segments worked on at the same time. 1 hands out all it can before it asks for the
+            next key frame; more keeps more cores busy where the key frames are there already, and
+            holds as many segments in memory.
+
+    Yields:
+        Images ``[3,H,W]``, float32, 0..1, one for each source frame, in order.
+
+    Raises:
+        InputError: no key frame at all, key frames out of order, beyond the end of the video or of
+            another size than it.
+    """
+    watch = watch or Watch()
+    pieces = cut(video, keys)
+    images = (
+        fill(pieces, propagation, flow)
+        if ahead <= 1
+        else fill_ahead(pieces, propagation, flow, ahead)
+    )
+    for done, image in enumerate(images, start=1):
+        watch.advance("propagate", done, len(video))
+        yield image
+
+
+def cut(video: Video, keys: Iterable[Translation]) -> Iterator[Piece]:
+    """The key frames and the segments between them, in order; together they are the whole video."""
+    left: Frame | None = None
+    shot = 0
+    for translation in keys:
+        key, key_shot = check(video, translation, left), translation.key.shot
+        del translation  # its trace may be large, and the next one may take long
+        same = left is not None and key_shot == shot
+        yield from between(video, left, key) if same else apart(video, left, key)
+        yield key
+        left, shot = key, key_shot
+    if left is None:
+        raise InputError("keys", "there is no translated key frame", "translate at least one")
+    yield from apart(video, left, None)
+
+
+def check(video: Video, translation: Translation, before: Frame | None) -> Frame:
+    """The key frame as a plain picture, refused if it does not belong to the video."""
+    index, image = translation.key.index, translation.image.detach().float().clamp(0, 1)
+    first = 0 if before is None else before.index + 1
+    if not first <= index < len(video):
+        raise InputError(
+            f"key frame {index}",
+            f"must lie from {first} to {len(video) - 1}",
+            "give key frames of this video in increasing order",
+        )
+    if tuple(image.shape) != (3, *video.size):
+        raise InputError(
+            f"key frame {index}",
+            f"must be {list(video.size)} (height, width), received {list(image.shape[1:])}",
+            "resize it to the size at which the video is processed",
+        )
+    return Frame(index, image)
+
+
+def between(video: Video, left: Frame | None, right: Frame) -> Iterator[Segment]:
+    """The frames between two key frames of one shot."""
+    start = 0 if left is None else left.index + 1
+    if start < right.index:
+        yield Segment(video, start, right.index, left, right)
+
+
+def apart(video: Video, left: Frame | None, right: Frame | None) -> Iterator[Segment]:
+    """The frames between key frames that must not see each other, or at an end of the video."""
+    start = 0 if left is None else left.index + 1
+    stop = len(video) if right is None else right.index
+    middle = start if left is None else stop if right is None else (start + stop + 1) // 2
+    if start < middle:
+        yield Segment(video, start, middle, left, None)
+    if middle < stop:
+        yield Segment(video, middle, stop, None, right)
+
+
+def fill(
+    pieces: Iterable[Piece], propagation: Propagation, flow: FlowEstimator
+) -> Iterator[Tensor]:
+    """The frames of all pieces, one piece after the other."""
+    return chain.from_iterable(frames(piece, propagation, flow) for piece in pieces)
+
+
+def fill_ahead(
+    pieces: Iterable[Piece], propagation: Propagation, flow: FlowEstimator, ahead: int
+) -> Iterator[Tensor]:
+    """The same frames in the same order, with ``ahead`` pieces in work."""
+
+    def work(piece: Piece) -> list[Tensor]:
+        return list(frames(piece, propagation, flow))
+
+    with ThreadPoolExecutor(ahead) as pool:
+        running: deque[Future[list[Tensor]]] = deque()
+        for piece in pieces:
+            running.append(pool.submit(work, piece))
+            if len(running) > ahead:
+                yield from running.popleft().result()
+        while running:
+            yield from running.popleft().result()
+
+
+def frames(piece: Piece, propagation: Propagation, flow: FlowEstimator) -> Iterator[Tensor]:
+    """The frames of one piece; a propagation that miscounts is a bug and stops the run."""
+    if isinstance(piece, Frame):
+        yield piece.image
+        return
+    count = 0
+    for image in propagation.fill(piece, flow):
+        count += 1
+        yield image
+    if count != len(piece):
+        name = type(propagation).__name__
+        raise RuntimeError(f"{name} made {count} of {len(piece)} frames from {piece.start}")

@@ -1,0 +1,1 @@
+"""From key frames to every frame: the choices, and the mathematics they share."""

@@ -1,0 +1,50 @@
+"""A segment's two directions run side by side, then become one; with one key frame, one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+
+from torch import Tensor
+
+from rerender.propagation import pixels
+from rerender.propagation.blend import Blend, Guess, Pair
+from rerender.propagation.chain import Links
+from rerender.video import Frame, Segment
+
+Side = Callable[[Frame, Sequence[int]], list[Guess]]
+"""``side(key, frames)``: each frame as the key frame would have it; they lead away from the key."""
+
+
+def join(
+    segment: Segment, side: Side, blend: Blend, links: Links, pool: Executor
+) -> Iterator[Tensor]:
+    """The frames of a segment ``[3,H,W]`` in 0..1, in order."""
+    left, right = both(segment, side, pool)
+    if left and right:
+        for blended in blend.run(pairs(segment, left, right, links)):
+            yield pixels.image(blended)
+    else:
+        for guess in left or right:
+            yield pixels.image(guess.image)
+
+
+def both(segment: Segment, side: Side, pool: Executor) -> tuple[list[Guess], list[Guess]]:
+    """What each key frame makes of the frames, in order of time; nothing where there is no key."""
+    frames = range(segment.start, segment.stop)
+    first = pool.submit(side, segment.left, frames) if segment.left else None
+    second = pool.submit(side, segment.right, frames[::-1]) if segment.right else None
+    left = first.result() if first else []
+    right = second.result() if second else []
+    return left, right[::-1]
+
+
+def pairs(
+    segment: Segment, left: Sequence[Guess], right: Sequence[Guess], links: Links
+) -> Iterator[Pair]:
+    """The two versions of each frame with its place in time."""
+    assert segment.left is not None and segment.right is not None
+    first, last = segment.left.index, segment.right.index
+    frames = range(segment.start, segment.stop)
+    for index, a, b in zip(frames, left, right, strict=True):
+        yield Pair(a, b, (index - first) / (last - first), links.before(index))

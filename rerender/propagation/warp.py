@@ -1,0 +1,68 @@
+"""Both key frames are warped by flow and fused where they agree with the source: the fast mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import cv2
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from rerender.contracts import FlowEstimator, Propagation
+from rerender.propagation import pixels
+from rerender.propagation.blend import Blend, Guess, Soft
+from rerender.propagation.chain import Links, Motion, follow, link, sample
+from rerender.propagation.sides import join
+from rerender.video import Frame, Segment, Video
+
+WINDOW = 7
+"""Side of the box, in pixels, over which warp errors are averaged."""
+
+
+@dataclass(frozen=True)
+class Warp(Propagation):
+    """Warps both neighbouring key frames and fuses them softly, aware of occlusion.
+
+    The error that decides between the two is that of the *source* key frame warped the same way.
+
+    Attributes:
+        blend: how the two versions become one.
+        occluded: error in levels that is added where the frame is hidden in the key frame.
+    """
+
+    blend: Blend = field(default_factory=Soft)
+    occluded: Annotated[float, Field(ge=0)] = 40.0
+
+    def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
+        with ThreadPoolExecutor(2) as pool:
+            links = link(segment, flow, pool)
+
+            def side(key: Frame, frames: Sequence[int]) -> list[Guess]:
+                return self.warped(segment.video, key, frames, links, flow)
+
+            yield from join(segment, side, self.blend, links, pool)
+
+    def warped(
+        self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
+    ) -> list[Guess]:
+        """The key frame warped to each of the frames."""
+        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
+        motions = follow(video, key.index, frames, links, flow)
+        return [
+            self.guess(style, source, pixels.levels(video[index]), motion)
+            for index, motion in zip(frames, motions, strict=True)
+        ]
+
+    def guess(
+        self, style: pixels.Pixels, source: pixels.Pixels, target: pixels.Pixels, motion: Motion
+    ) -> Guess:
+        """One frame and its error."""
+        image = sample(style, motion.offset, cv2.INTER_CUBIC)
+        difference = sample(source, motion.offset, cv2.INTER_CUBIC) - target
+        squared = np.square(difference, out=difference).mean(axis=2)
+        error = cv2.boxFilter(squared, -1, (WINDOW, WINDOW))
+        return Guess(image, error + np.float32(self.occluded**2) * motion.occluded)

@@ -1,0 +1,204 @@
+"""From the command line to checked configurations, one for each job of a sweep.
+
+All jobs are composed and scanned before the first one starts, so that nothing runs and nothing is
+written while any of them is wrong. Texts such as prompts are taken literally.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rerender.build import unknown_key
+from rerender.errors import ConfigError, InputError
+from rerender.prescan import CONF, scan
+
+PROMPTS = ("prompt", "source_prompt", "negative_prompt")
+UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file")
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All jobs of one command.
+
+    Attributes:
+        name: the experiment or the data; what run folders are called after.
+        experiment: the experiment; "" without one.
+        jobs: the checked configuration of each job, resolved to plain values.
+    """
+
+    name: str
+    experiment: str
+    jobs: tuple[Tree, ...]
+
+
+def literal(arguments: Sequence[str]) -> list[str]:
+    """Arguments in Hydra's grammar, with prompts taken as they were typed.
+
+    ``prompt=a cat, sitting`` is one prompt, not two, and ``${...}`` in it means nothing. A prompt
+    that begins with a quote or with ``choice(`` is left to Hydra's grammar, so that prompts can
+    be swept over. ``exp=NAME`` means ``+exp=NAME``.
+
+    Raises:
+        ConfigError: an argument that is not text.
+    """
+    return [_literal(argument) for argument in arguments]
+
+
+def _literal(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(key, "is not UTF-8 text", "write it as UTF-8") from error
+    if key == "exp" and equals:
+        return f"+{argument}"
+    if key not in PROMPTS or value == "null" or value.startswith(("'", '"', "choice(")):
+        return argument
+    return f"{key}={QuotedString(escape(value), Quote.double).with_quotes()}"
+
+
+def escape(text: str) -> str:
+    """A text that OmegaConf resolves to exactly ``text``."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+
+
+def preflight(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
+    """Compose and scan every job of a command without running any.
+
+    Args:
+        overrides: arguments in Hydra's grammar.
+        config_dir: a further folder of configurations (``--config-dir``).
+
+    Raises:
+        ConfigError: an unknown key, choice or class, a malformed argument, a missing value.
+        InputError: the prompt file cannot be read.
+    """
+    given = list(overrides)
+    if config_dir is not None:
+        given.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+    try:
+        with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
+            return _sweep(given)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error) from error
+
+
+def _sweep(given: list[str]) -> Sweep:
+    parsed = OverridesParser.create().parse_overrides(given)
+    fixed = [item.input_line or "" for item in parsed if not item.is_sweep_override()]
+    first = compose("config", fixed, return_hydra_config=True)
+    jobs = [tree(compose("config", job, return_hydra_config=True)) for job in _jobs(first, parsed)]
+    choices = first.hydra.runtime.choices
+    experiment = str(choices.get("exp") or "")
+    return Sweep(experiment or str(choices.data), experiment, tuple(jobs))
+
+
+def _jobs(first: DictConfig, given: list[Override]) -> list[list[str]]:
+    """The arguments of each job, as Hydra's sweeper will choose them."""
+    params = OmegaConf.to_container(first.hydra.sweeper, resolve=False)
+    swept = params.get("params") if isinstance(params, dict) else None
+    lines = [f"{key}={value}" for key, value in (swept or {}).items()]
+    batches = BasicSweeper.split_arguments(
+        OverridesParser.create().parse_overrides(lines) + given, None
+    )
+    return [list(job) for batch in batches for job in batch]
+
+
+def tree(composed: DictConfig) -> Tree:
+    """The scanned, resolved configuration as plain values; prompts read from their file.
+
+    Raises:
+        ConfigError, InputError: as `preflight`.
+    """
+    raw = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(raw, dict)
+    scan({str(key): value for key, value in raw.items()})
+    ours = OmegaConf.create({key: value for key, value in raw.items() if key != "hydra"})
+    if ours.get("prompt_file") is not None:
+        ours.prompt = escape(_read_prompt(ours))
+    try:
+        resolved = OmegaConf.to_container(ours, resolve=True)
+    except OmegaConfBaseException as error:
+        raise explained(error) from error
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _read_prompt(ours: DictConfig) -> str:
+    file = Path(str(ours.prompt_file))
+    if ours.get("prompt") is not None:
+        raise ConfigError("prompt_file", "a prompt is given too", "give one of the two")
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise InputError(file, f"cannot be read as a prompt: {reason}", "name a text file") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def key_of(job: Mapping[str, Any]) -> str:
+    """A hash of everything in a configuration that decides the result's bytes."""
+    deciding = {key: value for key, value in job.items() if key not in UNHASHED}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(job: Mapping[str, Any]) -> str:
+    """A configuration as text that `from_yaml` reads back."""
+    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str) -> Any:
+    """What a configuration file of ours says."""
+    return yaml.safe_load(text)
+
+
+def explained(error: Exception) -> ConfigError:
+    """A refusal by Hydra or OmegaConf as one line with the choices or the nearest key."""
+    text = " ".join(str(error).split())
+    if found := re.search(r"Could not find '([\w./]+)' Available options in '([\w/]+)': (.*)", text):
+        return _no_choice(found[2], found[1].rpartition("/")[2], found[3].replace("'", ""))
+    if found := re.search(r"Could not (?:override|delete) '?([\w./@]+?)'?\.", text):
+        return _no_key(found[1])
+    if found := re.search(r"full_key: ([\w.]+)", text):
+        return ConfigError(found[1], text.partition(" full_key")[0], "correct the value")
+    return ConfigError("configuration", text, "see `python -m rerender.run --help`")
+
+
+def _no_choice(group: str, name: str, options: str) -> ConfigError:
+    choices = [choice.strip() for choice in re.split(r"[,\s]+", options) if choice.strip()]
+    near = difflib.get_close_matches(name, choices, 1, 0.6)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return ConfigError(group, f"no choice {name!r}", f"{hint}choices: {', '.join(choices)}")
+
+
+def _no_key(key: str) -> ConfigError:
+    node: Any = OmegaConf.to_container(_defaults(), resolve=False)
+    parent, _, name = key.rpartition(".")
+    for part in parent.split(".") if parent else ():
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        return _no_key(parent) if parent else unknown_key(key, name, ())
+    prefix = f"{parent}." if parent else ""
+    return unknown_key(key, f"{prefix}{name}", [f"{prefix}{known}" for known in node])
+
+
+def _defaults() -> DictConfig:
+    with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
+        return compose("config")

@@ -1,0 +1,73 @@
+"""A job: one composed configuration, built and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from eval.contracts import Metric
+from rerender.build import construct, unknown_key
+from rerender.contracts import Checkpoint, Data, Tracker
+from rerender.errors import ConfigError
+from rerender.parts import Parts
+
+LISTS = ("control", "constraint", "metrics")  # groups from which nothing may be chosen
+Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that config.yaml says; its keys are these fields and those of ``Parts``.
+
+    Attributes:
+        data: where the clips come from.
+        model: what denoises them.
+        metrics: what is measured on the finished videos.
+        tracker: where the record goes besides record.jsonl.
+        parts: the method.
+        seed: of all noise.
+        prompt, prompt_file, source_prompt, negative_prompt: texts for clips that bring none.
+        out: the output folder; None for one named after the configuration.
+        name: what that folder is called; None for the experiment's or the data's name.
+        pictures: names of the pictures that are kept on the way.
+        debug: whether tracebacks are shown.
+    """
+
+    data: Data
+    model: Checkpoint
+    metrics: tuple[Metric, ...]
+    tracker: Tracker
+    parts: Parts
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    prompt: str | None
+    prompt_file: Path | None
+    source_prompt: str
+    negative_prompt: str
+    out: Path | None
+    name: Name | None
+    pictures: tuple[Name, ...]
+    debug: bool
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Job:
+        """The job that a resolved configuration describes.
+
+        Raises:
+            ConfigError: an unknown key, a value out of range, choices that do not go together.
+        """
+        chosen = {**dict.fromkeys(LISTS, {}), **tree}
+        inner = [field.name for field in fields(Parts)]
+        known = {field.name for field in fields(cls)} - {"parts"} | set(inner)
+        for key in chosen:
+            if key not in known:
+                raise unknown_key(key, key, known)
+        for key in inner:
+            if chosen.get(key) is None:
+                raise ConfigError(key, "nothing is chosen", f"choose one: {key}=NAME")
+        parts = construct(Parts, {key: chosen[key] for key in inner}, "")
+        rest = {key: value for key, value in chosen.items() if key not in inner}
+        return construct(cls, {**rest, "parts": parts}, "")

@@ -1,0 +1,1 @@
+"""Temporal filters over finished frames."""

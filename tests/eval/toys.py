@@ -71,9 +71,9 @@ def measure(
     result: list[Tensor],
     step: int = 0,
     truth: Truth | None = None,
-    **prompts: str,
+    prompts: dict[str, str] | None = None,
 ) -> Score:
     """The row of one metric over frames in memory, whose content shifts by ``step``."""
-    clip = clip_of(source, truth, **prompts)
+    clip = clip_of(source, truth, **(prompts or {}))
     (row,) = score(clip, MemoryVideo(result), [metric], Shift(step), "ours", 3)
     return row

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eval.metrics.warp_error import WarpError, visible
+from eval.metrics.alignment import visible
+from eval.metrics.warp_error import WarpError
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
 from tests.eval.toys import measure, picture, shifting

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eval.metrics import lpips as ours
 from eval.metrics.lpips import Lpips
+from eval.metrics.lpips_demo import LpipsDemo
 from eval.metrics.perceptual import Maps, Pair, Perceptual, distances
 from rerender.errors import ConfigError
 from tests.eval.toys import Known, measure, picture, shifting
@@ -139,3 +140,23 @@ def test_bad_fields_are_refused() -> None:
         Lpips(net="resnet")  # type: ignore[arg-type]
     assert Lpips(compare="neighbours").name == "lpips_neighbours"
     assert (Lpips().name, Lpips(compare="outside").name) == ("lpips", "lpips_outside")
+
+
+def test_lpips_demo_on_a_residual_network(tmp_path: Path) -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=3
+    )
+    ResNetForImageClassification(config).save_pretrained(tmp_path)
+    source = [picture(48, 48, i) for i in range(2)]
+    truth = Known(tuple(source))
+    metric = LpipsDemo(weights=str(tmp_path))
+    values = [
+        measure(metric, source, [f * (1 - s) + s * 0.5 for f in source], truth=truth).value or 0
+        for s in (0, 0.3, 0.7)
+    ]
+    assert values == sorted(values) and values[0] == pytest.approx(0, abs=1e-9) and values[2] < 4
+    row = measure(LpipsDemo(weights="/no/where"), source, source, truth=truth)
+    assert row.value is None and "weights not found" in row.note

@@ -1,0 +1,177 @@
+"""What lies in a results folder: which method made which clip, with which seed."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.frames import Frames, listed
+from rerender.codec import open_video
+from rerender.errors import InputError
+from rerender.video import Video
+
+CONFIG = "config.yaml"
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+_FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
+_ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics")
+_HASH = re.compile(r"-[0-9a-f]{8}$")
+_SEED = re.compile(r"seed[-_]?(\d+)$")
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished video.
+
+    Attributes:
+        method: what made it.
+        clip: the clip's name; None for a run of a single clip, whatever its name.
+        seed: the seed; None where none is known.
+        path: a video file or a folder of pictures.
+        config: the configuration of the run of ours that made it; None for others.
+    """
+
+    method: str
+    clip: str | None
+    seed: int | None
+    path: Path
+    config: Tree | None = None
+
+    def open(self, like: Video) -> Video:
+        """The video; pictures are given the rate of ``like``.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if self.path.is_file():
+            return open_video(self.path)
+        times = like.timestamps
+        return (
+            Frames(self.path, (len(times) - 1) / (times[-1] - times[0]))
+            if len(times) > 1
+            else Frames(self.path)
+        )
+
+    def files(self) -> list[Path]:
+        """All files that the video consists of."""
+        return [self.path] if self.path.is_file() else listed(self.path)
+
+
+def discover(root: Path) -> list[Outcome]:
+    """Every finished video under a results folder, ordered by name.
+
+    Understood are a run folder of ours, a folder of run folders, and ``METHOD/CLIP`` where CLIP is
+    a video file, or a folder with one video file, with pictures (also under ``frames/``), or with
+    ``seed-N`` folders of these.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not root.is_dir():
+        raise InputError(root, "is not a folder", "name a folder of results")
+    found = list(_run(root)) if _is_run(root) else []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()) if not found else ():
+        found += _run(folder) if _is_run(folder) else _foreign(folder)
+    if not found:
+        cure = "lay them out as METHOD/CLIP.mp4 or METHOD/CLIP/0001.png"
+        raise InputError(root, "holds no finished videos", cure)
+    return _labelled(found)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()
+
+
+def _run(folder: Path) -> Iterator[Outcome]:
+    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    method, seed = _HASH.sub("", folder.name), config.get("seed")
+    if (folder / "video.mp4").is_file():
+        yield Outcome(method, None, seed, folder / "video.mp4", config)
+        return
+    for file in sorted(folder.glob("*/video.mp4")):
+        yield Outcome(method, file.parent.name, seed, file, config)
+
+
+def _foreign(method: Path) -> Iterator[Outcome]:
+    for entry in sorted(method.iterdir()):
+        if entry.is_file() and entry.suffix.lower() in VIDEOS:
+            yield Outcome(method.name, entry.stem, None, entry)
+        elif entry.is_dir():
+            seeded = [path for path in sorted(entry.iterdir()) if _SEED.fullmatch(path.stem)]
+            for path in seeded or [entry]:
+                match = _SEED.fullmatch(path.stem)
+                video = _video(path)
+                if video is not None:
+                    seed = int(match[1]) if match else None
+                    yield Outcome(method.name, entry.name, seed, video)
+
+
+def _video(path: Path) -> Path | None:
+    """The video file or picture folder at a place; None if there is none."""
+    if path.is_file():
+        return path if path.suffix.lower() in VIDEOS else None
+    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in VIDEOS]
+    if files:
+        if len(files) > 1 and files[0].parent / "video.mp4" not in files:
+            names = ", ".join(file.name for file in files)
+            raise InputError(path, f"holds several videos ({names})", "leave one of them there")
+        return path / "video.mp4" if path / "video.mp4" in files else files[0]
+    places = (path / "frames", path)
+    return next((place for place in places if place.is_dir() and listed(place)), None)
+
+
+def _labelled(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Runs of one name with different settings are told apart by what differs."""
+    by_name: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_name[outcome.method].append(outcome)
+    named = []
+    for group in by_name.values():
+        suffixes = _differences([outcome.config or {} for outcome in group])
+        named += [
+            replace(outcome, method=" ".join(filter(None, [outcome.method, suffix])))
+            for outcome, suffix in zip(group, suffixes, strict=True)
+        ]
+    return named
+
+
+def _differences(configs: Sequence[Tree]) -> list[str]:
+    """For each configuration, ``key=value`` of the settings in which they are not all alike."""
+    flats = [dict(_leaves(config)) for config in configs]
+    keys = sorted({key for flat in flats for key in flat})
+    missing = object()
+    differing = [key for key in keys if len({repr(flat.get(key, missing)) for flat in flats}) > 1]
+    names = []
+    for config, flat in zip(configs, flats, strict=True):
+        said: dict[str, str] = {}
+        for key in differing:
+            group = key.split(".")[0]
+            if all(key in other for other in flats) and not key.endswith("_target_"):
+                said[key] = str(flat[key])
+            else:
+                said[group] = _choice(config.get(group))
+        names.append(",".join(f"{key}={value}" for key, value in sorted(said.items())))
+    return names
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            if key or name not in (*_FREE, *_ASIDE):
+                yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _choice(node: Any) -> str:
+    """A group's choice in a word: the file of its class, or the names of a list-by-key."""
+    if isinstance(node, Mapping):
+        target = node.get("_target_")
+        return str(target).split(".")[-2] if target else "+".join(map(str, node))
+    return "none" if node is None else str(node)

@@ -1,0 +1,160 @@
+"""Frames to an H.264 file that every player shows in the right colours, at the source's times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+import av.error
+import torch.nn.functional as F
+from torch import Tensor
+
+from rerender.codec.audio import Sound, copy_sound
+from rerender.codec.color import to_yuv420
+from rerender.errors import ConfigError, InputError
+from rerender.video import Video
+
+_BT709, _LIMITED = 1, 1  # H.273 numbers of matrix, primaries, transfer; FFmpeg's of the range
+_MAX_TICKS = 2**31 - 1  # an mp4 counts ticks per second in 32 bits
+_KEY_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was written.
+
+    Attributes:
+        frames: number of frames.
+        size: (height, width) of the file's frames.
+        padding: (rows below, columns right) repeated to make both sides even.
+        audio: "none", "copied", or "left out: ..." with the reason.
+    """
+
+    frames: int
+    size: tuple[int, int]
+    padding: tuple[int, int]
+    audio: str
+
+
+def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17) -> Encoded:
+    """Write an mp4: H.264 4:2:0, converted to BT.709 and tagged so, constant memory.
+
+    Frame ``i`` is shown from ``video.timestamps[i] - video.timestamps[0]`` on, exactly; the sound
+    of that stretch of the source is copied without re-encoding. Same frames, same bytes.
+
+    Args:
+        frames: as many equally sized images ``[3,H,W]`` as the video has; values outside 0..1 are
+            clipped, odd sides are padded to even ones by repeating the last row or column.
+        video: the source of times and sound.
+        file: a seekable binary file to write to.
+        crf: constant rate factor of x264, 0 (lossless) to 51.
+
+    Raises:
+        ConfigError: ``crf`` is out of range.
+        InputError: the source's times do not fit into an mp4.
+        ValueError: the number or size of frames is wrong, or one holds NaN or infinity.
+    """
+    if not 0 <= crf <= 51:
+        raise ConfigError("crf", f"a rate factor is 0 to 51, received {crf}", "try 17")
+    ticks, unit = _ticks(video)
+    pictures = _checked(frames, len(video))
+    first = next(pictures)
+    height, width = first.shape[-2:]
+    padding = (height % 2, width % 2)
+    # "bitexact" keeps version and date out of the file.
+    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = _stream(container, first, padding, unit, ticks, crf)
+        with copy_sound(video, container) as sound:
+            for image in _chain(first, pictures):
+                _write(container, stream, sound, image, ticks)
+            _mux(container, sound, stream.encode(None), ticks)
+            sound.finish()
+    return Encoded(len(video), (height + padding[0], width + padding[1]), padding, sound.fate)
+
+
+@dataclass
+class _Ticks:
+    """Times of frames in ticks from the first frame on, with the end of the last; a cursor."""
+
+    times: tuple[int, ...]
+    unit: Fraction
+    done: int = 0
+
+    def duration(self, time: int) -> int:
+        """How long the frame shown at ``time`` stays."""
+        place = self.times.index(time)
+        return self.times[place + 1] - time
+
+
+def _ticks(video: Video) -> tuple[_Ticks, Fraction]:
+    start = video.timestamps[0]
+    times = [time - start for time in (*video.timestamps, video.end)]
+    rate = math.lcm(*(time.denominator for time in times))
+    if rate > _MAX_TICKS:
+        problem = f"its frame times need {rate} ticks per second, an mp4 holds {_MAX_TICKS}"
+        raise InputError("video", problem, "convert the source to a constant frame rate")
+    unit = Fraction(1, rate)
+    return _Ticks(tuple(int(time * rate) for time in times), unit), unit
+
+
+def _checked(frames: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    size, index = None, -1
+    for index, image in enumerate(frames):
+        size = size or image.shape
+        if image.shape != size or image.shape[0] != 3:
+            raise ValueError(f"frame {index} is {list(image.shape)}, expected {list(size)}")
+        if not bool(image.isfinite().all()):
+            raise ValueError(f"frame {index} holds NaN or infinity")
+        if index >= count:
+            break
+        yield image
+    if index + 1 != count:
+        more = "more than " if index >= count else ""
+        raise ValueError(f"{more}{min(index + 1, count)} frames came, the source has {count}")
+
+
+def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    yield from rest
+
+
+def _stream(
+    container: Any, image: Tensor, padding: tuple[int, int], unit: Fraction, ticks: _Ticks, crf: int
+) -> Any:
+    span = ticks.times[-1] * unit
+    rate = Fraction(len(ticks.times) - 1) / span
+    stream = container.add_stream("libx264", rate=rate.limit_denominator(1001))
+    stream.height, stream.width = image.shape[1] + padding[0], image.shape[2] + padding[1]
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.time_base = stream.time_base = unit
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED
+    context.sample_aspect_ratio = Fraction(1)
+    context.thread_count = 1  # more threads do not always make the same bytes
+    # Without B-frames the first frame sits at time 0 in every reader, with no edit list.
+    context.options = {"crf": str(crf), "preset": "medium", "bf": "0", "g": str(_KEY_EVERY)}
+    return stream
+
+
+def _write(container: Any, stream: Any, sound: Sound, image: Tensor, ticks: _Ticks) -> None:
+    bottom, right = stream.height - image.shape[1], stream.width - image.shape[2]
+    if bottom or right:
+        image = F.pad(image[None].float(), (0, right, 0, bottom), mode="replicate")[0]
+    frame = av.VideoFrame.from_ndarray(to_yuv420(image), format="yuv420p")
+    frame.colorspace = frame.color_primaries = frame.color_trc = _BT709
+    frame.color_range = _LIMITED
+    frame.time_base, frame.pts = ticks.unit, ticks.times[ticks.done]
+    ticks.done += 1
+    _mux(container, sound, stream.encode(frame), ticks)
+
+
+def _mux(container: Any, sound: Sound, packets: Iterable[Any], ticks: _Ticks) -> None:
+    for packet in packets:
+        packet.duration = ticks.duration(packet.pts)
+        sound.until(packet.pts * ticks.unit)
+        container.mux(packet)

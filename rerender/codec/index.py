@@ -1,0 +1,152 @@
+"""What frames a container claims to hold, found by reading packets without decoding them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import av.error
+
+from rerender.errors import InputError
+
+# These hide frames in packets that are never shown, so that packets do not count frames.
+_HIDDEN_FRAMES = ("vp8",)
+_SLACK = Fraction(1, 2)  # a duration in a header is this exact, in seconds
+
+
+class Key(NamedTuple):
+    """A frame that decoding can start from."""
+
+    pts: int
+    seek: int
+
+
+@dataclass(frozen=True)
+class Index:
+    """The frames of a stream in display order.
+
+    Attributes:
+        pts: presentation times in units of ``unit``, strictly increasing.
+        keys: where decoding can start, increasing; the first is the start of the file.
+        unit: seconds per tick.
+        end: when the last frame stops being shown, in ticks.
+        missing: how many frames the container promises beyond these.
+        exact: whether ``pts`` come from packets; otherwise from decoding everything once.
+    """
+
+    pts: tuple[int, ...]
+    keys: tuple[Key, ...]
+    unit: Fraction
+    end: int
+    missing: int
+    exact: bool = True
+
+
+def video_stream(container: Any, path: Path) -> Any:
+    """The moving picture of a container (cover art does not count).
+
+    Raises:
+        InputError: there is none, or no decoder knows it.
+    """
+    cover = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    if not streams:
+        raise InputError(path, "has no moving picture (sound or cover art only)", "give a video")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise InputError(path, "is coded in a way no decoder here knows", "convert it to H.264")
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def scan(container: Any, stream: Any, path: Path) -> Index:
+    """Index a freshly opened container.
+
+    Raises:
+        InputError: it holds no frames, or frames without usable times.
+    """
+    packets, reached = _packets(container, stream)
+    shown = [p for p in packets if p.shown]
+    if stream.codec_context.name in _HIDDEN_FRAMES or any(p.pts is None for p in shown):
+        return _by_decoding(container, stream, path)
+    pts = sorted(p.pts for p in shown if p.pts is not None)
+    _require_order(pts, path)
+    step = (pts[-1] - pts[0]) // max(len(pts) - 1, 1)
+    end = max(pts[-1] + 1, max((p.pts or 0) + p.duration for p in shown))
+    if stream.frames:
+        missing = max(stream.frames - len(packets), 0)
+    else:
+        missing = _missing_by_time(container, reached, Fraction(step) * stream.time_base)
+    keys = tuple(sorted(Key(p.pts, p.seek) for p in packets if p.key and p.pts is not None))
+    return Index(tuple(pts), keys or (Key(pts[0], pts[0]),), stream.time_base, end, missing)
+
+
+class _Packet(NamedTuple):
+    pts: int | None
+    seek: int
+    duration: int
+    key: bool
+    shown: bool
+
+
+def _packets(container: Any, stream: Any) -> tuple[list[_Packet], Fraction]:
+    """The whole packets of a stream, and the time that any stream reaches."""
+    found, reached = [], Fraction(0)
+    for packet in _demux(container):
+        start = packet.dts if packet.pts is None else packet.pts
+        if start is not None and packet.time_base:
+            reached = max(reached, (start + (packet.duration or 0)) * packet.time_base)
+        if packet.stream_index != stream.index or not packet.size or packet.is_corrupt:
+            continue
+        seek = packet.dts if packet.dts is not None else (packet.pts or 0)
+        duration = packet.duration or 0
+        shown = not packet.is_discard
+        found.append(_Packet(packet.pts, seek, duration, packet.is_keyframe, shown))
+    return found, reached
+
+
+def _demux(container: Any) -> Iterator[Any]:
+    try:
+        yield from container.demux()
+    except av.error.FFmpegError:
+        return  # the file ends here; what is missing is counted by the caller
+
+
+def _missing_by_time(container: Any, reached: Fraction, step: Fraction) -> int:
+    """Frames between the time that was reached and the duration the header gives, if any."""
+    if container.duration is None or step <= 0:
+        return 0
+    start = Fraction(container.start_time or 0, av.time_base)
+    lack = Fraction(container.duration, av.time_base) + start - reached
+    return int(lack / step) if lack > max(_SLACK, 2 * step) else 0
+
+
+def _by_decoding(container: Any, stream: Any, path: Path) -> Index:
+    container.seek(0)
+    pts, length = [], 0
+    try:
+        for frame in container.decode(stream):
+            pts.append(frame.dts if frame.pts is None else frame.pts)
+            length = frame.duration or length
+    except av.error.FFmpegError:
+        pass  # the strict pass over the frames asked for names the place
+    _require_order(pts, path)
+    promised = max(stream.frames - len(pts), 0) if stream.codec_context.name != "vp8" else 0
+    end = pts[-1] + max(length, 1)
+    return Index(tuple(pts), (Key(pts[0], pts[0]),), stream.time_base, end, promised, exact=False)
+
+
+def _require_order(pts: list[int], path: Path) -> None:
+    cure = "convert it first: ffmpeg -i FILE -fps_mode passthrough -c:v libx264 NEW.mp4"
+    if not pts:
+        raise InputError(path, "holds no frame that can be decoded", "copy or download it again")
+    if any(time is None for time in pts):
+        raise InputError(path, "has frames without a time", cure)
+    for index, (before, after) in enumerate(pairwise(pts), 1):
+        if after <= before:
+            raise InputError(path, f"frame {index} is not later than the one before it", cure)

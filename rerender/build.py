@@ -79,7 +79,7 @@ def construct(cls: type[Built], settings: Mapping[str, Any], key: str) -> Built:
 def unknown_key(where: str, name: str, known: Iterable[str]) -> ConfigError:
     """The refusal of a key that nobody reads; it names the nearest key that somebody does."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, 1, 0.5)
+    near = difflib.get_close_matches(name, names, 1, 0.6)
     cure = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names) or 'none'}"
     return ConfigError(where, "unknown key", cure)
 

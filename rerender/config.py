@@ -7,15 +7,12 @@ written while any of them is wrong. Texts such as prompts are taken literally.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,10 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rerender.build import unknown_key
 from rerender.errors import ConfigError, InputError
-from rerender.prescan import CONF, scan
+from rerender.prescan import CONF, LISTS, scan
 
 PROMPTS = ("prompt", "source_prompt", "negative_prompt")
-UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file")
 Tree = dict[str, Any]
 
 
@@ -101,13 +97,35 @@ def preflight(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
 
 
 def _sweep(given: list[str]) -> Sweep:
-    parsed = OverridesParser.create().parse_overrides(given)
+    parsed = [_parsed(argument) for argument in given]
     fixed = [item.input_line or "" for item in parsed if not item.is_sweep_override()]
     first = compose("config", fixed, return_hydra_config=True)
     jobs = [tree(compose("config", job, return_hydra_config=True)) for job in _jobs(first, parsed)]
     choices = first.hydra.runtime.choices
     experiment = str(choices.get("exp") or "")
     return Sweep(experiment or str(choices.data), experiment, tuple(jobs))
+
+
+def _parsed(argument: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        reason = " ".join(str(error).split()).partition(" See https")[0]
+        cure = "write key=value, with quotes around values that hold other characters"
+        raise ConfigError(argument, f"cannot be read ({reason})", cure) from error
+    group = override.key_or_group
+    choices = _choices(group)
+    if choices and not override.is_delete() and not override.is_sweep_override():
+        value = override.value()
+        if value is None or (isinstance(value, list) and group not in LISTS):
+            problem = f"needs one choice, received {argument.partition('=')[2]}"
+            raise ConfigError(group, problem, f"choices: {', '.join(choices)}")
+    return override
+
+
+def _choices(group: str) -> list[str]:
+    """The choices of a group; none if it is not one."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _jobs(first: DictConfig, given: list[Override]) -> list[list[str]]:
@@ -149,56 +167,48 @@ def _read_prompt(ours: DictConfig) -> str:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise InputError(file, f"cannot be read as a prompt: {reason}", "name a text file") from None
+        raise InputError(
+            file, f"cannot be read as a prompt: {reason}", "name a text file"
+        ) from None
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def key_of(job: Mapping[str, Any]) -> str:
-    """A hash of everything in a configuration that decides the result's bytes."""
-    deciding = {key: value for key, value in job.items() if key not in UNHASHED}
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
-
-
-def to_yaml(job: Mapping[str, Any]) -> str:
-    """A configuration as text that `from_yaml` reads back."""
-    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True, width=100)
-
-
-def from_yaml(text: str) -> Any:
-    """What a configuration file of ours says."""
-    return yaml.safe_load(text)
 
 
 def explained(error: Exception) -> ConfigError:
     """A refusal by Hydra or OmegaConf as one line with the choices or the nearest key."""
-    text = " ".join(str(error).split())
-    if found := re.search(r"Could not find '([\w./]+)' Available options in '([\w/]+)': (.*)", text):
-        return _no_choice(found[2], found[1].rpartition("/")[2], found[3].replace("'", ""))
-    if found := re.search(r"Could not (?:override|delete) '?([\w./@]+?)'?\.", text):
+    text = re.sub(r"^In '[^']*': ", "", " ".join(str(error).split()))
+    if found := re.search(r"Could not (?:find|load) '([\w./-]+)/([^'/]*)'", text):
+        return _no_choice(found[1], found[2])
+    if found := re.search(r"Could not (?:override|delete)[^']*'([\w./@]+)'", text):
         return _no_key(found[1])
+    if found := re.search(r"already at '([\w./@]+)'", text):
+        return ConfigError(found[1], "is a setting already", "write it without the +")
     if found := re.search(r"full_key: ([\w.]+)", text):
         return ConfigError(found[1], text.partition(" full_key")[0], "correct the value")
     return ConfigError("configuration", text, "see `python -m rerender.run --help`")
 
 
-def _no_choice(group: str, name: str, options: str) -> ConfigError:
-    choices = [choice.strip() for choice in re.split(r"[,\s]+", options) if choice.strip()]
+def _no_choice(group: str, name: str) -> ConfigError:
+    choices = _choices(group)
     near = difflib.get_close_matches(name, choices, 1, 0.6)
     hint = f"did you mean {near[0]}? " if near else ""
     return ConfigError(group, f"no choice {name!r}", f"{hint}choices: {', '.join(choices)}")
 
 
 def _no_key(key: str) -> ConfigError:
+    """The nearest key on the level where the path leaves what there is."""
+    if key.startswith("hydra."):
+        return ConfigError(key, "unknown key", "see `python -m rerender.run --hydra-help`")
     node: Any = OmegaConf.to_container(_defaults(), resolve=False)
-    parent, _, name = key.rpartition(".")
-    for part in parent.split(".") if parent else ():
-        node = node.get(part) if isinstance(node, dict) else None
-    if not isinstance(node, dict):
-        return _no_key(parent) if parent else unknown_key(key, name, ())
-    prefix = f"{parent}." if parent else ""
-    return unknown_key(key, f"{prefix}{name}", [f"{prefix}{known}" for known in node])
+    above = ""
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            break
+        node, above = node[part], f"{above}{part}."
+    known = [f"{above}{name}" for name in node] if isinstance(node, dict) else []
+    return unknown_key(key, key, known)
 
 
 def _defaults() -> DictConfig:
     with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
-        return compose("config")
+        composed: DictConfig = compose("config")
+        return composed

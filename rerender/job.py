@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import Field
 
 from eval.contracts import Metric
@@ -14,8 +17,9 @@ from rerender.build import construct, unknown_key
 from rerender.contracts import Checkpoint, Data, Tracker
 from rerender.errors import ConfigError
 from rerender.parts import Parts
+from rerender.prescan import LISTS
 
-LISTS = ("control", "constraint", "metrics")  # groups from which nothing may be chosen
+UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file")
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
 
 
@@ -59,7 +63,7 @@ class Job:
         Raises:
             ConfigError: an unknown key, a value out of range, choices that do not go together.
         """
-        chosen = {**dict.fromkeys(LISTS, {}), **tree}
+        chosen = {**{key: {} for key in LISTS}, **tree}
         inner = [field.name for field in fields(Parts)]
         known = {field.name for field in fields(cls)} - {"parts"} | set(inner)
         for key in chosen:
@@ -71,3 +75,19 @@ class Job:
         parts = construct(Parts, {key: chosen[key] for key in inner}, "")
         rest = {key: value for key, value in chosen.items() if key not in inner}
         return construct(cls, {**rest, "parts": parts}, "")
+
+
+def key_of(job: Mapping[str, Any]) -> str:
+    """A hash of everything in a configuration that decides the result's bytes."""
+    deciding = {key: value for key, value in job.items() if key not in UNHASHED}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(job: Mapping[str, Any]) -> str:
+    """A configuration as text that `from_yaml` reads back."""
+    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str) -> Any:
+    """What a configuration file of ours says."""
+    return yaml.safe_load(text)

@@ -19,6 +19,7 @@ from rerender.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 TARGET = "_target_"
+LISTS = ("control", "constraint", "metrics")  # groups from which any number may be chosen
 
 _ALSO = frozenset({"rerender.parts.Sampling"})  # a part without a folder of choices
 _PLUGINS = "hydra_plugins.hydra_"
@@ -76,7 +77,8 @@ def scan(tree: Mapping[str, Any]) -> None:
         if name != TARGET and name.startswith("_") and name.endswith("_"):
             raise ConfigError(key, "is not a setting", "remove it")
         _no_resolver(key, value)
-    _scan_hydra(tree.get("hydra", {}))
+    if "hydra" in tree:
+        _scan_hydra(tree["hydra"])
 
 
 def _scan_hydra(hydra: Mapping[str, Any]) -> None:

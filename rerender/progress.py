@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ class Progress(Watch):
         self._clock = clock
         self._last = clock()
         self._said: dict[str, float] = {}
-        self._bars: dict[str, tqdm[None]] = {}
+        self._bars: dict[str, tqdm[Any]] = {}
 
     def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
         now = self._clock()
@@ -57,7 +57,7 @@ class Progress(Watch):
             self._bars.popitem()[1].close()
 
     def _draw(self, stage: str, done: int, total: int, note: str) -> None:
-        bar = self._bars.get(stage)
+        bar: tqdm[Any] | None = self._bars.get(stage)
         if bar is None or bar.total != total or done < bar.n:
             if bar is not None:
                 bar.close()

@@ -14,6 +14,7 @@ from torch import Tensor
 from rerender import store
 from rerender.contracts import Tracker
 from rerender.errors import ConfigError
+from rerender.exits import report
 from rerender.progress import Progress
 from rerender.scene import Watch
 from rerender.tracker.jsonl import Jsonl
@@ -172,20 +173,37 @@ class _LogFile(logging.Handler):
             store.append(self._path, self.format(record).encode(errors="replace") + b"\n")
 
 
+class _Terminal(logging.Handler):
+    """Says warnings in one line each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:  # errors are reported by the command itself
+            report(record.getMessage(), "warning")
+
+
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """Keep what our own code says, and all warnings, in the run's log while the block runs."""
-    root, ours = logging.getLogger(), [logging.getLogger(name) for name in ("rerender", "eval")]
-    handler = _LogFile(folder / LOG)
+    """Keep what our own code says, and what Python warns of, in the run's log; our own warnings
+    are shown too."""
+    file, terminal = _LogFile(folder / LOG), _Terminal()
+    ours = [logging.getLogger(name) for name in ("rerender", "eval")]
     levels = [logger.level for logger in ours]
-    root.addHandler(handler)
+    warned = logging.getLogger("py.warnings")
+    warned.addHandler(file)
     for logger in ours:
         logger.setLevel(logging.INFO)
+        logger.addHandler(file)
+        logger.addHandler(terminal)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
-        root.removeHandler(handler)
+        warned.removeHandler(file)
         for logger, level in zip(ours, levels, strict=True):
             logger.setLevel(level)
+            logger.removeHandler(file)
+            logger.removeHandler(terminal)

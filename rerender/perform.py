@@ -1,0 +1,223 @@
+"""One job from its configuration to its results: check, load, and for each clip render, encode,
+score and record."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from eval.contracts import Score
+from eval.score import score
+from rerender import store
+from rerender.codec import Encoded, encode, open_video
+from rerender.contracts import Model
+from rerender.exits import BUG, failure
+from rerender.fit import fit
+from rerender.job import Job, from_yaml, key_of, to_yaml
+from rerender.pipeline import render
+from rerender.prescan import ROOT
+from rerender.progress import Progress
+from rerender.record import CONFIG, Record, check_place, claimed, logged
+from rerender.sheet import sheet
+from rerender.video import Clip
+
+log = logging.getLogger(__name__)
+
+OUTPUTS = Path("outputs")
+METRICS, VIDEO, SHEET = "metrics.json", "video.mp4", "sheet.png"
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python", "av")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one clip.
+
+    Attributes:
+        clip: the source as it was processed.
+        folder: where its files are.
+        encoded: how the video was written.
+        keys: numbers of its key frames, where their pictures are kept.
+        scores: what was measured.
+    """
+
+    clip: Clip
+    folder: Path
+    encoded: Encoded
+    keys: tuple[int, ...]
+    scores: tuple[Score, ...]
+
+
+def perform(tree: Mapping[str, Any], name: str, group: str) -> list[Result]:
+    """Run one job; everything that can be refused is refused before anything is written.
+
+    Args:
+        tree: its resolved configuration.
+        name: what its folder is called where the configuration does not say.
+        group: the experiment it belongs to, "" if none.
+
+    Raises:
+        RerenderError: whatever stops it; what is finished by then is kept.
+    """
+    job = Job.of(tree)
+    key = key_of(tree)
+    folder = job.out or OUTPUTS / f"{job.name or name}-{key[:8]}"
+
+    def same(text: str) -> bool:
+        return key_of(from_yaml(text)) == key
+
+    check_place(folder, same)
+    clips = job.data.clips()
+    job.model.check(job.parts.names())
+    progress = Progress()
+    with claimed(folder, same):
+        model = job.model.load(job.parts.names())
+        progress.count("load")
+        record = Record(folder, job.tracker, job.pictures, progress)
+        with logged(folder):
+            results = _recorded(job, clips, model, record, (tree, group))
+        sys.stdout.write(closing(folder, results))
+        return results
+
+
+def _recorded(
+    job: Job,
+    clips: Sequence[Clip],
+    model: Model,
+    record: Record,
+    what: tuple[Mapping[str, Any], str],
+) -> list[Result]:
+    """All clips, between the record's start and its end, however that comes about."""
+    store.put(record.folder / CONFIG, to_yaml(what[0]).encode())
+    record.start(*what)
+    code = BUG
+    try:
+        results = _all(job, clips, model, record)
+        facts = _facts(job, results, model, record)
+        store.put_json(record.folder / METRICS, facts)
+        record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
+        code = 0
+        return results
+    except BaseException as error:
+        code, message = failure(error)
+        log.error("%s", message)
+        raise
+    finally:
+        record.finish(code)
+
+
+def _all(job: Job, clips: Sequence[Clip], model: Model, record: Record) -> list[Result]:
+    results: list[Result] = []
+    for clip in clips:
+        record.at(record.folder / clip.name if len(clips) > 1 else record.folder)
+        log.info("clip %s: %d frames", clip.name, len(clip.video))
+        results.append(_one(job, clip, model, record))
+    return results
+
+
+def _one(job: Job, clip: Clip, model: Model, record: Record) -> Result:
+    """One clip: render, encode, show, score."""
+    clip = replace(clip, video=fit(clip.video, job.data.size, model.multiple))
+    path = record.place / VIDEO
+    frames = render(clip, model, job.parts, job.seed, record)
+    with store.writing(path) as file:
+        encoded = encode(frames, clip.video, file)
+    record.progress.count("encode")
+    result = open_video(path)
+    store.put(record.place / SHEET, store.png(sheet(clip.video, result)))
+    record.progress.count("sheet")
+    flow = job.parts.flow
+    scores = score(clip, result, job.metrics, flow, record.folder.name, job.seed, record)
+    _keep(record, scores)
+    for finished in (path, record.place / SHEET):
+        record.file(finished)
+    return Result(clip, record.place, encoded, tuple(record.kept.get("keys", ())), tuple(scores))
+
+
+def _keep(record: Record, scores: Sequence[Score]) -> None:
+    """Curves as rows, values as the summary."""
+    for index in range(max((len(row.curve) for row in scores), default=0)):
+        values = {row.metric: row.curve[index] for row in scores if index < len(row.curve)}
+        record.log({f"{scores[0].clip}/{name}": value for name, value in values.items()}, index)
+    record.summary({f"{row.clip}/{row.metric}": row.value for row in scores})
+
+
+def _facts(job: Job, results: Sequence[Result], model: Model, record: Record) -> dict[str, Any]:
+    """What metrics.json says."""
+    return {
+        "run": record.folder.name,
+        "seed": job.seed,
+        "clips": [_clip_facts(result, record.folder) for result in results],
+        "seconds": {name: round(spent, 3) for name, spent in record.progress.seconds.items()},
+        "weights": model.digest(),
+        "code": code_digest(),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
+    video = result.clip.video
+    return {
+        "clip": result.clip.name,
+        "prompt": result.clip.prompt,
+        "video": (result.folder / VIDEO).relative_to(folder).as_posix(),
+        "frames": len(video),
+        "processed_size": list(video.size),
+        "size": list(result.encoded.size),
+        "padding": list(result.encoded.padding),
+        "audio": result.encoded.audio,
+        "keys": list(result.keys),
+        "scores": {
+            row.metric: {
+                "value": row.value,
+                "n": row.n,
+                "note": row.note,
+                "version": row.version,
+            }
+            for row in result.scores
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def code_digest() -> str:
+    """A short hash of the code that makes and measures results."""
+    total = hashlib.sha256()
+    for package in ("rerender", "eval"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            total.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def closing(folder: Path, results: Sequence[Result]) -> str:
+    """What a run says at its end: where things are, and a small table of scores."""
+    lines = [f"{folder}/"]
+    for result in results:
+        height, width = result.clip.video.output_size
+        frames = len(result.clip.video)
+        lines.append(f"  {result.folder / VIDEO}  {frames} frames, {width}x{height}")
+        lines.append(f"  {result.folder / SHEET}  source and result side by side")
+    rows = [("clip", "metric", "value", "")]
+    for result in results:
+        for row in result.scores:
+            value = "n/a" if row.value is None else f"{row.value:.6g}"
+            rows.append((row.clip, row.metric, value, row.note))
+    widths = [max(len(cells[column]) for cells in rows) for column in range(3)]
+    for cells in rows if len(rows) > 1 else ():
+        padded = [cell.ljust(width) for cell, width in zip(cells[:3], widths, strict=True)]
+        lines.append("  ".join(["", *padded, cells[3]]).rstrip())
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,104 @@
+"""W&B: an offline run can be read back, an online one arrives, a dead server delays nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+
+from rerender import store
+from rerender.tracker.wandb import WandB
+
+from .wandb_server import wandb_server
+
+CONFIG = {"seed": 3, "sampling": {"steps": 4}}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No settings of the machine, no login, no mode from outside or from the test before."""
+    wandb.teardown()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    yield
+    wandb.teardown()
+
+
+def record(tracker: WandB, folder: Path) -> None:
+    tracker.start(folder, CONFIG, "name", "group")
+    tracker.log({"demo/warp_error": 0.5, "demo/none": None}, step=0)
+    tracker.log({"demo/warp_error": 0.25}, step=1)
+    store.put(folder / "sheet.png", store.png(torch.zeros(3, 8, 8)))
+    tracker.file("sheet", folder / "sheet.png")
+    tracker.summary({"score": 0.375})
+    tracker.finish(0)
+
+
+def read_back(folder: Path) -> list[dict[str, Any]]:
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_an_offline_run_holds_config_curves_summary_and_pictures(tmp_path: Path) -> None:
+    record(WandB(), tmp_path)
+    rows = read_back(tmp_path)
+    run = next(row["run"] for row in rows if row["type"] == "run")
+    assert (run["display_name"], run["run_group"]) == ("name", "group")
+    assert run["config"]["update"] | CONFIG == run["config"]["update"]
+    history = [row["history"]["item"] for row in rows if row["type"] == "history"]
+    assert [item["demo/warp_error"] for item in history] == [0.5, 0.25]
+    summaries = [row["summary"].get("update", {}) for row in rows if row["type"] == "summary"]
+    assert any(update.get("score") == 0.375 for update in summaries)
+    assert any("sheet.path" in item or "sheet._type" in item for item in summaries)
+
+
+def test_nothing_of_the_environment_or_command_line_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "canary-in-env")
+    monkeypatch.setattr(sys, "argv", ["run", "token=canary-in-argv"])
+    record(WandB(), tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 1
+    assert not [path for path in files if b"canary" in path.read_bytes()]
+
+
+def test_an_online_run_arrives_at_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with wandb_server() as (address, rows):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        record(WandB(mode="online"), tmp_path)
+    sent = json.dumps(rows)
+    assert "demo/warp_error" in sent
+    assert "0.375" in sent
+    assert "steps" in sent
+
+
+def test_a_dead_server_costs_seconds_and_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        record(WandB(mode="online", init_timeout=1.0), tmp_path)
+    assert time.monotonic() - started < 30
+    warned = [entry.message for entry in caplog.records if entry.name.startswith("rerender")]
+    assert len(warned) == 1
+    assert warned[0].startswith("tracker: W&B did not answer")
+    history = [row for row in read_back(tmp_path) if row["type"] == "history"]
+    assert len(history) >= 2

@@ -1,0 +1,134 @@
+"""Our solvers against diffusers' own schedulers, step by step, for several step counts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from rerender.contracts import Memory, Sampler
+from rerender.errors import ConfigError
+from rerender.model.tiny import SCHEDULER
+from rerender.sampler.ddim import DDIM
+from rerender.sampler.dpm import DPM
+from rerender.sampler.lcm import LCM
+from rerender.sampler.unipc import UniPC
+from rerender.scene import State
+
+SHAPE = (1, 4, 8, 8)
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+def checkpoint(**changes: Any) -> Any:
+    """A stand-in for a model: noise schedule and spacing are all that a sampler reads."""
+    config = {**SCHEDULER, **changes}
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return SimpleNamespace(alphas=torch.cumprod(1 - betas, 0), spacing=config, config=config)
+
+
+def network(noisy: torch.Tensor, time: int) -> torch.Tensor:
+    """A smooth stand-in for the noise prediction."""
+    return 0.9 * noisy + 0.1 * torch.sin(3 * noisy + time / 500)
+
+
+def noise(role: str, step: int) -> torch.Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(step))
+
+
+def ours(sampler: Sampler, model: Any, steps: int) -> list[torch.Tensor]:
+    schedule = sampler.schedule(steps, model)
+    noisy, history, seen = noise("start", 99), None, []
+    direction = torch.zeros_like(noisy)
+    for step, time in enumerate(schedule.timesteps):
+        alpha = schedule.alphas[step]
+        estimate = network(noisy, time)
+        clean = (noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
+        state = State(step, alpha, noisy, direction, clean)
+        moved = sampler.move(schedule, state, estimate, Memory(history, noise))
+        noisy, direction, history = moved
+        following = schedule.alphas[step + 1]
+        seen.append(noisy)
+        if not isinstance(sampler, LCM):
+            assert torch.allclose(noisy, following**0.5 * clean + direction, atol=1e-5)
+    return seen
+
+
+def theirs(scheduler: Any, steps: int, **options: Any) -> list[torch.Tensor]:
+    scheduler.set_timesteps(steps, **options)
+    noisy, seen = noise("start", 99), []
+    for time in scheduler.timesteps:
+        noisy = scheduler.step(network(noisy, int(time)), time, noisy).prev_sample
+        seen.append(noisy)
+    return seen
+
+
+def assert_same(mine: list[torch.Tensor], other: list[torch.Tensor]) -> None:
+    assert len(mine) == len(other)
+    for step, (a, b) in enumerate(zip(mine, other, strict=True)):
+        assert torch.allclose(a, b, atol=2e-5), f"step {step}: {(a - b).abs().max()}"
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_ddim_is_diffusers_ddim(spacing: str, steps: int) -> None:
+    """Spacings whose stride is constant; for others diffusers' DDIM does not step to the next
+    timestep, so there is nothing to compare with."""
+    from diffusers import DDIMScheduler
+
+    model = checkpoint(timestep_spacing=spacing)
+    scheduler = DDIMScheduler.from_config(model.config)
+    assert_same(ours(DDIM(), model, steps), theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 20])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_dpm_is_diffusers_multistep(spacing: str, steps: int) -> None:
+    from diffusers import DPMSolverMultistepScheduler
+
+    model = checkpoint(timestep_spacing=spacing)
+    scheduler = DPMSolverMultistepScheduler.from_config(model.config, lower_order_final=False)
+    assert_same(ours(DPM(), model, steps), theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 20])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_unipc_is_diffusers_unipc(spacing: str, steps: int) -> None:
+    from diffusers import UniPCMultistepScheduler
+
+    model = checkpoint(timestep_spacing=spacing)
+    scheduler = UniPCMultistepScheduler.from_config(model.config)
+    assert_same(ours(UniPC(), model, steps), theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_lcm_is_diffusers_lcm(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import LCMScheduler
+    from diffusers.schedulers import scheduling_lcm
+
+    model = checkpoint()
+    scheduler = LCMScheduler.from_config(model.config)
+    drawn = iter(range(100))
+    monkeypatch.setattr(
+        scheduling_lcm, "randn_tensor", lambda *args, **kwargs: noise("lcm", next(drawn))
+    )
+    assert_same(ours(LCM(), model, steps), theirs(scheduler, steps))
+
+
+def test_official_timesteps_and_signal_levels() -> None:
+    """Method notes §1.11: S = 20 visits 951, 901, ..., 1 with these sqrt(alpha)."""
+    schedule = DDIM().schedule(20, checkpoint())
+    assert schedule.timesteps == tuple(range(951, 0, -50))
+    levels = dict(zip(schedule.timesteps, schedule.alphas, strict=False))
+    expected = {951: 0.0903, 801: 0.1912, 701: 0.2862, 451: 0.5878, 401: 0.6503, 1: 0.9991}
+    for time, level in expected.items():
+        assert levels[time] ** 0.5 == pytest.approx(level, abs=5e-5)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DPM(), UniPC(), LCM()])
+def test_impossible_step_counts_are_refused(sampler: Sampler) -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.steps"):
+        sampler.schedule(1000, checkpoint())
+    with pytest.raises(ConfigError, match=r"sampling\.steps"):
+        sampler.schedule(0, checkpoint())

@@ -1,0 +1,260 @@
+"""Key-frame translation: one pass is enough, lanes agree, noise has no order, laws of identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rerender.constraint.cross_frame import CrossFrame
+from rerender.constraint.pixel import Pixel
+from rerender.constraint.shape import Shape
+from rerender.contracts import Query
+from rerender.errors import ConfigError
+from rerender.noise import keyed
+from rerender.parts import Sampling
+from rerender.sampler.dpm import DPM
+from rerender.sampler.unipc import UniPC
+from rerender.scene import Watch
+from rerender.video import Clip, MemoryVideo
+from tests.scenes import ALL, SCENE, Shift, moving, parts, translated
+
+if TYPE_CHECKING:
+    from rerender.model.diffusion import StableDiffusion
+
+
+class Counting:
+    """A model that counts batches and queries."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.batches = model, list[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+        self.batches.append(len(queries))
+        answers: list[Tensor] = self.model.predict_noise(queries)
+        return answers
+
+
+def latents(results: Sequence[Any]) -> Tensor:
+    return torch.cat([result.trace.latent for result in results])
+
+
+@pytest.mark.parametrize(
+    ("strength", "official", "down"),
+    [(0.75, 5, 5), (0.8, 3, 4), (0.9, 1, 2), (0.95, 1, 1), (1.0, 0, 0), (0.0, 20, 20)],
+)
+def test_skipped_steps(strength: float, official: int, down: int) -> None:
+    assert Sampling(strength=strength, rounding="official").skipped() == official
+    assert Sampling(strength=strength).skipped() == down
+    assert Sampling(strength=None).skipped() == 0
+
+
+def test_windows_of_the_published_settings() -> None:
+    """At 20 steps: shape 0-2, pixel 11-15, colour 16-19, attention 0-19."""
+    whole = Sampling(steps=20, strength=1.0)
+    assert list(whole.window(Shape(start=0, stop=0.15))) == [0, 1, 2]
+    assert list(whole.window(Pixel(start=0.55, stop=0.8))) == [11, 12, 13, 14, 15]
+    assert list(whole.window(Pixel(start=0.8, stop=1.0))) == [16, 17, 18, 19]
+    assert list(whole.window(CrossFrame())) == list(range(20))
+
+
+def test_windows_of_the_schedule_lose_what_strength_skips() -> None:
+    """The original's shape window acts in no step at strength 0.75; ours does, unless asked."""
+    scheduled = Sampling(steps=20, strength=0.75, windows="schedule")
+    assert len(scheduled.window(Shape(start=0, stop=0.15))) == 0
+    assert list(scheduled.window(Pixel(start=0.55, stop=0.8))) == [6, 7, 8, 9, 10]
+    executed = replace(scheduled, windows="executed")
+    assert list(executed.window(Shape(start=0, stop=0.15))) == [0, 1]
+
+
+@pytest.mark.parametrize(("strength", "most"), [(None, 29), (0.75, 24)])
+def test_evaluations_per_key_frame(
+    tiny: StableDiffusion, strength: float | None, most: int
+) -> None:
+    """The original takes 40 guided steps; a draft shares its beginning with the final pass."""
+    model = Counting(tiny)
+    constraint = (*ALL[:3], Pixel(start=0.55, stop=0.8))
+    chosen = parts(constraint, steps=20, strength=strength, windows="schedule")
+    translated(model, chosen, keys=1)
+    anchor = len(model.batches)
+    model.batches.clear()
+    translated(model, chosen, keys=3)
+    assert len(model.batches) == anchor + 2 * most
+    assert anchor == (20 if strength is None else 15)
+
+
+def test_the_shared_beginning_is_bit_identical_to_a_second_full_pass(
+    tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rerender.translate import Studio
+
+    once = latents(translated(tiny, parts(ALL)))
+    monkeypatch.setattr(Studio, "fork", lambda self: 0)
+    assert torch.equal(once, latents(translated(tiny, parts(ALL))))
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    lanes=st.integers(2, 5),
+    keys=st.integers(2, 5),
+    seed=st.integers(0, 99),
+    refresh=st.integers(0, 2),
+    strength=st.sampled_from([0.5, 0.9, None]),
+)
+def test_lanes_agree_with_one_by_one(
+    tiny: StableDiffusion, lanes: int, keys: int, seed: int, refresh: int, strength: float | None
+) -> None:
+    clip = replace(SCENE, video=moving(keys, seed=seed))
+    constraint = (CrossFrame(refresh=refresh), *ALL[1:])
+    single = parts(constraint, steps=8, strength=strength)
+    several = parts(constraint, steps=8, strength=strength, lanes=lanes)
+    one = translated(tiny, single, keys, clip=clip, seed=seed)
+    many = translated(tiny, several, keys, clip=clip, seed=seed)
+    assert torch.allclose(latents(one), latents(many), atol=1e-3)
+
+
+def test_lanes_form_batches(tiny: StableDiffusion) -> None:
+    """Attention alone: frames run one step behind each other. Without refresh: side by side."""
+
+    def batches(refresh: int) -> list[int]:
+        model = Counting(tiny)
+        chosen = parts((CrossFrame(refresh=refresh),), steps=6, strength=None, lanes=4)
+        translated(model, chosen, keys=4)
+        return model.batches
+
+    assert batches(1) == [1, 2, 3, 4, 4, 4, 3, 2, 1]
+    assert batches(0) == [1, 4, 4, 4, 4, 4, 3]
+
+
+def test_without_constraints_all_frames_are_one_batch(tiny: StableDiffusion) -> None:
+    model = Counting(tiny)
+    translated(model, parts((), lanes=4), keys=4)
+    assert model.batches == [4] * 8
+
+
+def test_noise_is_named_not_ordered() -> None:
+    noise = keyed(3, (1, 4, 2, 2))
+    first = noise("pixel", 5)
+    noise("start", 0)
+    assert torch.equal(first, noise("pixel", 5))
+    others = [keyed(4, (1, 4, 2, 2))("pixel", 5), noise("pixel", 6), noise("start", 5)]
+    others.append(keyed(3, (1, 4, 2, 2), frame=0)("pixel", 5))
+    assert all(not torch.equal(first, other) for other in others)
+
+
+def test_same_seed_same_bytes_other_seed_other_picture(tiny: StableDiffusion) -> None:
+    once, again = (latents(translated(tiny, parts(ALL), seed=1)) for _ in range(2))
+    assert torch.equal(once, again)
+    assert not torch.allclose(once, latents(translated(tiny, parts(ALL), seed=2)), atol=1e-2)
+
+
+def test_fixed_noise_makes_equal_frames_equal(tiny: StableDiffusion) -> None:
+    still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 2))
+    fixed = translated(tiny, parts(()), 2, clip=still)
+    assert torch.equal(fixed[0].image, fixed[1].image)
+    fresh = translated(tiny, parts((), noise="per_frame"), 2, clip=still)
+    assert not torch.allclose(fresh[0].image, fresh[1].image, atol=1e-3)
+
+
+def test_still_scene_shape_fusion_repeats_the_anchor(tiny: StableDiffusion) -> None:
+    """Identical frames: nothing is occluded, so the fused clean latent is the anchor's own."""
+    still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 2))
+    chosen = parts((Shape(start=0.0, stop=1.0),), flow=Shift(0, 0))
+    anchor, second = translated(tiny, chosen, 2, clip=still)
+    assert torch.allclose(anchor.image, second.image, atol=1e-4)
+
+
+def test_strength_zero_returns_the_source_through_the_autoencoder(tiny: StableDiffusion) -> None:
+    result = translated(tiny, parts((), strength=0.0), 1)[0]
+    assert torch.equal(result.image, tiny.decode(tiny.encode(SCENE.video[0])))
+
+
+def test_every_shot_has_its_own_anchor(tiny: StableDiffusion) -> None:
+    from rerender.translate import translate
+
+    chosen = parts(ALL)
+    joined = list(translate(SCENE, [[0, 1], [2, 3]], tiny, chosen))
+    rest = replace(SCENE, video=MemoryVideo([SCENE.video[2], SCENE.video[3]]))
+    alone = translated(tiny, chosen, 2, clip=rest)
+    assert [result.key.shot for result in joined] == [0, 0, 1, 1]
+    assert torch.allclose(latents(joined[2:]), latents(alone), atol=1e-5)
+
+
+def test_no_more_than_two_traces_besides_ones_own(tiny: StableDiffusion) -> None:
+    """The anchor's and the previous one's are held, and that of the key frame just finished."""
+    import gc
+
+    from rerender.scene import Trace
+    from rerender.translate import translate
+
+    for seen, result in enumerate(translate(SCENE, [range(4)], tiny, parts(ALL))):
+        del result
+        gc.collect()
+        traces = [o for o in gc.get_objects() if isinstance(o, Trace) and o.features]
+        assert len(traces) <= min(seen + 1, 3)
+
+
+def test_features_can_be_kept_in_half_precision(tiny: StableDiffusion) -> None:
+    full = translated(tiny, parts((CrossFrame(),)))
+    half = translated(tiny, parts((CrossFrame(),), keep_dtype="float16", keep_device="cpu"))
+    assert half[0].trace.nbytes() < 0.6 * full[0].trace.nbytes()
+    assert torch.allclose(latents(full), latents(half), atol=2e-2)
+
+
+def test_progress_ends_at_its_total(tiny: StableDiffusion) -> None:
+    class Watching(Watch):
+        def __init__(self) -> None:
+            self.rows: list[tuple[str, int, int]] = []
+
+        def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+            self.rows.append((stage, done, total))
+
+    watch = Watching()
+    translated(tiny, parts(ALL, lanes=2), watch=watch)
+    assert [done for _, done, _ in watch.rows] == list(range(1, watch.rows[0][2] + 1))
+
+
+def test_recolor_takes_the_colours_of_a_first_result(tiny: StableDiffusion) -> None:
+    plain = translated(tiny, parts((), strength=0.4), 2)
+    colored = translated(tiny, parts((), strength=0.4, recolor=True), 2)
+    assert not torch.allclose(latents(plain), latents(colored), atol=1e-2)
+
+
+def test_multistep_sampler_runs_with_all_constraints(tiny: StableDiffusion) -> None:
+    results = translated(tiny, parts(ALL, sampler=DPM()))
+    assert all(result.image.isfinite().all() for result in results)
+
+
+def test_choices_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"constraint\.pixel.*UniPC.*sampler=ddim"):
+        parts(ALL, sampler=UniPC())
+    with pytest.raises(ConfigError, match=r"constraint\.shape: acts in none of the 4 executed"):
+        parts((Shape(start=0.0, stop=0.1),), steps=5, strength=0.8)
+    with pytest.raises(ConfigError, match=r"recolor"):
+        Sampling(strength=None, recolor=True)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"steps": 0}, {"strength": 1.5}, {"strength": float("nan")}, {"lanes": 0}]
+)
+def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="sampling"):
+        Sampling(**bad)
+
+
+def test_prompt_reaches_the_result(tiny: StableDiffusion) -> None:
+    other = Clip("scene", SCENE.video, "a dog, oil")
+    assert not torch.allclose(
+        latents(translated(tiny, parts(()), 1)),
+        latents(translated(tiny, parts(()), 1, clip=other)),
+        atol=1e-3,
+    )

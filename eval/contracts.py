@@ -184,6 +184,8 @@ class Score:
         value: None where undefined.
         n: number of frames (or pairs) behind the value.
         note: backbone, or the reason why there is no value.
+        direction: whether "lower" or "higher" is better.
+        unit: of the value and the curve.
         curve: one number for each frame, None where undefined.
         key: hash of everything the value depends on; the row is kept while it stays the same.
     """
@@ -196,6 +198,8 @@ class Score:
     value: float | None
     n: int
     note: str = ""
+    direction: str = "lower"
+    unit: str = "1"
     curve: tuple[float | None, ...] = ()
     key: str = ""
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from rerender.contracts import Model
 from rerender.video import Clip, Truth, Video
 
+SOURCE, VAE, TRUTH = "source", "VAE round trip", "true translation"
+
 
 @dataclass(frozen=True)
 class Made(Video):

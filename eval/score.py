@@ -83,6 +83,8 @@ def score(
             finite(reading.value),
             reading.n,
             "; ".join(filter(None, [reading.note, *_remarks(trial, reading)])),
+            named[name].direction,
+            named[name].unit,
             curves.get(name, ()),
         )
         for name, reading in readings.items()
@@ -153,3 +155,11 @@ def _moment(trial: Trial, index: int) -> Moment:
             result[None], source.shape[-2:], mode="bilinear", antialias=True, align_corners=False
         )[0]
     return Moment(index, source, result.clamp(0, 1))
+
+
+if __name__ == "__main__":
+    import sys
+
+    from eval.folder import main
+
+    sys.exit(main())

@@ -76,11 +76,9 @@ class Comparison:
 
 
 def cells(rows: Iterable[Score]) -> dict[str, dict[str, Cells]]:
-    """metric -> method -> clip -> values of its seeds, in a fixed order; undefined ones left out."""
+    """metric -> method -> clip -> values of its seeds, in a fixed order, without undefined ones."""
     table: dict[str, dict[str, Cells]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in sorted(
-        rows, key=lambda r: (r.metric, r.method, r.clip, -1 if r.seed is None else r.seed)
-    ):
+    for row in sorted(rows, key=_place):
         if row.value is not None:
             table[row.metric][row.method][row.clip].append(row.value)
     return table
@@ -90,13 +88,13 @@ def _place(row: Score) -> tuple[str, str, str, int]:
     return row.metric, row.method, row.clip, -1 if row.seed is None else row.seed
 
 
-def summarise(rows: Sequence[Score], directions: Mapping[str, str]) -> list[Summary]:
+def summarise(rows: Sequence[Score]) -> list[Summary]:
     """Mean, interval and mean rank of every method under every metric.
 
     Args:
         rows: scores of any number of clips, methods and seeds.
-        directions: metric -> "lower" or "higher".
     """
+    directions = {row.metric: row.direction for row in rows}
     found = []
     for metric, methods in cells(rows).items():
         ranks = mean_ranks(methods, directions[metric])

@@ -14,10 +14,12 @@ from eval import stats
 from eval.contracts import Score
 
 
-def rows(values: dict[str, list[list[float]]], metric: str = "m") -> list[Score]:
+def rows(
+    values: dict[str, list[list[float]]], metric: str = "m", direction: str = "lower"
+) -> list[Score]:
     """method -> clip -> seed -> value, as score rows."""
     return [
-        Score(f"clip{c}", method, s, metric, "1", value, 10)
+        Score(f"clip{c}", method, s, metric, "1", value, 10, "", direction)
         for method, clips in values.items()
         for c, seeds in enumerate(clips)
         for s, value in enumerate(seeds)
@@ -71,12 +73,13 @@ def test_paired_interval_is_narrow_where_clips_differ_more_than_methods() -> Non
 
 def test_one_clip_has_no_interval_and_nobody_is_best() -> None:
     data = rows({"a": [[0.1, 0.11, 0.12]], "b": [[0.9, 0.91, 0.92]]})
-    summaries = stats.summarise(data, {"m": "lower"})
+    summaries = stats.summarise(data)
     assert [s.low for s in summaries] == [None, None]
     assert stats.best("m", "lower", summaries, stats.compare(data)) is None
 
 
-def made(shift: float, clips: int = 12, metric: str = "m") -> list[Score]:
+def made(shift: float, metric: str = "m", direction: str = "lower") -> list[Score]:
+    clips = 12
     random = np.random.default_rng(3)
     hard = random.normal(0, 1, clips)
     noise = random.normal(0, 0.3, (3, clips, 2))
@@ -84,13 +87,13 @@ def made(shift: float, clips: int = 12, metric: str = "m") -> list[Score]:
         name: [[float(h + move + n) for n in noise[k, c]] for c, h in enumerate(hard)]
         for k, (name, move) in enumerate([("a", 0.0), ("b", shift), ("c", shift)])
     }
-    return rows(values, metric)
+    return rows(values, metric, direction)
 
 
 @pytest.mark.parametrize(("shift", "direction", "winner"), [(2, "lower", "a"), (-2, "higher", "a")])
 def test_a_clear_winner_is_found(shift: float, direction: str, winner: str) -> None:
-    data = made(shift)
-    summaries = stats.summarise(data, {"m": direction})
+    data = made(shift, direction=direction)
+    summaries = stats.summarise(data)
     assert stats.best("m", direction, summaries, stats.compare(data)) == winner
     ranks = {s.method: s.rank for s in summaries}
     assert ranks["a"] == 1
@@ -98,13 +101,13 @@ def test_a_clear_winner_is_found(shift: float, direction: str, winner: str) -> N
 
 def test_equal_methods_have_no_winner() -> None:
     data = made(0)
-    summaries = stats.summarise(data, {"m": "lower"})
+    summaries = stats.summarise(data)
     assert stats.best("m", "lower", summaries, stats.compare(data)) is None
 
 
 def test_a_tie_for_the_lead_has_no_winner() -> None:
-    data = made(2)
-    summaries = stats.summarise(data, {"m": "higher"})  # b and c lead together
+    data = made(2, direction="higher")
+    summaries = stats.summarise(data)  # b and c lead together
     assert stats.best("m", "higher", summaries, stats.compare(data)) is None
 
 
@@ -119,7 +122,7 @@ def test_many_metrics_make_it_harder() -> None:
 def test_order_of_rows_does_not_matter() -> None:
     data = made(0.5)
     shuffled = [data[i] for i in np.random.default_rng(0).permutation(len(data))]
-    assert stats.summarise(data, {"m": "lower"}) == stats.summarise(shuffled, {"m": "lower"})
+    assert stats.summarise(data) == stats.summarise(shuffled)
     assert stats.compare(data) == stats.compare(shuffled)
 
 
@@ -128,7 +131,7 @@ def test_undefined_values_are_left_out_and_pairs_are_matched() -> None:
     data.append(Score("clip2", "b", 0, "m", "1", None, 0))
     (one,) = stats.compare(data)
     assert one.clips == 2 and one.difference == pytest.approx(-0.5)
-    assert {s.method: s.clips for s in stats.summarise(data, {"m": "lower"})} == {"a": 3, "b": 2}
+    assert {s.method: s.clips for s in stats.summarise(data)} == {"a": 3, "b": 2}
 
 
 def test_ranks_share_ties() -> None:

@@ -1,0 +1,242 @@
+"""``python -m eval.score RESULTS``: every finished video in a folder, and the floors beside them.
+
+What is measured, on which clips and with which flow is said by the same configuration as a run:
+``python -m eval.score RESULTS data=video data.path=cat.mp4 prompt="a tiger" metrics=[warp_error]``.
+Without any such word the configuration of the first run of ours in the folder holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval import floors, rows
+from eval.contracts import Metric, Score
+from eval.floors import SOURCE, TRUTH, VAE
+from eval.metrics.weights import digest
+from eval.results import Outcome, discover
+from eval.score import score
+from rerender.config import literal, preflight
+from rerender.contracts import FlowEstimator
+from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
+from rerender.exits import failure, report
+from rerender.fit import fit
+from rerender.job import Job
+from rerender.progress import Progress
+from rerender.scene import Watch
+from rerender.video import Clip, Video
+
+_MULTIPLE = 8  # sides of the frames that are compared, as for most models
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured, and on which clips.
+
+    Attributes:
+        clips: by name.
+        metrics, flow, device: as for `score`.
+        identity: hash of the clips' configuration and of the files it names.
+    """
+
+    clips: Mapping[str, Clip]
+    metrics: tuple[Metric, ...]
+    flow: FlowEstimator
+    identity: str
+
+    @classmethod
+    def of(cls, tree: Tree) -> Protocol:
+        """The protocol that a run's configuration describes."""
+        job = Job.of(tree)
+        clips = {
+            clip.name: replace(clip, video=fit(clip.video, job.data.size, _MULTIPLE))
+            for clip in job.data.clips()
+        }
+        return cls(clips, job.metrics, job.parts.flow, _hash(_contents(tree["data"])))
+
+    def clip(self, outcome: Outcome) -> Clip:
+        """The clip that an outcome was made of.
+
+        Raises:
+            InputError: there is none of its name.
+        """
+        if outcome.clip is None and len(self.clips) == 1:
+            return next(iter(self.clips.values()))
+        if outcome.clip is None or outcome.clip not in self.clips:
+            problem = f"belongs to clip {outcome.clip!r}, which is not among the sources"
+            known = ", ".join(self.clips) or "none"
+            raise InputError(outcome.path, problem, f"rename it; sources are: {known}")
+        return self.clips[outcome.clip]
+
+
+@dataclass
+class Scorer:
+    """Scores one video after the other and keeps the file up to date.
+
+    Attributes:
+        root: the results folder.
+        old: rows of an earlier call, by key.
+        rows: rows so far.
+        watch: told of the progress.
+    """
+
+    root: Path
+    old: Mapping[str, Score]
+    rows: list[Score]
+    watch: Watch
+    computed: int = 0
+
+    def add(
+        self, protocol: Protocol, clip: Clip, result: Video, name: tuple[str, int | None], what: str
+    ) -> None:
+        """Measure what is not known yet and write the file.
+
+        Args:
+            protocol: the metrics and the flow.
+            clip: the source.
+            result: the finished video.
+            name: method and seed.
+            what: hash of the result's content.
+        """
+        keys = {metric.name: _key(protocol, clip, metric, what) for metric in protocol.metrics}
+        kept = [self.old[key] for key in keys.values() if key in self.old]
+        known = {row.metric for row in kept}
+        todo = [metric for metric in protocol.metrics if metric.name not in known]
+        made = score(clip, result, todo, protocol.flow, *name, self.watch) if todo else []
+        made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
+        self.computed += len(made)
+        self.rows += made + [replace(row, method=name[0], seed=name[1]) for row in kept]
+        if made:
+            rows.write(self.root / rows.SCORES, self.rows)
+
+
+def score_folder(
+    root: Path, tree: Tree | None, with_floors: bool = True, with_vae: bool = False
+) -> Scorer:
+    """Score all finished videos of a folder; what did not change is not measured again.
+
+    Args:
+        root: the results folder; ``scores.jsonl`` is written there after every video.
+        tree: configuration whose clips, metrics and flow hold; None for the first run's own.
+        with_floors: add the source and, where it is known, the true translation as methods.
+        with_vae: add the autoencoder's round trip (loads the configured model).
+
+    Raises:
+        InputError: nothing to score, or a video cannot be read (the others are scored first).
+    """
+    outcomes = discover(root)
+    base = tree or next((o.config for o in outcomes if o.config is not None), None)
+    if base is None:
+        cure = "say which: data=video data.path=FILE prompt=TEXT"
+        raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
+    protocol = Protocol.of(base)
+    old = {row.key: row for row in rows.read(root / rows.SCORES) if row.key}
+    scorer, failures = Scorer(root, old, [], Progress()), []
+    if with_floors:
+        for name, clip, video, what in _floors(protocol, base, with_vae):
+            scorer.add(protocol, clip, video, (name, None), what)
+    for outcome in outcomes:
+        try:
+            own = protocol if tree or outcome.config is None else _own(outcome.config, protocol)
+            clip = own.clip(outcome)
+            what = _hash([digest(file) for file in outcome.files()])
+            video = outcome.open(clip.video)
+            scorer.add(own, clip, video, (outcome.method, outcome.seed), what)
+        except InputError as error:
+            failures.append(error)
+    rows.write(root / rows.SCORES, scorer.rows)
+    _raise(failures, len(outcomes))
+    return scorer
+
+
+def _own(config: Tree, protocol: Protocol) -> Protocol:
+    """A run's own clips under the metrics and the flow that hold for all."""
+    own = Protocol.of(config)
+    return replace(own, metrics=protocol.metrics, flow=protocol.flow)
+
+
+def _floors(
+    protocol: Protocol, tree: Tree, with_vae: bool
+) -> Iterator[tuple[str, Clip, Video, str]]:
+    model = Job.of(tree).model.load(()) if with_vae else None
+    for clip in protocol.clips.values():
+        yield SOURCE, clip, floors.source(clip), SOURCE
+        truth = floors.translation(clip)
+        if truth is not None:
+            yield TRUTH, clip, truth, TRUTH
+        if model is not None:
+            yield VAE, clip, floors.round_trip(clip, model), f"{VAE} {model.digest()}"
+
+
+def _key(protocol: Protocol, clip: Clip, metric: Metric, what: str) -> str:
+    """Hash of everything that decides a row's value."""
+    return _hash(
+        [
+            protocol.identity,
+            (clip.name, clip.prompt, clip.source_prompt, list(clip.video.size)),
+            what,
+            repr(protocol.flow),
+            (metric.name, metric.version, repr(metric)),
+        ]
+    )
+
+
+def _lasting(row: Score) -> bool:
+    """Whether a row may be kept: what was not available may be there the next time."""
+    return row.value is not None
+
+
+def _contents(node: Any) -> Any:
+    """A configuration with the content of the files that it names."""
+    if isinstance(node, Mapping):
+        return {str(key): _contents(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_contents(value) for value in node]
+    if isinstance(node, str) and 0 < len(node) < 4096 and Path(node).is_file():
+        return [node, digest(Path(node))]
+    return node
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _raise(failures: Sequence[RerenderError], total: int) -> None:
+    if len(failures) == 1:
+        raise failures[0]
+    for error in failures:
+        report(str(error), "failed")
+    if failures:
+        problem = f"{len(failures)} of {total} videos cannot be scored"
+        raise PartialSweepError("results", problem, "mend what is named above, then score again")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.score", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("results", type=Path, help="a run folder, or METHOD/CLIP(.mp4 | frames)")
+    parser.add_argument("settings", nargs="*", help="key=value, as for python -m rerender.run")
+    parser.add_argument("--no-floors", action="store_true", help="leave source and truth out")
+    parser.add_argument("--vae", action="store_true", help="add the autoencoder's round trip")
+    given = parser.parse_args(arguments)
+    try:
+        tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
+        scorer = score_folder(given.results, tree, not given.no_floors, given.vae)
+    except RerenderError as error:
+        code, message = failure(error)
+        report(message)
+        return code
+    kept = len(scorer.rows) - scorer.computed
+    sys.stdout.write(
+        f"{given.results / rows.SCORES}  {scorer.computed} rows measured, {kept} unchanged\n"
+    )
+    return 0

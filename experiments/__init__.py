@@ -1,0 +1,1 @@
+"""Studies: from scores to tables, figures and the report page."""

@@ -1,0 +1,215 @@
+"""Tables of scores as csv, markdown and LaTeX: ``python -m experiments.tables RESULTS``.
+
+A cell is the mean over clips with its 95 % interval. Bold is what the data show to be better than
+every other method (not the floors) after correction for all comparisons of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from eval import rows, stats
+from eval.contracts import Score
+from eval.floors import SOURCE, TRUTH, VAE
+from experiments.escape import csv_cell, latex, markdown
+from rerender import store
+from rerender.errors import InputError, RerenderError
+from rerender.exits import failure, report
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+FLOORS = (SOURCE, VAE, TRUTH)
+_ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value in a table, as numbers; None where there is none."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    clips: int = 0
+    best: bool = False
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "n/a"
+        if self.low is None or self.high is None:
+            return f"{self.mean:.4g}"
+        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods against metrics.
+
+    Attributes:
+        title: what it is.
+        columns: head of each column: metric, direction and unit.
+        lines: method -> one cell for each column.
+        notes: what a reader must know.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    lines: dict[str, tuple[Cell, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def table(scores: Sequence[Score], title: str = "Scores") -> Table:
+    """The table of a score file. It does not depend on the order of the rows."""
+    metrics = {row.metric: row for row in sorted(scores, key=lambda row: row.metric)}
+    methods = sorted({row.method for row in scores}, key=_place)
+    summaries = stats.summarise(scores)
+    found = {(s.method, s.metric): s for s in summaries}
+    rivals = [name for name in methods if name not in FLOORS]
+    comparisons = stats.compare(scores, rivals)
+    winners = {
+        name: stats.best(name, row.direction, summaries, comparisons)
+        for name, row in metrics.items()
+    }
+
+    def cell(method: str, metric: str) -> Cell:
+        s = found.get((method, metric))
+        if s is None:
+            return Cell()
+        return Cell(s.mean, s.low, s.high, s.clips, winners[metric] == method)
+
+    columns = tuple(_head(row) for row in metrics.values())
+    lines = {method: tuple(cell(method, name) for name in metrics) for method in methods}
+    return Table(title, columns, lines, _notes(scores))
+
+
+def _place(method: str) -> tuple[int, str]:
+    return (FLOORS.index(method) if method in FLOORS else len(FLOORS)), method
+
+
+def _head(row: Score) -> str:
+    unit = "" if row.unit == "1" else f" ({row.unit})"
+    return f"{row.metric}{unit} {_ARROWS.get(row.direction, '')}".rstrip()
+
+
+def _notes(scores: Sequence[Score]) -> tuple[str, ...]:
+    """How many clips and seeds, and why values are missing."""
+    clips = {row.clip for row in scores}
+    seeds = {row.seed for row in scores if row.seed is not None}
+    notes = [
+        f"Mean over {len(clips)} clip{'s' * (len(clips) != 1)}"
+        f" ({len(seeds) or 1} seed{'s' * (len(seeds) > 1)}), 95 % bootstrap interval over clips.",
+        "Bold: better than every other method in a sign-flip test over clips, corrected (Holm) for"
+        " all comparisons of the table, p < 0.05; floors do not compete.",
+    ]
+    missing = sorted({(row.metric, row.note) for row in scores if row.value is None})
+    return (*notes, *(f"{metric}: {note}" for metric, note in missing))
+
+
+def published(path: Path = PUBLISHED) -> list[Table]:
+    """The numbers printed in papers, each table with its own protocol."""
+    tables = []
+    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
+        columns = tuple(next(iter(entry["rows"].values())))
+        lines = {
+            method: tuple(Cell(float(values[name])) for name in columns)
+            for method, values in entry["rows"].items()
+        }
+        title = f"Published, another protocol: {entry['paper']}, {entry['table']}"
+        tables.append(Table(title, columns, lines, (f"Protocol: {entry['protocol']}.",)))
+    return tables
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """One line for each value; texts that a spreadsheet would run as formulas are made inert."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["table", "method", "metric", "mean", "low", "high", "clips", "best"])
+    for one in tables:
+        for method, cells in one.lines.items():
+            for column, cell in zip(one.columns, cells, strict=True):
+                numbers = ["" if x is None else repr(x) for x in (cell.mean, cell.low, cell.high)]
+                texts = [csv_cell(text) for text in (one.title, method, column)]
+                writer.writerow([*texts, *numbers, cell.clips or "", int(cell.best)])
+    return out.getvalue()
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """Tables with their notes, one after the other."""
+    return "\n".join(_markdown(one) for one in tables)
+
+
+def _markdown(one: Table) -> str:
+    head = ["method", *map(markdown, one.columns)]
+    lines = [f"### {markdown(one.title)}", "", _bar(head), _bar(["---"] * len(head))]
+    for method, cells in one.lines.items():
+        shown = [f"**{cell}**" if cell.best else str(cell) for cell in cells]
+        lines.append(_bar([markdown(method), *shown]))
+    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in one.notes), ""])
+
+
+def _bar(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """``table`` environments with booktabs rules."""
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex(one) for one in tables)
+
+
+def _latex(one: Table) -> str:
+    lines = [
+        "\\begin{table}",
+        f"\\caption{{{latex(one.title)}}}",
+        f"\\begin{{tabular}}{{l{'r' * len(one.columns)}}}",
+        "\\toprule",
+        " & ".join(["method", *map(latex, one.columns)]) + " \\\\",
+        "\\midrule",
+    ]
+    for method, cells in one.lines.items():
+        shown = [f"\\textbf{{{cell}}}" if cell.best else str(cell) for cell in cells]
+        lines.append(" & ".join([latex(method), *shown]) + " \\\\")
+    notes = [f"\\par\\footnotesize {latex(note)}" for note in one.notes]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, "\\end{table}", ""])
+
+
+def write(root: Path, with_published: bool = True) -> list[Path]:
+    """Write ``table.csv``, ``table.md`` and ``table.tex`` beside a folder's scores.
+
+    Raises:
+        InputError: the folder has not been scored.
+    """
+    scores = rows.read(root / rows.SCORES)
+    if not scores:
+        cure = f"run: python -m eval.score {root}"
+        raise InputError(root / rows.SCORES, "holds no scores", cure)
+    tables = [table(scores), *(published() if with_published else ())]
+    texts = {"csv": to_csv(tables), "md": to_markdown(tables), "tex": to_latex(tables)}
+    for suffix, text in texts.items():
+        store.put(root / f"table.{suffix}", text.encode())
+    return [root / f"table.{suffix}" for suffix in texts]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.tables", description=__doc__)
+    parser.add_argument("results", type=Path, help="a folder with scores.jsonl")
+    parser.add_argument("--ours-only", action="store_true", help="leave the papers' numbers out")
+    given = parser.parse_args(arguments)
+    try:
+        paths = write(given.results, not given.ours_only)
+    except RerenderError as error:
+        code, message = failure(error)
+        report(message)
+        return code
+    sys.stdout.write("".join(f"{path}\n" for path in paths))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.sampler.exponential import first_order, log_snr
 from rerender.sampler.spacing import scheduled, spaced
 from rerender.scene import State
 
@@ -31,15 +31,3 @@ class DPM(Sampler):
             signal = signal + (signal - memory.history) / (2 * ratio)
         noisy = first_order(state.noisy, signal, alpha, target)
         return Move(noisy, noisy - target**0.5 * state.clean, state.clean)
-
-
-def log_snr(alpha: float) -> float:
-    """Half the logarithm of the signal-to-noise ratio, infinite at alpha = 1."""
-    return math.inf if alpha >= 1 else 0.5 * math.log(alpha / (1 - alpha))
-
-
-def first_order(noisy: Tensor, clean: Tensor, alpha: float, target: float) -> Tensor:
-    """The exact solution from ``alpha`` to ``target`` for a constant clean latent."""
-    shrink = math.exp(log_snr(alpha) - log_snr(target))
-    noise: float = ((1 - target) / (1 - alpha)) ** 0.5
-    return noise * noisy + float(target**0.5 * (1 - shrink)) * clean

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
-from rerender.sampler.dpm import first_order, log_snr
+from rerender.sampler.exponential import first_order, log_snr
 from rerender.sampler.spacing import scheduled, spaced
 from rerender.scene import State
 

@@ -1,0 +1,115 @@
+"""Clips of the demo world: drawn by rule, so that their motion and true translation are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from rerender.contracts import Data
+from rerender.demo.world import HELD_OUT, MOTIONS, World
+from rerender.errors import ConfigError
+from rerender.flow.field import Flow
+from rerender.video import Clip, Video
+
+_KEPT = 16
+_RATE = Fraction(25)
+_STYLE = "oil"  # what a clip is asked for where no prompt is given
+
+
+@dataclass(frozen=True)
+class Demo(Data):
+    """Procedural clips.
+
+    Attributes:
+        seeds: one clip for each seed; those from 1000000 on were never trained on.
+        motion: what moves how: slow, fast, crossing, zoom or cut.
+        frames: number of frames.
+        size: side of the square frames in pixels.
+        prompt: what the results should show; None asks for each clip's own content in oil.
+        source_prompt: what the sources show; "" takes the true caption.
+        negative_prompt: what the results should not show.
+
+    Raises:
+        ConfigError: an unknown motion, or no or twice the same seed.
+    """
+
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (HELD_OUT,)
+    motion: str = "slow"
+    frames: Annotated[int, Field(ge=1, le=10_000)] = 41
+    size: Annotated[int, Field(ge=16, le=1024)] = 128
+    prompt: str | None = None
+    source_prompt: str = ""
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if self.motion not in MOTIONS:
+            cure = f"choose one of {', '.join(MOTIONS)}"
+            raise ConfigError("data.motion", f"unknown motion {self.motion!r}", cure)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            problem = f"at least one is needed and each only once, received {list(self.seeds)}"
+            raise ConfigError("data.seeds", problem, "correct the list")
+
+    def clips(self) -> Sequence[Clip]:
+        return [self._clip(seed) for seed in self.seeds]
+
+    def _clip(self, seed: int) -> Clip:
+        world = World(seed, self.frames, (self.size, self.size), self.motion)
+        prompt = world.prompt(_STYLE) if self.prompt is None else self.prompt
+        return Clip(
+            f"demo-{self.motion}-{seed}",
+            DemoVideo(world),
+            prompt,
+            self.source_prompt or world.caption,
+            self.negative_prompt,
+            DemoTruth(world, prompt),
+        )
+
+
+class DemoVideo(Video):
+    """The frames of a world, drawn when asked for."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._draw = lru_cache(_KEPT)(world.frame)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._world.size
+
+    @property
+    def timestamps(self) -> Sequence[Fraction]:
+        return tuple(index / _RATE for index in range(self._world.frames))
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < self._world.frames:
+            raise IndexError(f"frame {index} of {self._world.frames}")
+        return self._draw(index)
+
+
+@dataclass(frozen=True)
+class DemoTruth:
+    """The true motion of a world, and the world as a prompt asks for it."""
+
+    world: World
+    prompt: str
+
+    def flow(self, target: int, source: int) -> Flow:
+        """The exact flow between two frames, with exact occlusion."""
+        return self.world.flow(target, source)
+
+    def translation(self, index: int) -> Tensor | None:
+        """The frame as the prompt asks for it; None where the prompt leaves the world's words."""
+        if self._edited is None:
+            return None
+        world, style = self._edited
+        return world.frame(index, style)
+
+    @cached_property
+    def _edited(self) -> tuple[World, str] | None:
+        return self.world.translation(self.prompt)

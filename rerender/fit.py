@@ -1,0 +1,106 @@
+"""Frames at the size a model works at, and results back at the size the source asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from rerender.errors import ConfigError
+from rerender.video import Video
+
+_KEPT = 16  # resized frames held in memory
+
+
+def fit(video: Video, short_side: int, multiple: int) -> Video:
+    """The video with frames a model can process: every side a multiple, the short one near a size.
+
+    The long side is rounded to the nearest multiple too, so that the aspect may be off by part of
+    one; ``output_size`` keeps the source's aspect, in even numbers.
+
+    Args:
+        video: the source.
+        short_side: wanted length of the shorter side in pixels.
+        multiple: what both sides must be multiples of.
+
+    Returns:
+        The resized view, or ``video`` itself where nothing changes.
+
+    Raises:
+        ConfigError: ``short_side`` is less than half of ``multiple``.
+    """
+    if 2 * short_side < multiple:
+        problem = f"the model needs sides that are multiples of {multiple}, received {short_side}"
+        raise ConfigError("data.size", problem, f"take at least {multiple}")
+    size, output = _sides(video, short_side, multiple), _sides(video, short_side, 2)
+    if size == video.size and output == video.output_size:
+        return video
+    return FittedVideo(video, size, output)
+
+
+def to_output(image: Tensor, video: Video) -> Tensor:
+    """A result ``[3,H,W]`` at the size that the video is to be shown at."""
+    return resize(image, video.output_size)
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image ``[C,H,W]`` in 0..1 at (height, width): area means where a side shrinks, cubic
+    interpolation where it grows (clipped to 0..1, since cubic curves overshoot)."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    height, width = image.shape[-2:]
+    smaller = (min(size[0], height), min(size[1], width))
+    pixels = np.ascontiguousarray(image.detach().float().cpu().permute(1, 2, 0).numpy())
+    if smaller != (height, width):
+        pixels = cv2.resize(pixels, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller != size:
+        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_CUBIC)
+    channels = pixels.reshape(*size, -1).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(channels)).clamp_(0, 1)
+
+
+class FittedVideo(Video):
+    """A video whose frames are resized when they are read; ``fit`` makes one."""
+
+    def __init__(self, video: Video, size: tuple[int, int], output_size: tuple[int, int]) -> None:
+        self._video, self._size, self._output_size = video, size, output_size
+        self._read = lru_cache(_KEPT)(self._resized)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._size
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        return self._output_size
+
+    @property
+    def timestamps(self) -> Sequence[Fraction]:
+        return self._video.timestamps
+
+    @property
+    def end(self) -> Fraction:
+        return self._video.end
+
+    @property
+    def audio(self) -> Path | None:
+        return self._video.audio
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._read(index)
+
+    def _resized(self, index: int) -> Tensor:
+        return resize(self._video[index], self._size)
+
+
+def _sides(video: Video, short_side: int, multiple: int) -> tuple[int, int]:
+    shape = video.output_size  # the aspect that is meant, whatever was fitted before
+    sides = (Fraction(side * short_side, min(shape) * multiple) for side in shape)
+    height, width = (max(int(side + Fraction(1, 2)), 1) * multiple for side in sides)
+    return height, width

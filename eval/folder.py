@@ -112,7 +112,8 @@ class Scorer:
         made = score(clip, result, todo, protocol.flow, *name, self.watch) if todo else []
         made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
         self.computed += len(made)
-        self.rows += made + [replace(row, method=name[0], seed=name[1]) for row in kept]
+        kept = [replace(row, method=name[0], seed=name[1]) for row in kept]
+        self.rows += sorted(made + kept, key=lambda row: list(keys).index(row.metric))
         if made:
             rows.write(self.root / rows.SCORES, self.rows)
 

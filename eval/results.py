@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from eval.frames import Frames, listed
 from rerender.codec import open_video
+from rerender.data.pictures import Pictures, is_picture
 from rerender.errors import InputError
 from rerender.video import Video
 
@@ -51,16 +51,12 @@ class Outcome:
         """
         if self.path.is_file():
             return open_video(self.path)
-        times = like.timestamps
-        return (
-            Frames(self.path, (len(times) - 1) / (times[-1] - times[0]))
-            if len(times) > 1
-            else Frames(self.path)
-        )
+        rate = len(like) / float(like.end - like.timestamps[0])
+        return Pictures(pictures(self.path), rate)
 
     def files(self) -> list[Path]:
         """All files that the video consists of."""
-        return [self.path] if self.path.is_file() else listed(self.path)
+        return [self.path] if self.path.is_file() else pictures(self.path)
 
 
 def discover(root: Path) -> list[Outcome]:
@@ -123,7 +119,17 @@ def _video(path: Path) -> Path | None:
             raise InputError(path, f"holds several videos ({names})", "leave one of them there")
         return path / "video.mp4" if path / "video.mp4" in files else files[0]
     places = (path / "frames", path)
-    return next((place for place in places if place.is_dir() and listed(place)), None)
+    return next((place for place in places if place.is_dir() and pictures(place)), None)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder, ordered by the numbers in their names (9 before 10)."""
+    return sorted(filter(is_picture, folder.iterdir()), key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _labelled(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -41,7 +41,8 @@ def read(path: Path) -> list[Score]:
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    lines = path.read_bytes().decode(errors="replace").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(_score(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:

@@ -1,0 +1,199 @@
+"""A results folder is found, scored, and only measured again where something changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eval import floors, rows
+from eval.contracts import Score
+from eval.folder import main
+from eval.results import discover, pictures
+from rerender import store
+from rerender.codec import encode
+from rerender.data.demo import Demo
+from rerender.errors import InputError
+from rerender.video import MemoryVideo
+
+CLIP = "demo-slow-1000000"
+DATA = ["data.frames=6", "data.size=64"]
+METRICS = "metrics=[warp_error,fidelity,integrity,flicker]"
+SETTINGS = [*DATA, METRICS]
+
+
+def demo() -> list[Tensor]:
+    (clip,) = Demo(frames=6, size=64).clips()
+    return [clip.video[i] for i in range(6)]
+
+
+def put_frames(folder: Path, frames: list[Tensor], first: int = 0) -> None:
+    for index, frame in enumerate(frames, first):
+        store.put(folder / f"frame{index}.png", store.png(frame))
+
+
+def put_video(path: Path, frames: list[Tensor]) -> None:
+    with store.writing(path) as file:
+        encode(frames, MemoryVideo(frames), file, crf=0)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Frames of one rival, a lossless mp4 of the same by another, a third one with seeds."""
+    frames = [1 - frame for frame in demo()]
+    put_frames(tmp_path / "frames" / CLIP, frames)
+    put_video(tmp_path / "video" / f"{CLIP}.mp4", frames)
+    for seed in (1, 2):
+        noisy = [frame + 0.01 * seed for frame in frames]
+        put_frames(tmp_path / "seeds" / CLIP / f"seed-{seed}" / "frames", noisy)
+    return tmp_path
+
+
+def scored(root: Path, *settings: str) -> dict[tuple[str, int | None, str], Score]:
+    assert main([str(root), *(settings or SETTINGS)]) == 0
+    return {(row.method, row.seed, row.metric): row for row in rows.read(root / rows.SCORES)}
+
+
+def test_discovery(results: Path) -> None:
+    found = [(o.method, o.clip, o.seed, o.path.name) for o in discover(results)]
+    assert found == [
+        ("frames", CLIP, None, CLIP),
+        ("seeds", CLIP, 1, "frames"),
+        ("seeds", CLIP, 2, "frames"),
+        ("video", CLIP, None, f"{CLIP}.mp4"),
+    ]
+
+
+def test_pictures_are_ordered_by_number(tmp_path: Path) -> None:
+    put_frames(tmp_path, [torch.zeros(3, 4, 4)] * 12)
+    (tmp_path / "notes.txt").write_text("x")
+    assert [path.stem for path in pictures(tmp_path)] == [f"frame{i}" for i in range(12)]
+
+
+def test_frames_and_their_video_score_alike(results: Path) -> None:
+    found = scored(results)
+    for metric in ("warp_error", "warp_error_long", "psnr", "flicker", "frame_count", "duration"):
+        picture, film = found["frames", None, metric], found["video", None, metric]
+        assert picture.value == pytest.approx(film.value, rel=0.05, abs=5e-4), metric
+    assert found["frames", None, "frame_count"].value == 0
+    assert {(row.method) for row in found.values()} == {
+        "source",
+        "true translation",
+        "frames",
+        "video",
+        "seeds",
+    }
+    assert found["true translation", None, "ssim"].value == pytest.approx(1)
+    assert found["true translation", None, "psnr"].value is None
+    truth, rival = found["true translation", None, "ssim"], found["frames", None, "ssim"]
+    assert truth.value is not None and rival.value is not None and truth.value > rival.value
+
+
+def test_only_what_changed_is_measured_again(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = scored(results)
+    before = (results / rows.SCORES).read_bytes()
+    capsys.readouterr()
+    assert scored(results) == first
+    assert (results / rows.SCORES).read_bytes() == before
+    # The truth's PSNR has no value, so it is looked at again every time.
+    assert "  1 rows measured" in capsys.readouterr().out
+    put_frames(results / "frames" / CLIP, [demo()[0]])  # one frame differs now
+    changed = scored(results)
+    assert "  9 rows measured" in capsys.readouterr().out
+    assert changed["frames", None, "warp_error"] != first["frames", None, "warp_error"]
+    assert changed["video", None, "warp_error"] == first["video", None, "warp_error"]
+    shutil.rmtree(results / "video")
+    assert not any(method == "video" for method, *_ in scored(results))
+
+
+def test_a_new_version_is_measured_again(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(results)
+    monkeypatch.setattr("eval.metrics.flicker.Flicker.version", "2")
+    found = scored(results)
+    assert found["frames", None, "flicker"].version == "2"
+    assert found["frames", None, "warp_error"].version == "1"
+
+
+def test_a_broken_video_does_not_hold_up_the_others(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (results / "video" / f"{CLIP}.mp4").write_bytes(b"no video")
+    put_frames(results / "frames" / "another clip", demo())
+    assert main([str(results), *SETTINGS]) == 6
+    said = capsys.readouterr().err
+    assert f"{CLIP}.mp4: " in said and "'another clip'" in said
+    assert {row.method for row in rows.read(results / rows.SCORES)} >= {"frames", "seeds"}
+
+
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none"), *SETTINGS]) == 3
+    assert main([str(tmp_path), *SETTINGS]) == 3
+    put_frames(tmp_path / "m" / CLIP, demo())
+    assert main([str(tmp_path)]) == 2
+    assert "data=video" in capsys.readouterr().err
+    assert main([str(tmp_path), "metrics=[nonsense]"]) == 2
+    with pytest.raises(InputError, match="several videos"):
+        for name in ("a.mp4", "b.mp4"):
+            put_video(tmp_path / "m" / "two" / name, demo())
+        discover(tmp_path)
+
+
+def test_runs_of_ours_are_found_and_told_apart(tmp_path: Path) -> None:
+    base: dict[str, Any] = {
+        "seed": 0,
+        "sampling": {"steps": 10},
+        "data": {"x": 1},
+        "constraint": {"a": {}},
+    }
+    changes: list[dict[str, Any]] = [
+        {},
+        {"seed": 1},
+        {"sampling": {"steps": 20}},
+        {"constraint": {"a": {}, "b": {}}},
+    ]
+    for number, change in enumerate(changes):
+        folder = tmp_path / f"demo-0000000{number}"
+        store.put_json(folder / "config.yaml", {**base, **change})
+        put_video(folder / "video.mp4", demo()[:1])
+    found = [(o.method, o.seed) for o in discover(tmp_path)]
+    assert found == [
+        ("demo constraint=a,sampling.steps=10", 0),
+        ("demo constraint=a,sampling.steps=10", 1),
+        ("demo constraint=a,sampling.steps=20", 0),
+        ("demo constraint=a+b,sampling.steps=10", 0),
+    ]
+    assert [o.method for o in discover(tmp_path / "demo-00000000")] == ["demo"]
+
+
+def test_rows_survive_the_file(tmp_path: Path) -> None:
+    row = Score('c\n\u2028"', "m", None, "x", "1", 1 / 3, 2, "n", "higher", "px", (None, 0.25), "k")
+    rows.write(tmp_path / "s.jsonl", [row])
+    assert rows.read(tmp_path / "s.jsonl") == [row]
+    assert json.loads((tmp_path / "s.jsonl").read_text())["value"] == 1 / 3
+    (tmp_path / "s.jsonl").write_text('{"clip": 1}\n')
+    with pytest.raises(InputError, match=r"s\.jsonl:1: is not a score row"):
+        rows.read(tmp_path / "s.jsonl")
+    assert rows.read(tmp_path / "none.jsonl") == []
+
+
+def test_not_a_number_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        rows.write(tmp_path / "s", [Score("c", "m", None, "x", "1", float("nan"), 1)])
+
+
+def test_floors() -> None:
+    (clip,) = Demo(frames=3, size=32).clips()
+    truth = floors.translation(clip)
+    assert truth is not None and len(truth) == 3 and truth.size == (32, 32)
+    assert clip.truth is not None
+    assert torch.equal(truth[1], clip.truth.translation(1))  # type: ignore[arg-type]
+    assert floors.source(clip) is clip.video
+    (unknown,) = Demo(frames=3, size=32, prompt="no words of this world").clips()
+    assert floors.translation(unknown) is None

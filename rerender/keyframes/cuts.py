@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,13 +53,13 @@ def find_cuts(pictures: Array, ratio: float, floor: float) -> list[int]:
 def shots(length: int, cuts: list[int]) -> list[range]:
     """The ranges of frames between cuts."""
     borders = [0, *cuts, length]
-    return [range(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    return [range(a, b) for a, b in pairwise(borders)]
 
 
 def _lasting(pictures: Array, steps: Array) -> Array:
     """The part of each change that is still there one frame later, and was not one earlier."""
     over = np.abs(pictures[2:] - pictures[:-2]).mean((1, 2, 3))
-    lasting = steps.copy()
+    lasting: Array = steps.copy()
     lasting[1:-1] = np.minimum(lasting[1:-1], over)
     lasting[2:] = np.minimum(lasting[2:], over)
     return lasting

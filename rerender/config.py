@@ -100,7 +100,11 @@ def _sweep(given: list[str]) -> Sweep:
     parsed = [_parsed(argument) for argument in given]
     fixed = [item.input_line or "" for item in parsed if not item.is_sweep_override()]
     first = compose("config", fixed, return_hydra_config=True)
-    jobs = [tree(compose("config", job, return_hydra_config=True)) for job in _jobs(first, parsed)]
+    lines = _jobs(first, parsed)
+    alone = len(lines) == 1 and lines[0] == [line for line in fixed if line]
+    jobs = [
+        tree(first if alone else compose("config", job, return_hydra_config=True)) for job in lines
+    ]
     choices = first.hydra.runtime.choices
     experiment = str(choices.get("exp") or "")
     return Sweep(experiment or str(choices.data), experiment, tuple(jobs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +75,25 @@ class Job:
         parts = construct(Parts, {key: chosen[key] for key in inner}, "")
         rest = {key: value for key, value in chosen.items() if key not in inner}
         return construct(cls, {**rest, "parts": parts}, "")
+
+
+def jobs_of(trees: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """The jobs of a sweep.
+
+    Raises:
+        ConfigError: as `Job.of`; it says which job.
+    """
+    return [_numbered(tree, index, len(trees)) for index, tree in enumerate(trees, start=1)]
+
+
+def _numbered(tree: Mapping[str, Any], index: int, total: int) -> Job:
+    try:
+        return Job.of(tree)
+    except ConfigError as error:
+        if total == 1:
+            raise
+        problem = f"{error.problem} (job {index} of {total})"
+        raise ConfigError(error.where, problem, error.cure) from error
 
 
 def key_of(job: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from rerender import store
 from rerender.codec import Encoded, encode, open_video
 from rerender.contracts import Model
 from rerender.exits import BUG, failure
-from rerender.fit import fit
+from rerender.fit import fit, to_output
 from rerender.job import Job, from_yaml, key_of, to_yaml
 from rerender.pipeline import render
 from rerender.prescan import ROOT
@@ -83,7 +83,7 @@ def perform(tree: Mapping[str, Any], name: str, group: str) -> list[Result]:
         record = Record(folder, job.tracker, job.pictures, progress)
         with logged(folder):
             results = _recorded(job, clips, model, record, (tree, group))
-        sys.stdout.write(closing(folder, results))
+        sys.stdout.write(closing(folder, results, progress.seconds))
         return results
 
 
@@ -126,12 +126,13 @@ def _one(job: Job, clip: Clip, model: Model, record: Record) -> Result:
     """One clip: render, encode, show, score."""
     clip = replace(clip, video=fit(clip.video, job.data.size, model.multiple))
     path = record.place / VIDEO
-    frames = render(clip, model, job.parts, job.seed, record)
+    rendered = render(clip, model, job.parts, job.seed, record)
+    frames = (to_output(image, clip.video) for image in rendered)
     with store.writing(path) as file:
         encoded = encode(frames, clip.video, file)
     record.progress.count("encode")
     result = open_video(path)
-    store.put(record.place / SHEET, store.png(sheet(clip.video, result)))
+    store.put(record.place / SHEET, store.png(sheet(clip.video, result, clip.truth)))
     record.progress.count("sheet")
     flow = job.parts.flow
     scores = score(clip, result, job.metrics, flow, record.folder.name, job.seed, record)
@@ -203,7 +204,7 @@ def code_digest() -> str:
     return total.hexdigest()[:16]
 
 
-def closing(folder: Path, results: Sequence[Result]) -> str:
+def closing(folder: Path, results: Sequence[Result], seconds: Mapping[str, float]) -> str:
     """What a run says at its end: where things are, and a small table of scores."""
     lines = [f"{folder}/"]
     for result in results:
@@ -220,4 +221,5 @@ def closing(folder: Path, results: Sequence[Result]) -> str:
     for cells in rows if len(rows) > 1 else ():
         padded = [cell.ljust(width) for cell, width in zip(cells[:3], widths, strict=True)]
         lines.append("  ".join(["", *padded, cells[3]]).rstrip())
+    lines.append("  ".join(["", *(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())]))
     return "\n".join(lines) + "\n"

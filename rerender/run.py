@@ -26,12 +26,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rerender.config import Sweep, explained, literal, preflight, tree
 from rerender.errors import ConfigError, PartialSweepError
 from rerender.exits import failure, report, terminable
+from rerender.prescan import CONF
 
 JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
 STATUS = "status.json"
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")  # type: ignore[untyped-decorator]
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")  # type: ignore[untyped-decorator]
 def task(config: DictConfig) -> None:
     """One job. It never raises what is its own failure, so that a sweep goes on with the others."""
     from rerender import store
@@ -83,7 +84,7 @@ def _run(given: list[str]) -> int:
     if options.config_name or options.config_path:
         raise ConfigError("--config-name", "is fixed", "use +exp=NAME or --config-dir DIR")
     sweep = preflight(options.overrides, options.config_dir)
-    _build(sweep)
+    _check(sweep)
     folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     try:
         _hydra([*ready, f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}/0"])
@@ -92,18 +93,11 @@ def _run(given: list[str]) -> int:
         _clear(folder)
 
 
-def _build(sweep: Sweep) -> None:
+def _check(sweep: Sweep) -> None:
     """Build the parts of every job, so that a wrong value is refused before the first one runs."""
-    from rerender.job import Job
+    from rerender.job import jobs_of
 
-    for index, job in enumerate(sweep.jobs):
-        try:
-            Job.of(job)
-        except ConfigError as error:
-            if len(sweep.jobs) == 1:
-                raise
-            problem = f"{error.problem} (job {index + 1} of {len(sweep.jobs)})"
-            raise ConfigError(error.where, problem, error.cure) from error
+    jobs_of(sweep.jobs)
 
 
 def _hydra(arguments: list[str]) -> None:

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from rerender.demo.muon import Muon
 
-_AVERAGE = 0.999
+_AVERAGE = 0.998
 _WARM_UP = 100
-_SAVE_EVERY = 240.0  # seconds
+_SAVE_EVERY = 300.0  # seconds
 
 
 class Stage(ABC):

@@ -64,11 +64,12 @@ def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
     x = matrices if wide else matrices.transpose(1, 2)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     gram = x @ x.transpose(1, 2)
-    eye = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device).expand_as(gram)
+    eye = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
     product = eye
-    for _ in range(rounds):
+    for turn in range(rounds):
         factor = a * eye + b * gram + c * (gram @ gram)
-        product = factor @ product
-        gram = factor @ gram @ factor
+        product = factor @ product if turn else factor
+        if turn + 1 < rounds:
+            gram = factor @ gram @ factor
     x = product @ x
     return x if wide else x.transpose(1, 2)

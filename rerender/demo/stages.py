@@ -144,7 +144,7 @@ class Diffusion(Stage):
         ).sample
 
     def preview(self, path: Path) -> None:
-        """Held-out scenes: truth above samples from noise (12 steps, guidance 3), all styles."""
+        """Held-out scenes: truth above samples from noise (8 steps, guidance 3), all styles."""
         frames, prompts, maps = held_out(16)
         model_error = _x0_error(self, frames, prompts, maps)
         code = sample(self, prompts, maps.to(self.device))
@@ -160,6 +160,7 @@ class Pool:
     """Codes, prompts and control images already rendered; it grows while training goes on."""
 
     first = 256
+    kept = 2000  # of an older pool, when training is resumed
 
     def __init__(self, stage: Diffusion) -> None:
         self.stage = stage
@@ -183,11 +184,11 @@ class Pool:
         )
 
     def _fill(self, size: int) -> None:
-        # A resumed run does not render its old pool again: it starts from `first` newer ones.
+        # A resumed run does not render its old pool again: it starts from the newest ones.
         have = len(self.codes)
         start = getattr(self, "offset", None)
         if start is None:
-            self.offset = start = size - min(size, self.first + 64)
+            self.offset = start = max(0, size - self.kept)
         while start + have < size:
             count = min(16, size - start - have)
             frames, prompts, maps = data.pictures(self.stage.seed, start + have, count)
@@ -198,7 +199,7 @@ class Pool:
 
 
 def sample(
-    stage: Diffusion, prompts: list[str], maps: Tensor, steps: int = 12, guidance: float = 3.0
+    stage: Diffusion, prompts: list[str], maps: Tensor, steps: int = 8, guidance: float = 3.0
 ) -> Tensor:
     """Codes from noise with classifier-free guidance (DDIM)."""
     both = stage.tokens([*prompts, *[""] * len(prompts)])

@@ -112,7 +112,7 @@ class FileVideo(Video):
         self._times = tuple(pts * index.unit for pts in self._pts)
         self._end = (*index.pts, index.end)[window.start + intact] * index.unit
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._frames: Iterator[Any] = iter(())
+        self._frames: Iterator[tuple[int, Any]] = iter(())
         self._next: int | None = None
 
     @property
@@ -151,8 +151,8 @@ class FileVideo(Video):
         if self._next is None or behind or key.pts > self._pts[self._next]:
             self._frames = self._errors_named(self._decode(key))
         first = index - _BACK if behind else index
-        for frame in self._frames:
-            position = self._position.get(frame.pts if frame.pts is not None else frame.dts)
+        for pts, frame in self._frames:
+            position = self._position.get(pts)
             if position is None:
                 continue
             if position >= first:
@@ -183,11 +183,13 @@ class FileVideo(Video):
         wanted = self._index.pts[window.start : window.stop]
         look, count = None, 0
         try:
-            for frame in self._decode(self._key(wanted[0])):
-                if (frame.dts if frame.pts is None else frame.pts) < wanted[0]:
+            for pts, frame in self._decode(self._key(wanted[0])):
+                if pts < wanted[0]:
                     continue
                 look = look or _look(frame, self._stream, self._path)
-                self._require_intact(frame, look, wanted[count], window.start + count)
+                self._require_intact(frame, look, window.start + count)
+                if pts != wanted[count]:
+                    self._refuse(window.start + count, "cannot be decoded (it is left out)")
                 count += 1
                 if count == len(wanted):
                     return count, look
@@ -201,22 +203,20 @@ class FileVideo(Video):
         assert look is not None  # both handlers leave otherwise
         return count, look
 
-    def _require_intact(self, frame: Any, look: Look, pts: int, index: int) -> None:
+    def _require_intact(self, frame: Any, look: Look, index: int) -> None:
         if (frame.height, frame.width) != look.coded:
             problem = f"changes its size at frame {index}, from {look.coded[1]}x{look.coded[0]}"
             problem += f" to {frame.width}x{frame.height}"
             raise InputError(self._path, problem, "cut it there, or convert it to one size")
         if frame.is_corrupt:
             self._refuse(index, "is damaged")
-        if (frame.dts if frame.pts is None else frame.pts) != pts:
-            self._refuse(index, "cannot be decoded (another frame came in its place)")
 
     def _refuse(self, index: int, problem: str, error: Exception | None = None) -> None:
         total = len(self._index.pts) + self._index.missing
         cure = "copy or download it again, or set data.allow_truncated=true"
         raise InputError(self._path, f"frame {index} of {total} {problem}", cure) from error
 
-    def _errors_named(self, frames: Iterator[Any]) -> Iterator[Any]:
+    def _errors_named(self, frames: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         try:
             yield from frames
         except av.error.FFmpegError as error:
@@ -224,33 +224,39 @@ class FileVideo(Video):
                 self._path, f"cannot be decoded any more ({reason(error)})", "check the disk"
             ) from error
 
-    def _decode(self, key: Key) -> Iterator[Any]:
-        """Decoded frames in display order from a key frame on."""
+    def _decode(self, key: Key) -> Iterator[tuple[int, Any]]:
+        """(time in ticks, decoded frame) in display order from a key frame on."""
+        if not self._index.exact:  # times are known by counting from the start only
+            self._open()
+            yield from zip(self._index.pts, self._container.decode(self._stream), strict=False)
+            return
+        for packet in self._packets(key):
+            for frame in packet.decode():
+                yield frame.pts, frame
+
+    def _packets(self, key: Key) -> Iterator[Any]:
+        """Packets from a key frame on; a seek that lands behind it is tried again from earlier."""
         for back in (0, _SECOND_TRY, None):
             if back is None:  # a container that cannot seek is read from its start
                 self._open()
             else:
                 ticks = key.seek - int(back / self._index.unit)
                 self._container.seek(ticks, stream=self._stream, backward=True)
-            packets = self._packets(key)
+            packets = self._from(key)
             first = next(packets, None)
             if first is not None:
-                yield from first.decode()
-                for packet in packets:
-                    yield from packet.decode()
+                yield first
+                yield from packets
                 return
 
-    def _packets(self, key: Key) -> Iterator[Any]:
-        """Packets from a key frame on, or none where the present place is already behind it."""
-        found = not self._index.exact
+    def _from(self, key: Key) -> Iterator[Any]:
+        found = False
         for packet in self._container.demux(self._stream):
             found = found or (packet.is_keyframe and packet.pts == key.pts)
-            late = packet.dts is not None and packet.dts > key.seek
-            if not found and late:
+            if not found and packet.dts is not None and packet.dts > key.seek:
                 return
             # Frames shown before the key frame but stored after it hang on what was not decoded.
-            leading = self._index.exact and packet.pts is not None and packet.pts < key.pts
-            if found and not leading:
+            if found and (packet.pts is None or packet.pts >= key.pts):
                 yield packet
 
 

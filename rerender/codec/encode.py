@@ -16,6 +16,7 @@ from torch import Tensor
 from rerender.codec.audio import Sound, copy_sound
 from rerender.codec.color import to_yuv420
 from rerender.errors import ConfigError, InputError
+from rerender.fit import to_output
 from rerender.video import Video
 
 _BT709, _LIMITED = 1, 1  # H.273 numbers of matrix, primaries, transfer; FFmpeg's of the range
@@ -47,8 +48,9 @@ def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17
     of that stretch of the source is copied without re-encoding. Same frames, same bytes.
 
     Args:
-        frames: as many equally sized images ``[3,H,W]`` as the video has; values outside 0..1 are
-            clipped, odd sides are padded to even ones by repeating the last row or column.
+        frames: as many images ``[3,H,W]`` as the video has, of its ``size``; they are brought to
+            its ``output_size``. Values outside 0..1 are clipped, odd sides are padded to even ones
+            by repeating the last row or column.
         video: the source of times and sound.
         file: a seekable binary file to write to.
         crf: constant rate factor of x264, 0 (lossless) to 51.
@@ -61,7 +63,7 @@ def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17
     if not 0 <= crf <= 51:
         raise ConfigError("crf", f"a rate factor is 0 to 51, received {crf}", "try 17")
     ticks, unit = _ticks(video)
-    pictures = _checked(frames, len(video))
+    pictures = _checked(frames, video)
     first = next(pictures)
     height, width = first.shape[-2:]
     padding = (height % 2, width % 2)
@@ -101,20 +103,19 @@ def _ticks(video: Video) -> tuple[_Ticks, Fraction]:
     return _Ticks(tuple(int(time * rate) for time in times), unit), unit
 
 
-def _checked(frames: Iterable[Tensor], count: int) -> Iterator[Tensor]:
-    size, index = None, -1
+def _checked(frames: Iterable[Tensor], video: Video) -> Iterator[Tensor]:
+    count, index = len(video), -1
+    sizes = (video.size, video.output_size)
     for index, image in enumerate(frames):
-        size = size or image.shape
-        if image.shape != size or image.shape[0] != 3:
-            raise ValueError(f"frame {index} is {list(image.shape)}, expected {list(size)}")
+        if index == count:
+            raise ValueError(f"more than {count} frames came, as many as the source has")
+        if image.shape[0] != 3 or tuple(image.shape[1:]) not in sizes:
+            raise ValueError(f"frame {index} is {list(image.shape)}, the video {list(sizes[0])}")
         if not bool(image.isfinite().all()):
             raise ValueError(f"frame {index} holds NaN or infinity")
-        if index >= count:
-            break
-        yield image
-    if index + 1 != count:
-        more = "more than " if index >= count else ""
-        raise ValueError(f"{more}{min(index + 1, count)} frames came, the source has {count}")
+        yield to_output(image, video)
+    if index + 1 < count:
+        raise ValueError(f"only {index + 1} frames came, the source has {count}")
 
 
 def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -36,7 +36,7 @@ class Index:
         unit: seconds per tick.
         end: when the last frame stops being shown, in ticks.
         missing: how many frames the container promises beyond these.
-        exact: whether ``pts`` come from packets; otherwise from decoding everything once.
+        exact: whether packets carry these times; otherwise decoded frames are counted.
     """
 
     pts: tuple[int, ...]
@@ -72,6 +72,8 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     """
     packets, reached = _packets(container, stream)
     shown = [p for p in packets if p.shown]
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
+        return _by_counting(packets, stream, path)
     if stream.codec_context.name in _HIDDEN_FRAMES or any(p.pts is None for p in shown):
         return _by_decoding(container, stream, path)
     pts = sorted(p.pts for p in shown if p.pts is not None)
@@ -124,6 +126,14 @@ def _missing_by_time(container: Any, reached: Fraction, step: Fraction) -> int:
     start = Fraction(container.start_time or 0, av.time_base)
     lack = Fraction(container.duration, av.time_base) + start - reached
     return int(lack / step) if lack > max(_SLACK, 2 * step) else 0
+
+
+def _by_counting(packets: list[_Packet], stream: Any, path: Path) -> Index:
+    """An AVI stores no presentation times: its frames follow each other at its fixed rate."""
+    pts = tuple(sorted(p.seek for p in packets))
+    _require_order(list(pts), path)
+    missing = max(stream.frames - len(packets), 0)
+    return Index(pts, (Key(pts[0], pts[0]),), stream.time_base, pts[-1] + 1, missing, exact=False)
 
 
 def _by_decoding(container: Any, stream: Any, path: Path) -> Index:

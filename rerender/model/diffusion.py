@@ -66,7 +66,9 @@ class StableDiffusion(Model):
         self.parts = parts
         self.device, self.dtype = device or torch.device("cpu"), dtype
         for network in self._networks():
-            network.to(self.device, dtype).eval().requires_grad_(False)
+            # diffusers' own `to` warns about modules to keep in float32, of which there are none.
+            nn.Module.to(network, self.device, dtype)
+            network.eval().requires_grad_(False)
         # The control embedding does not depend on the step: it is run once in `condition`.
         self._hint_encoders = [net.controlnet_cond_embedding for net in parts.controlnets]
         for net in parts.controlnets:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import av
@@ -114,6 +115,7 @@ class FileVideo(Video):
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self._next: int | None = None
+        self._one_reader = Lock()  # propagation reads from several threads, FFmpeg allows one
 
     @property
     def path(self) -> Path:
@@ -139,10 +141,11 @@ class FileVideo(Video):
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < len(self._pts):
             raise IndexError(f"frame {index} of {len(self._pts)}")
-        if index not in self._kept:
-            self._read(index)
-        self._kept.move_to_end(index)
-        return self._kept[index]
+        with self._one_reader:
+            if index not in self._kept:
+                self._read(index)
+            self._kept.move_to_end(index)
+            return self._kept[index]
 
     def _read(self, index: int) -> None:
         """Decode up to a frame, going on from the last one where that is the shorter way."""

@@ -106,8 +106,9 @@ class StableDiffusion(Model):
     def encode(self, image: Tensor) -> Tensor:
         config = self.parts.vae.config
         scaled = (image[None] * 2 - 1).to(self.device, self.dtype)
-        mean = self.parts.vae.encode(scaled).latent_dist.mode().float()
-        return (mean - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        mean: Tensor = self.parts.vae.encode(scaled).latent_dist.mode().float()
+        shift: float = getattr(config, "shift_factor", None) or 0.0
+        return (mean - shift) * float(config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class StableDiffusion(Model):
         alpha = float(self.alphas[query.timestep])
         noisy = query.noisy.to(predicted)
         if kind == "v_prediction":
-            return alpha**0.5 * predicted + (1 - alpha) ** 0.5 * noisy
+            return float(alpha**0.5) * predicted + float((1 - alpha) ** 0.5) * noisy
         raise WeightsError(
             "scheduler/scheduler_config.json",
             f"prediction_type must be epsilon or v_prediction, found {kind!r}",

@@ -88,4 +88,5 @@ def scale_skip(residual: Tensor, factor: float) -> Tensor:
     mask = torch.ones_like(spectrum.real)
     mask[..., row - 1 : row + 1, column - 1 : column + 1] = factor
     spectrum = torch.fft.ifftshift(spectrum * mask, dim=(-2, -1))
-    return torch.fft.ifftn(spectrum, dim=(-2, -1)).real.to(residual.dtype)
+    filtered: Tensor = torch.fft.ifftn(spectrum, dim=(-2, -1)).real
+    return filtered.to(residual.dtype)

@@ -81,9 +81,14 @@ def jobs_of(trees: Sequence[Mapping[str, Any]]) -> list[Job]:
     """The jobs of a sweep.
 
     Raises:
-        ConfigError: as `Job.of`; it says which job.
+        ConfigError: as `Job.of`, saying which job; or two of them would write to one folder.
     """
-    return [_numbered(tree, index, len(trees)) for index, tree in enumerate(trees, start=1)]
+    jobs = [_numbered(tree, index, len(trees)) for index, tree in enumerate(trees, start=1)]
+    folders = [job.out for job in jobs if job.out is not None]
+    if len(set(folders)) < len(folders):
+        problem = f"{len(jobs)} jobs of a sweep cannot share the folder {folders[0]}"
+        raise ConfigError("out", problem, "leave it out; each job gets a folder in outputs/")
+    return jobs
 
 
 def _numbered(tree: Mapping[str, Any], index: int, total: int) -> Job:

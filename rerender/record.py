@@ -39,12 +39,12 @@ def claimed(folder: Path, same: Callable[[str], bool]) -> Iterator[None]:
     """
     check_place(folder, same)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        with store.lock(folder):
+    with store.lock(folder):
+        try:
             yield
-    finally:
-        if {path.name for path in _listed(folder)} <= {store.LOCK}:
-            _remove(folder, made)
+        finally:
+            if {path.name for path in _listed(folder)} <= {store.LOCK}:
+                _remove(folder, made)
 
 
 def check_place(folder: Path, same: Callable[[str], bool]) -> None:

@@ -43,6 +43,8 @@ def task(config: DictConfig) -> None:
     try:
         job = tree(config)
         group = str(settings.runtime.choices.get("exp") or "")
+        if settings.job.num:
+            report(f"{settings.job.num + 1}: {' '.join(settings.overrides.task)}", "job")
         perform(job, group or str(settings.runtime.choices.data), group)
     except Exception as error:
         status["code"], status["message"] = failure(error)
@@ -61,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code (see `rerender.exits`).
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     try:
         with terminable():
             return _run(given)
@@ -85,6 +89,8 @@ def _run(given: list[str]) -> int:
         raise ConfigError("--config-name", "is fixed", "use +exp=NAME or --config-dir DIR")
     sweep = preflight(options.overrides, options.config_dir)
     _check(sweep)
+    if len(sweep.jobs) > 1:
+        report(f"{len(sweep.jobs)} jobs, all checked", "sweep")
     folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     try:
         _hydra([*ready, f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}/0"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.errors import ConfigError
@@ -52,16 +53,21 @@ def to_output(image: Tensor, video: Video) -> Tensor:
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """An image ``[C,H,W]`` in 0..1 at (height, width): area means where a side shrinks, cubic
     interpolation where it grows (clipped to 0..1, since cubic curves overshoot)."""
-    if tuple(image.shape[-2:]) == size:
-        return image
     height, width = image.shape[-2:]
     smaller = (min(size[0], height), min(size[1], width))
-    pixels = np.ascontiguousarray(image.detach().float().cpu().permute(1, 2, 0).numpy())
     if smaller != (height, width):
-        pixels = cv2.resize(pixels, smaller[::-1], interpolation=cv2.INTER_AREA)
+        image = _shrunk(image, smaller)
     if smaller != size:
-        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_CUBIC)
-    channels = pixels.reshape(*size, -1).transpose(2, 0, 1)
+        # With antialias=True the cubic is the one that keeps straight ramps straight (a = -0.5).
+        image = F.interpolate(image[None].float(), size, mode="bicubic", antialias=True)[0]
+        image = image.clamp(0, 1)
+    return image
+
+
+def _shrunk(image: Tensor, size: tuple[int, int]) -> Tensor:
+    pixels = np.ascontiguousarray(image.detach().float().cpu().permute(1, 2, 0).numpy())
+    small = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    channels = small.reshape(*size, -1).transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(channels)).clamp_(0, 1)
 
 

@@ -73,12 +73,10 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     with _explained(path):
         file = cast(BinaryIO, temporary.open("xb+"))
     try:
-        with file:
-            with _explained(path, _WRITE_ERRORS):
-                yield file
-            with _explained(path):
-                file.flush()
-                os.fsync(file.fileno())
+        with _explained(path, _WRITE_ERRORS), file:  # closing writes what is still buffered
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         with _explained(path):
             temporary.replace(path)
             _sync(path.parent)

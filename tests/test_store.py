@@ -78,6 +78,20 @@ def test_a_full_disk_is_noticed(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_full_disk_is_noticed_when_the_file_is_closed(tmp_path: Path) -> None:
+    """The buffered rest of a block that failed already is written by close, which fails too."""
+    with (
+        file_size_limit(4096),
+        pytest.raises(ResourceError, match=r"big: cannot be written"),
+        store.writing(tmp_path / "big") as file,
+    ):
+        file.write(bytes(4000))
+        file.flush()
+        file.write(bytes(4000))
+        file.flush()
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 @pytest.mark.parametrize("operation", ["fsync", "replace"])
 def test_every_operation_may_fail(

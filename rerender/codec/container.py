@@ -34,7 +34,7 @@ def open_container(path: Path) -> Any:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,
-        "err_detect": "crccheck+bitstream+buffer+explode",
+        "err_detect": "explode",
         "max_pixels": str(MAX_PIXELS),
     }
     try:

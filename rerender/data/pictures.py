@@ -52,7 +52,7 @@ class Pictures(Video):
             )
             raise ConfigError(key, problem, "choose others")
         self._files = tuple(files[start:stop])
-        self._rate = Fraction(rate).limit_denominator(1001)
+        self._rate = exact_rate(rate)
         self._read = lru_cache(_KEPT)(lambda index: _load(self._files[index]))
         self._size = self._checked()
 
@@ -82,6 +82,14 @@ class Pictures(Video):
                 problem = f"is {found[1]}x{found[0]}, {self._files[0].name} is {width}x{height}"
                 raise InputError(file, problem, "give frames of one size")
         return height, width
+
+
+def exact_rate(rate: float) -> Fraction:
+    """The frame rate that a decimal number means: 23.976 is 24000/1001."""
+    broadcast = Fraction(round(rate) * 1000, 1001)
+    if rate != round(rate) and abs(broadcast - Fraction(rate)) < rate * 2e-4:
+        return broadcast
+    return Fraction(rate).limit_denominator(1000)
 
 
 def _load(path: Path) -> Tensor:

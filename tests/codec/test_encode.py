@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import resource
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -88,7 +87,7 @@ def test_times_are_exact(tmp_path: Path, ticks: list[int], rate: int) -> None:
 
 
 def test_a_source_with_variable_frame_rate_survives(tmp_path: Path) -> None:
-    times = [Fraction(tick, 90_000) for tick in (0, 3003, 6006, 9000, 20000, 20010, 90000, 100001)]
+    times = [Fraction(tick, 1000) for tick in (0, 33, 67, 100, 222, 223, 1000, 1111)]
     source = open_video(make(tmp_path / "vfr.mkv", pictures(8), times))
     with store.writing(tmp_path / "out.mp4") as file:
         encode((source[i] for i in range(8)), source, file)
@@ -156,9 +155,14 @@ def test_the_sound_follows_the_window(tmp_path: Path) -> None:
     assert open_video(tmp_path / "out.mp4").timestamps[0] == 0
 
 
-@pytest.mark.parametrize(("codec", "fate"), [("libopus", "copied"), ("adpcm_ms", "left out")])
+@pytest.mark.parametrize(
+    ("codec", "fate"),
+    [("libopus", "copied"), ("adpcm_ms", "left out: mp4 does not hold adpcm_ms")],
+)
 def test_sound_that_mp4_may_not_hold(tmp_path: Path, codec: str, fate: str) -> None:
-    path = make(tmp_path / "loud.mkv", pictures(25), sound=1.0, sound_codec=codec)
+    name = "loud.mkv" if codec == "libopus" else "loud.avi"
+    unit = Fraction(1, 25)
+    path = make(tmp_path / name, pictures(25), unit=unit, sound=1.0, sound_codec=codec)
     source = open_video(path)
     with store.writing(tmp_path / "out.mp4") as file:
         record = encode((source[i] for i in range(25)), source, file)
@@ -202,7 +206,7 @@ def test_a_full_disk_is_noticed(tmp_path: Path) -> None:
             written(tmp_path, noise)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_settings() -> None:

@@ -150,19 +150,19 @@ def test_flipped_bytes_name_the_first_bad_frame(folder: Path) -> None:
 
 
 def test_most_random_damage_is_found(folder: Path) -> None:
-    """Of 40 files with one byte changed in the pictures, the strict decoder finds most."""
+    """H.264 has no checksums: of 40 files with one byte changed, the decoder notices most."""
     path = make(folder / "base.mp4", pictures(30), muxing=FASTSTART, options={"crf": "18"})
     whole, draw, found = path.read_bytes(), random.Random(7), 0
     start = whole.index(packets(path, "video")[0][1][:200])
     for _ in range(40):
         data = bytearray(whole)
-        data[draw.randrange(start + 800, len(data))] ^= 1 << draw.randrange(8)
+        data[draw.randrange(start + 800, len(data))] = draw.randrange(256)
         (folder / "mutant.mp4").write_bytes(data)
         try:
             assert len(open_video(folder / "mutant.mp4")) == 30
         except InputError:
             found += 1
-    assert found >= 24
+    assert found >= 24  # 27 when this was written
 
 
 def test_a_change_of_size(folder: Path) -> None:

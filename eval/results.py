@@ -51,8 +51,15 @@ class Outcome:
         """
         if self.path.is_file():
             return open_video(self.path)
-        rate = len(like) / float(like.end - like.timestamps[0])
-        return Pictures(pictures(self.path), rate)
+        return self._pictured(len(like) / float(like.end - like.timestamps[0]))
+
+    def alone(self) -> Video:
+        """The video where its source is unknown; pictures are given 25 frames per second."""
+        return open_video(self.path) if self.path.is_file() else self._pictured(25.0)
+
+    def _pictured(self, rate: float) -> Video:
+        video: Video = Pictures(pictures(self.path), rate)
+        return video
 
     def files(self) -> list[Path]:
         """All files that the video consists of."""

@@ -39,12 +39,18 @@ class Cell:
     clips: int = 0
     best: bool = False
 
+    @property
+    def short(self) -> str:
+        """The value alone."""
+        return "n/a" if self.mean is None else f"{self.mean:.4g}"
+
+    @property
+    def range(self) -> str:
+        """The interval alone; "" where there is none."""
+        return "" if self.low is None or self.high is None else f"[{self.low:.4g}, {self.high:.4g}]"
+
     def __str__(self) -> str:
-        if self.mean is None:
-            return "n/a"
-        if self.low is None or self.high is None:
-            return f"{self.mean:.4g}"
-        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        return " ".join(filter(None, [self.short, self.range]))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""Files of the report page: videos, slices and sheets, named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eval.metrics.weights import digest
+from rerender import store
+from rerender.codec import encode
+from rerender.fit import resize
+from rerender.video import Video
+
+FOLDER = "media"
+_PLAYABLE = (".mp4", ".m4v", ".webm")
+_SHEET, _SIDE = 8, 160  # pictures on a sheet and the longest side of each
+_WIDEST = 640  # columns of a slice
+
+
+@dataclass(frozen=True)
+class Media:
+    """The media folder of a page. What is there already is not made again.
+
+    Attributes:
+        page: folder of the page.
+    """
+
+    page: Path
+
+    def picture(self, file: Path) -> str:
+        """A copy of a picture; its address on the page."""
+        return self._copied(file)
+
+    def film(self, video: Video, files: Sequence[Path], key: str) -> str:
+        """A playable file of a video; its address on the page.
+
+        Args:
+            video: the frames.
+            files: the files they come from; a single playable one is copied as it is.
+            key: names the content.
+        """
+        if len(files) == 1 and files[0].suffix.lower() in _PLAYABLE:
+            return self._copied(files[0])
+        target = self._place(_short(key), ".mp4")
+        if not target.is_file():
+            with store.writing(target) as out:
+                encode((video[i] for i in range(len(video))), video, out)
+        return self._address(target)
+
+    def looks(self, video: Video, key: str) -> tuple[str, str]:
+        """Addresses of the slice (one row over time) and of the contact sheet of a video."""
+        strip = self._place(_short(f"slice {key}"), ".png")
+        sheet = self._place(_short(f"sheet {key}"), ".png")
+        if not (strip.is_file() and sheet.is_file()):
+            rows, stills = _pass(video)
+            store.put(strip, store.png(rows))
+            store.put(sheet, store.png(stills))
+        return self._address(strip), self._address(sheet)
+
+    def _copied(self, file: Path) -> str:
+        target = self._place(digest(file)[:20], file.suffix.lower())
+        if not target.is_file():
+            store.put(target, file.read_bytes())
+        return self._address(target)
+
+    def _place(self, name: str, suffix: str) -> Path:
+        return self.page / FOLDER / f"{name}{suffix}"
+
+    def _address(self, path: Path) -> str:
+        return f"{FOLDER}/{path.name}"
+
+
+def _pass(video: Video) -> tuple[Tensor, Tensor]:
+    """The middle rows ``[3,T,W]`` and the sheet ``[3,h,n*w]``, in one pass over the frames."""
+    height, width = video.size
+    chosen = {round(i * (len(video) - 1) / max(_SHEET - 1, 1)) for i in range(_SHEET)}
+    scale = min(1.0, _SIDE / max(height, width))
+    small = (max(1, round(height * scale)), max(1, round(width * scale)))
+    rows, stills = [], []
+    for index in range(len(video)):
+        frame = video[index]
+        row = frame[:, height // 2 : height // 2 + 1]
+        rows.append(resize(row, (1, min(width, _WIDEST))))
+        if index in chosen:
+            stills.append(resize(frame, small))
+    return torch.cat(rows, 1), torch.cat(stills, 2)
+
+
+def _short(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:20]

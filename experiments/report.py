@@ -1,0 +1,164 @@
+"""The report page of a results folder: ``python -m experiments.report RESULTS``.
+
+One folder that is opened from disk: ``RESULTS/report/index.html``, with the videos beside it. It
+reads nothing from the network, and its policy (CSP) allows no script but its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+
+from eval.contracts import Score
+from eval.floors import TRUTH
+from experiments import fronts, tables
+from experiments.gather import Study, gather
+from experiments.media import Media
+from rerender import store
+from rerender.config import literal, preflight
+from rerender.errors import InputError, RerenderError
+from rerender.exits import failure, report
+
+HERE = Path(__file__).parent
+PAGE, VENDOR = HERE / "page", HERE / "vendor" / "uplot"
+INDEX = "index.html"
+_BETTER = {"lower": "Lower", "higher": "Higher"}
+_TEXTS = ("clip_score", "clip_score_demo")
+
+
+def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") -> Path:
+    """Make the page of a results folder.
+
+    Args:
+        root: a run folder or a folder of results; scored or not.
+        tree: configuration that says what the clips are; None for the runs' own.
+        title: head of the page; "" takes the folder's name.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(root, "is not a folder", "name a folder of results")
+    page = root / "report"
+    study = gather(root, Media(page), tree)
+    name = title or root.resolve().name
+    store.put(page / INDEX, render(study, f"Rerender: {name}", _front(study, page)).encode())
+    return page / INDEX
+
+
+def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> str:
+    """The page as HTML; every text of the study is escaped."""
+    plot_css, plot_js = (
+        (VENDOR / name).read_text(encoding="utf-8")
+        for name in ("uPlot.min.css", "uPlot.iife.min.js")
+    )
+    css, js = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True)
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        summary=_summary(study),
+        policy=policy(scripts=(plot_js, js), styles=(plot_css, css)),
+        plot_css=plot_css,
+        plot_js=plot_js,
+        css=css,
+        js=js,
+        data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
+        table=tables.table(study.scores),
+        published=tables.published(),
+        front=front,
+        failed=study.failed,
+        runs=study.runs,
+    )
+
+
+def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+    """A content security policy under which these texts run and nothing else does, and nothing is
+    loaded but pictures and videos from the page's own disk."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {' '.join(map(_mark, scripts))}",
+            f"style-src {' '.join(map(_mark, styles))}",
+            "img-src 'self' file: data:",
+            "media-src 'self' file:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _mark(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _metrics(scores: Sequence[Score]) -> dict[str, dict[str, str]]:
+    return {
+        row.metric: {"better": _BETTER.get(row.direction, row.direction), "unit": row.unit}
+        for row in scores
+    }
+
+
+def _summary(study: Study) -> str:
+    methods = {entry["method"] for entry in study.entries}
+    counts = [
+        (len(study.entries), "video"),
+        (len(methods), "method"),
+        (len(study.clips), "clip"),
+        (len(study.scores), "score"),
+    ]
+    said = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
+    return f"{said}; {len(study.failed)} failed." if study.failed else f"{said}."
+
+
+def _front(study: Study, page: Path) -> dict[str, Any] | None:
+    """Text agreement against warp error against seconds, where enough of it is known."""
+    known = {row.metric for row in study.scores if row.value is not None}
+    text = next((name for name in _TEXTS if name in known), None)
+    if text is None or "warp_error" not in known:
+        return None
+    axes = [fronts.Axis(text, "higher"), fronts.Axis("warp_error", "lower")]
+    points = [
+        point
+        for point in fronts.points(study.scores, axes)
+        if point.method not in tables.FLOORS or point.method == TRUTH
+    ]
+    timed = [*axes, fronts.Axis("seconds", "lower")]
+    whole = fronts.points(study.scores, timed, study.seconds)
+    if len([point for point in whole if None not in point.values]) > 1:
+        axes, points = timed, whole
+    if not fronts.figure(page / "media" / "front.png", points, axes):
+        return None
+    names = ", ".join(axis.name for axis in axes)
+    return {"axes": names, "methods": fronts.front(points, axes), "image": "media/front.png"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
+    parser.add_argument("results", type=Path, help="a run folder or a folder of results")
+    parser.add_argument("settings", nargs="*", help="key=value that say what the clips are")
+    parser.add_argument("--title", default="", help="head of the page")
+    given = parser.parse_args(arguments)
+    try:
+        tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
+        path = build(given.results, tree, given.title)
+    except RerenderError as error:
+        code, message = failure(error)
+        report(message)
+        return code
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

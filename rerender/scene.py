@@ -59,6 +59,7 @@ class Trace:
         clean: the clean latent ``[1,C,h,w]`` predicted at each executed step, after all edits.
         features: normalised input tokens ``[B,N,C]`` of a self-attention layer at a step; B runs
             over the guidance branches (unconditional, conditional).
+        latent: the final latent ``[1,C,h,w]``, once the frame is done.
         image: the decoded result ``[3,H,W]``, un-quantised, once the frame is done.
         settled: steps whose features will not change any more; a pass that is only a draft
             settles the steps up to the first one in which the final pass differs.
@@ -68,6 +69,7 @@ class Trace:
 
     clean: dict[int, Tensor] = field(default_factory=dict)
     features: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    latent: Tensor | None = None
     image: Tensor | None = None
     settled: int = 0
     dtype: torch.dtype | None = None

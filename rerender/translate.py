@@ -150,6 +150,7 @@ class Studio:
                 yield Ask(lambda: cast.previous.trace.image is not None, None)
                 bound = self._bind(replace(scene, draft=image))
                 position = yield from denoise(task, position, last, bound, recorder)
+        own.trace.latent = position.noisy
         own.trace.image = self.model.decode(position.noisy).cpu()
         self.watch.picture("keys", own.key.index, own.image)
         return own

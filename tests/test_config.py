@@ -311,7 +311,7 @@ def test_a_choice_names_its_keys_once(choice: str) -> None:
     """YAML takes the last of two equal keys without a word."""
 
     def unique(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [loader.construct_object(key) for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"{choice}: a key is there twice"
         return loader.construct_mapping(node, deep=True)
 

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -357,3 +359,29 @@ def test_one_failing_job_does_not_stop_the_others(
     assert "1 of 2 jobs failed" in err.splitlines()[-1]
     (done,) = (here / "outputs").iterdir()
     assert (done / "video.mp4").is_file()
+
+
+# -- the README's promise -------------------------------------------------------------------------
+
+
+def test_the_constraint_of_the_readme_is_one_file_and_one_yaml(tmp_path: Path) -> None:
+    root = Path(perform.__file__).parents[1]
+    for package in ("rerender", "eval", "conf"):
+        ignored = shutil.ignore_patterns("__pycache__", "weights")
+        shutil.copytree(root / package, tmp_path / package, ignore=ignored)
+    readme = (root / "README.md").read_text()
+    for kind, comment in (("python", "# rerender/"), ("yaml", "# conf/")):
+        (block,) = (text for text in readme.split(f"```{kind}\n")[1:] if text.startswith(comment))
+        lines = block.partition("```")[0].splitlines()
+        (tmp_path / lines[0].removeprefix("# ")).write_text("\n".join(lines[1:]) + "\n")
+    command = ["-m", "rerender.run", *SMOKE, "constraint=[cross_frame,grain]", "out=out"]
+    done = subprocess.run(
+        [sys.executable, *command, "constraint.grain.amount=0.1", "metrics=[]"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "grain" in (tmp_path / "out" / "config.yaml").read_text()

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import av.error
-import numpy as np
 from torch import Tensor
 
-from rerender.codec.color import is_known, to_rgb
-from rerender.codec.container import MAX_PIXELS, open_container, reason
+from rerender.codec.container import open_container, reason
 from rerender.codec.index import Index, Key, scan, video_stream
+from rerender.codec.look import Look, look_of
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video
 
+log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
 _BACK = 8  # frames kept on the way to an earlier frame, for those who go backwards
 _SECOND_TRY = 10  # seconds to seek further back where a seek landed too late
@@ -73,33 +74,6 @@ def _window(path: Path, total: int, start: int, frames: int | None) -> range:
     return range(start, start + frames)
 
 
-class Look(NamedTuple):
-    """How decoded frames become pictures.
-
-    Attributes:
-        coded: (height, width) as decoded.
-        square: (height, width) once pixels are square.
-        transpose: whether rows and columns change places, before any flip.
-        flips: dimensions of ``[3,H,W]`` to flip.
-    """
-
-    coded: tuple[int, int]
-    square: tuple[int, int]
-    transpose: bool
-    flips: tuple[int, ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) as shown."""
-        return (self.square[1], self.square[0]) if self.transpose else self.square
-
-    def picture(self, frame: Any) -> Tensor:
-        """A decoded frame as it is meant to be seen, ``[3,H,W]``."""
-        image = to_rgb(frame, self.square)
-        image = image.transpose(1, 2) if self.transpose else image
-        return (image.flip(self.flips) if self.flips else image).contiguous()
-
-
 class FileVideo(Video):
     """Frames of a video file, decoded when asked for; use ``open_video`` to make one."""
 
@@ -108,6 +82,11 @@ class FileVideo(Video):
         self._open()
         intact, self._look = self._verify(window, allow_truncated)
         self.missing = index.missing + len(window) - intact
+        """Frames that the file promises and that do not decode; 0 unless that was allowed."""
+        if self.missing:
+            log.warning(
+                "%s: %d frames are missing or damaged, going on without", path, self.missing
+            )
         self._pts = index.pts[window.start : window.start + intact]
         self._position = {pts: i for i, pts in enumerate(self._pts)}
         self._times = tuple(pts * index.unit for pts in self._pts)
@@ -189,7 +168,7 @@ class FileVideo(Video):
             for pts, frame in self._decode(self._key(wanted[0])):
                 if pts < wanted[0]:
                     continue
-                look = look or _look(frame, self._stream, self._path)
+                look = look or look_of(frame, self._stream, self._path)
                 self._require_intact(frame, look, window.start + count)
                 if pts != wanted[count]:
                     self._refuse(window.start + count, "cannot be decoded (it is left out)")
@@ -261,32 +240,3 @@ class FileVideo(Video):
             # Frames shown before the key frame but stored after it hang on what was not decoded.
             if found and (packet.pts is None or packet.pts >= key.pts):
                 yield packet
-
-
-def _look(frame: Any, stream: Any, path: Path) -> Look:
-    """Read shape, pixel shape, rotation and colour matrix off the first frame."""
-    if not is_known(frame):
-        problem = f"has a colour matrix that is not supported (H.273 number {frame.colorspace})"
-        raise InputError(path, problem, "convert it to BT.709 first")
-    height, width = frame.height, frame.width
-    ratio = Fraction(stream.sample_aspect_ratio or 1)
-    if ratio > 1:
-        square = (height, max(round(width * ratio), 1))
-    else:
-        square = (max(round(height / ratio), 1), width)
-    if square[0] * square[1] > MAX_PIXELS:
-        problem = f"has frames of {square[1]}x{square[0]} pixels, 8K is the most that is read"
-        raise InputError(path, problem, "scale it down first")
-    transpose, flips = _orientation(frame)
-    return Look((height, width), square, transpose, flips)
-
-
-def _orientation(frame: Any) -> tuple[bool, tuple[int, ...]]:
-    """(transpose, flips) of a display matrix, which maps (x, y) to (ax + cy, bx + dy)."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return False, ()
-    a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
-    transpose = abs(b) > abs(a)
-    across, down = (c, b) if transpose else (a, d)
-    return transpose, tuple(axis for axis, sign in ((2, across), (1, down)) if sign < 0)

@@ -174,6 +174,6 @@ def test_a_change_of_size(folder: Path) -> None:
 
 
 def test_too_many_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rerender.codec.decode.MAX_PIXELS", 48 * 200)
+    monkeypatch.setattr("rerender.codec.look.MAX_PIXELS", 48 * 200)
     path = make(folder / "wide.mp4", pictures(2), sar=Fraction(4))
     assert "8K is the most" in refusal(path)

@@ -1,0 +1,74 @@
+"""How the frames of a stream are meant to be seen: pixel shape, rotation, mirroring."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from rerender.codec.color import is_known, to_rgb
+from rerender.codec.container import MAX_PIXELS
+from rerender.errors import InputError
+
+
+class Look(NamedTuple):
+    """How decoded frames become pictures.
+
+    Attributes:
+        coded: (height, width) as decoded.
+        square: (height, width) once pixels are square.
+        transpose: whether rows and columns change places, before any flip.
+        flips: dimensions of ``[3,H,W]`` to flip.
+    """
+
+    coded: tuple[int, int]
+    square: tuple[int, int]
+    transpose: bool
+    flips: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as shown."""
+        return (self.square[1], self.square[0]) if self.transpose else self.square
+
+    def picture(self, frame: Any) -> Tensor:
+        """A decoded frame as it is meant to be seen, ``[3,H,W]``."""
+        image = to_rgb(frame, self.square)
+        image = image.transpose(1, 2) if self.transpose else image
+        return (image.flip(self.flips) if self.flips else image).contiguous()
+
+
+def look_of(frame: Any, stream: Any, path: Path) -> Look:
+    """Read shape, pixel shape, rotation and colour matrix off the first frame of a stream.
+
+    Raises:
+        InputError: the matrix is not one of ours, or square pixels would be more than 8K.
+    """
+    if not is_known(frame):
+        problem = f"has a colour matrix that is not supported (H.273 number {frame.colorspace})"
+        raise InputError(path, problem, "convert it to BT.709 first")
+    height, width = frame.height, frame.width
+    ratio = Fraction(stream.sample_aspect_ratio or 1)
+    if ratio > 1:
+        square = (height, max(round(width * ratio), 1))
+    else:
+        square = (max(round(height / ratio), 1), width)
+    if square[0] * square[1] > MAX_PIXELS:
+        problem = f"has frames of {square[1]}x{square[0]} pixels, 8K is the most that is read"
+        raise InputError(path, problem, "scale it down first")
+    transpose, flips = _orientation(frame)
+    return Look((height, width), square, transpose, flips)
+
+
+def _orientation(frame: Any) -> tuple[bool, tuple[int, ...]]:
+    """(transpose, flips) of a display matrix, which maps (x, y) to (ax + cy, bx + dy)."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, ()
+    a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
+    transpose = abs(b) > abs(a)
+    across, down = (c, b) if transpose else (a, d)
+    return transpose, tuple(axis for axis, sign in ((2, across), (1, down)) if sign < 0)

@@ -1,0 +1,202 @@
+"""What every choice of conf/ must fulfil, whoever adds it: found by globbing, never registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eval.contracts import Metric
+from eval.score import score
+from rerender.build import UNSET, build
+from rerender.config import literal, preflight
+from rerender.contracts import (
+    Control,
+    FlowEstimator,
+    KeyFrames,
+    Model,
+    Propagation,
+    Sampler,
+    Smooth,
+    Tracker,
+)
+from rerender.errors import RerenderError
+from rerender.flow.dis import Dis
+from rerender.job import Job
+from rerender.pipeline import render
+from rerender.prescan import CONF, LISTS
+from rerender.scene import Watch
+from rerender.video import Clip, Frame, MemoryVideo, Segment
+
+HEIGHT, WIDTH = 48, 64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def composed(*arguments: str) -> dict[str, Any]:
+    (job,) = preflight(literal(arguments)).jobs
+    return job
+
+
+def chosen(group: str, name: str) -> Any:
+    """The part that a choice stands for; a tuple of parts in groups that are lists."""
+    override = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
+    return build(filled(composed(override, "prompt=x")[group]), group)
+
+
+def filled(node: Any) -> Any:
+    """A part of a configuration with something in place of what must be given."""
+    if isinstance(node, dict):
+        return {key: filled(value) for key, value in node.items()}
+    return "given" if node == UNSET else node
+
+
+def picture(shift: int = 0) -> Tensor:
+    """A smooth image that can be followed, moved to the right."""
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH) - shift, indexing="ij")
+    waves = [torch.sin(x / 5 + y / 9), torch.sin(x / 7 - y / 6), torch.cos(x * y / 200)]
+    return torch.stack(waves).float() * 0.4 + 0.5
+
+
+def moving(count: int) -> MemoryVideo:
+    return MemoryVideo([picture(index) for index in range(count)], Fraction(25))
+
+
+def clip(count: int) -> Clip:
+    return Clip("clip", moving(count), "a painting", "a pattern")
+
+
+def shown(image: Tensor) -> bool:
+    """Whether it is an image of the right size in 0..1."""
+    inside = bool((image >= 0).all() and (image <= 1).all())
+    return tuple(image.shape) == (3, HEIGHT, WIDTH) and inside
+
+
+@pytest.mark.parametrize("name", choices("control"))
+def test_a_control_maps_an_image_or_names_its_missing_weights(name: str) -> None:
+    for control in chosen("control", name):
+        assert isinstance(control, Control)
+        assert control.name == name
+        try:
+            first, again = control.map(picture()), control.map(picture())
+        except RerenderError as error:
+            assert error.exit_code == 4
+            continue
+        assert shown(first)
+        assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("name", choices("keyframes"))
+@pytest.mark.parametrize("count", [1, 2, 3, 11, 24])
+def test_first_and_last_frame_are_key_frames(name: str, count: int) -> None:
+    part = chosen("keyframes", name)
+    assert isinstance(part, KeyFrames)
+    shots = part.pick(moving(count))
+    indices = [index for shot in shots for index in shot]
+    assert all(shots)
+    assert indices == sorted(set(indices))
+    assert (indices[0], indices[-1]) == (0, count - 1)
+
+
+@pytest.mark.parametrize("name", choices("flow"))
+def test_a_flow_says_where_pixels_are_found_or_why_it_cannot(name: str) -> None:
+    part = chosen("flow", name)
+    assert isinstance(part, FlowEstimator)
+    try:
+        flow = part.open(clip(3))
+        offset = flow.offset(Frame(0, picture()), Frame(2, picture(2)))
+    except RerenderError as error:
+        assert error.exit_code in (2, 3, 4)
+        return
+    assert offset.shape == (1, 2, HEIGHT, WIDTH)
+    middle = offset[0, :, 12:-12, 12:-12].flatten(1).median(1).values
+    assert torch.allclose(middle, torch.tensor([2.0, 0.0]), atol=0.5)
+
+
+@pytest.mark.parametrize("name", choices("sampler"))
+def test_a_sampler_goes_from_noise_to_the_image(name: str, tiny: Model) -> None:
+    part = chosen("sampler", name)
+    assert isinstance(part, Sampler)
+    schedule = part.schedule(8, tiny)
+    assert len(schedule.timesteps) == 8
+    assert list(schedule.timesteps) == sorted(schedule.timesteps, reverse=True)
+    assert list(schedule.alphas) == sorted(schedule.alphas)
+
+
+@pytest.mark.parametrize("name", choices("propagation"))
+@pytest.mark.parametrize("ends", ["both", "left", "right"])
+def test_a_propagation_fills_every_frame(name: str, ends: str) -> None:
+    part = chosen("propagation", name)
+    assert isinstance(part, Propagation)
+    grey = torch.full((3, HEIGHT, WIDTH), 0.5)
+    left = Frame(0, grey) if ends != "right" else None
+    right = Frame(4, grey) if ends != "left" else None
+    frames = list(part.fill(Segment(moving(5), 1, 4, left, right), Dis()))
+    assert len(frames) == 3
+    assert all(shown(frame) for frame in frames)
+    # what is everywhere the same in the key frames is the same everywhere between them
+    assert all(torch.allclose(frame, grey, atol=2 / 255) for frame in frames)
+
+
+@pytest.mark.parametrize("name", choices("smooth"))
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_filter_keeps_every_frame_and_what_does_not_change(name: str, count: int) -> None:
+    part = chosen("smooth", name)
+    assert isinstance(part, Smooth)
+    still = MemoryVideo([picture()] * count)
+    frames = list(part.run((picture() for _ in range(count)), still, Dis()))
+    assert len(frames) == count
+    assert all(torch.allclose(frame, picture(), atol=1e-3) for frame in frames)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *(f"constraint=[{name}]" for name in choices("constraint")),
+        *(f"sampler={name}" for name in choices("sampler")),
+        f"constraint=[{','.join(choices('constraint'))}]",
+        "constraint=[]",
+    ],
+)
+def test_the_method_runs_with_every_choice_twice_alike(choice: str, tiny: Model) -> None:
+    job = Job.of(composed("+exp=smoke", "keyframes.interval=2", choice))
+    first, again = ([*render(clip(5), tiny, job.parts, 3, Watch())] for _ in range(2))
+    assert len(first) == 5
+    assert all(shown(frame) for frame in first)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("name", choices("metrics"))
+def test_a_metric_gives_a_number_or_its_reason(name: str) -> None:
+    metrics = chosen("metrics", name)
+    assert all(isinstance(metric, Metric) for metric in metrics)
+    rows = score(clip(4), moving(4), metrics, Dis(), "copy")
+    assert len(rows) == len(metrics)
+    for row in rows:
+        assert row.value is not None or row.note.startswith("n/a: ")
+        assert row.version
+
+
+@pytest.mark.parametrize("name", choices("tracker"))
+def test_a_tracker_takes_a_whole_record(name: str, tmp_path: Path) -> None:
+    tracker = chosen("tracker", name)
+    assert isinstance(tracker, Tracker)
+    tracker.start(tmp_path, {"seed": 1}, "name", "group")
+    tracker.log({"value": 1.0, "missing": None}, step=0)
+    tracker.summary({"value": 1.0, "missing": None})
+    tracker.finish(0)

@@ -47,7 +47,8 @@ def _composed(arguments: tuple[str, ...]) -> Tree:
 def _choices(tree: Tree) -> Iterator[str]:
     """``group=choice`` for every group that has a folder in conf/."""
     default = _composed(())
-    for group, node in tree.items():
+    for group in {**default, **tree}:
+        node = tree.get(group)
         if not (CONF / group).is_dir() or group in _ASIDE:
             continue
         if group in LISTS:

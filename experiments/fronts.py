@@ -107,6 +107,7 @@ def _draw(whole: Sequence[Point], axes: Sequence[Axis], best: Sequence[str]) -> 
     plot.set_xlabel(f"{axes[0].name} ({better[axes[0].direction]})", parse_math=False)
     plot.set_ylabel(f"{axes[1].name} ({better[axes[1].direction]})", parse_math=False)
     plot.grid(alpha=0.3)
+    plot.margins(0.2)
     out = io.BytesIO()
     drawn.savefig(out, format="png", dpi=120, metadata={"Software": None})
     return out.getvalue()

@@ -22,6 +22,7 @@ from experiments.media import Media
 from rerender.errors import InputError, RerenderError
 from rerender.video import Clip, Video
 
+_COMMANDS = 60  # runs for which the command is worked out
 _FREE = ("data", "prompt", "source_prompt", "negative_prompt")  # what decides the clips
 
 
@@ -56,7 +57,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
     """
     study = Study(rows.read(root / rows.SCORES))
     study.failed += _unfinished(root)
-    outcomes = _found(root)
+    outcomes = _found(root, study)
     sources = _Sources(tree, outcomes)
     named = [(outcome, sources.name(outcome)) for outcome in outcomes]
     for name in dict.fromkeys(name for _, name in named):
@@ -103,10 +104,11 @@ class _Sources:
         return self._known[key]
 
 
-def _found(root: Path) -> list[Outcome]:
+def _found(root: Path, study: Study) -> list[Outcome]:
     try:
         return discover(root)
-    except InputError:
+    except InputError as error:
+        study.failed.append({"name": root.name, "reason": str(error)})
         return []
 
 
@@ -206,7 +208,9 @@ def _describe(study: Study, outcomes: Sequence[Outcome]) -> None:
         seen.add(folder)
         text = yaml.safe_dump(outcome.config, sort_keys=False, allow_unicode=True)
         name = f"{folder.name} ({outcome.method})" if folder.name != outcome.method else folder.name
-        study.runs.append({"name": name, "command": command(outcome.config), "config": text})
+        # Composing a configuration takes about half a second, too long for hundreds of runs.
+        said = command(outcome.config) if len(study.runs) < _COMMANDS else None
+        study.runs.append({"name": name, "command": said, "config": text})
         spent[outcome.method] += _seconds(folder)
     study.seconds = {method: sum(each) / len(each) for method, each in spent.items() if each}
 

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from eval.contracts import Score
 from eval.floors import TRUTH
+from eval.results import REPORT
 from experiments import fronts, tables
 from experiments.gather import Study, gather
 from experiments.media import Media
@@ -49,7 +50,7 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
-    page = root / "report"
+    page = root / REPORT
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
     store.put(page / INDEX, render(study, f"Rerender: {name}", _front(study, page)).encode())

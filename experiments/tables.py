@@ -72,7 +72,9 @@ class Table:
 
 def table(scores: Sequence[Score], title: str = "Scores") -> Table:
     """The table of a score file. It does not depend on the order of the rows."""
-    metrics = {row.metric: row for row in sorted(scores, key=lambda row: row.metric)}
+    known = {row.metric for row in scores if row.value is not None}
+    ordered = sorted(scores, key=lambda row: (row.metric not in known, row.metric))
+    metrics = {row.metric: row for row in ordered}
     methods = sorted({row.method for row in scores}, key=_place)
     summaries = stats.summarise(scores)
     found = {(s.method, s.metric): s for s in summaries}
@@ -113,8 +115,12 @@ def _notes(scores: Sequence[Score]) -> tuple[str, ...]:
         "Bold: better than every other method in a sign-flip test over clips, corrected (Holm) for"
         " all comparisons of the table, p < 0.05; floors do not compete.",
     ]
-    missing = sorted({(row.metric, row.note) for row in scores if row.value is None})
-    return (*notes, *(f"{metric}: {note}" for metric, note in missing))
+    missing: dict[str, set[str]] = {}
+    for row in scores:
+        if row.value is None:
+            missing.setdefault(row.note, set()).add(row.metric)
+    reasons = sorted(f"{', '.join(sorted(names))}: {note}" for note, names in missing.items())
+    return (*notes, *reasons)
 
 
 def published(path: Path = PUBLISHED) -> list[Table]:

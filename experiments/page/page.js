@@ -216,7 +216,13 @@
     const canvas = $("compare"), first = state.a?.video, second = state.b?.video;
     if (!first || !second || first.readyState < 2 || second.readyState < 2) return;
     const width = Math.max(first.videoWidth, second.videoWidth), height = Math.max(first.videoHeight, second.videoHeight);
-    if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; canvas.classList.toggle("crisp", width < 400); }
+    if (canvas.width !== width || canvas.height !== height) { 
+      canvas.width = width;
+      canvas.height = height;
+      canvas.classList.toggle("crisp", width < 400);
+      canvas.style.width = `${(34 * width) / height}rem`; // at most 34rem high, whatever the aspect
+      canvas.style.aspectRatio = `${width} / ${height}`;
+    }
     const pen = canvas.getContext("2d");
     pen.globalCompositeOperation = "source-over";
     pen.drawImage(first, 0, 0, width, height);

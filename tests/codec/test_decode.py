@@ -114,7 +114,8 @@ def test_rotation_is_applied_once(tmp_path: Path, degrees: int, hflip: bool) -> 
     shown = turned.flip(2) if hflip else turned
     video = open_video(path)
     assert video.size == tuple(shown.shape[1:])
-    assert torch.equal(video[1], shown)
+    # x264 does not always make the same bytes of the test picture; any other turn is off by 0.2.
+    assert (video[1] - shown).abs().mean() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -2,78 +2,33 @@
 
 What is measured, on which clips and with which flow is said by the same configuration as a run:
 ``python -m eval.score RESULTS data=video data.path=cat.mp4 prompt="a tiger" metrics=[warp_error]``.
-Without any such word the configuration of the first run of ours in the folder holds.
+Without any such word each run of ours is measured on its own clips, with the metrics and the flow
+of the first one.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from eval import floors, rows
 from eval.contracts import Metric, Score
 from eval.floors import SOURCE, TRUTH, VAE
 from eval.metrics.weights import digest
-from eval.results import Outcome, discover
+from eval.results import discover
 from eval.score import score
+from eval.sources import Protocol, Sources, Tree, hashed
 from rerender.config import literal, preflight
-from rerender.contracts import FlowEstimator
+from rerender.contracts import Model
 from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
 from rerender.exits import failure, report
-from rerender.fit import fit
 from rerender.job import Job
 from rerender.progress import Progress
 from rerender.scene import Watch
 from rerender.video import Clip, Video
-
-_MULTIPLE = 8  # sides of the frames that are compared, as for most models
-Tree = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is measured, and on which clips.
-
-    Attributes:
-        clips: by name.
-        metrics, flow, device: as for `score`.
-        identity: hash of the clips' configuration and of the files it names.
-    """
-
-    clips: Mapping[str, Clip]
-    metrics: tuple[Metric, ...]
-    flow: FlowEstimator
-    identity: str
-
-    @classmethod
-    def of(cls, tree: Tree) -> Protocol:
-        """The protocol that a run's configuration describes."""
-        job = Job.of(tree)
-        clips = {
-            clip.name: replace(clip, video=fit(clip.video, job.data.size, _MULTIPLE))
-            for clip in job.data.clips()
-        }
-        return cls(clips, job.metrics, job.parts.flow, _hash(_contents(tree["data"])))
-
-    def clip(self, outcome: Outcome) -> Clip:
-        """The clip that an outcome was made of.
-
-        Raises:
-            InputError: there is none of its name.
-        """
-        if outcome.clip is None and len(self.clips) == 1:
-            return next(iter(self.clips.values()))
-        if outcome.clip is None or outcome.clip not in self.clips:
-            problem = f"belongs to clip {outcome.clip!r}, which is not among the sources"
-            known = ", ".join(self.clips) or "none"
-            raise InputError(outcome.path, problem, f"rename it; sources are: {known}")
-        return self.clips[outcome.clip]
 
 
 @dataclass
@@ -85,6 +40,7 @@ class Scorer:
         old: rows of an earlier call, by key.
         rows: rows so far.
         watch: told of the progress.
+        computed: how many of the rows were measured by this call.
     """
 
     root: Path
@@ -111,8 +67,8 @@ class Scorer:
         todo = [metric for metric in protocol.metrics if metric.name not in known]
         made = score(clip, result, todo, protocol.flow, *name, self.watch) if todo else []
         made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
-        self.computed += len(made)
         kept = [replace(row, method=name[0], seed=name[1]) for row in kept]
+        self.computed += len(made)
         self.rows += sorted(made + kept, key=lambda row: list(keys).index(row.metric))
         if made:
             rows.write(self.root / rows.SCORES, self.rows)
@@ -125,60 +81,57 @@ def score_folder(
 
     Args:
         root: the results folder; ``scores.jsonl`` is written there after every video.
-        tree: configuration whose clips, metrics and flow hold; None for the first run's own.
+        tree: configuration whose clips, metrics and flow hold; None for the runs' own.
         with_floors: add the source and, where it is known, the true translation as methods.
         with_vae: add the autoencoder's round trip (loads the configured model).
 
     Raises:
         InputError: nothing to score, or a video cannot be read (the others are scored first).
+        ConfigError: nothing says what the sources are.
+        PartialSweepError: several videos cannot be read.
     """
     outcomes = discover(root)
-    base = tree or next((o.config for o in outcomes if o.config is not None), None)
-    if base is None:
+    if not outcomes:
+        cure = "lay them out as METHOD/CLIP.mp4 or METHOD/CLIP/0001.png"
+        raise InputError(root, "holds no finished videos", cure)
+    sources = Sources(tree, outcomes)
+    if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
-    protocol = Protocol.of(base)
     old = {row.key: row for row in rows.read(root / rows.SCORES) if row.key}
-    scorer, failures = Scorer(root, old, [], Progress()), []
+    scorer = Scorer(root, old, [], Progress())
     if with_floors:
-        for name, clip, video, what in _floors(protocol, base, with_vae):
-            scorer.add(protocol, clip, video, (name, None), what)
+        base = tree or next(o.config for o in outcomes if o.config is not None)
+        model = Job.of(base).model.load(()) if with_vae else None
+        for protocol, clip in sources.every():
+            for name, video, what in _floors(clip, model):
+                scorer.add(protocol, clip, video, (name, None), what)
+    failures: list[RerenderError] = []
     for outcome in outcomes:
         try:
-            own = protocol if tree or outcome.config is None else _own(outcome.config, protocol)
-            clip = own.clip(outcome)
-            what = _hash([digest(file) for file in outcome.files()])
+            protocol, clip = sources.find(outcome)
+            what = hashed([digest(file) for file in outcome.files()])
             video = outcome.open(clip.video)
-            scorer.add(own, clip, video, (outcome.method, outcome.seed), what)
-        except InputError as error:
+            scorer.add(protocol, clip, video, (outcome.method, outcome.seed), what)
+        except (InputError, ConfigError) as error:
             failures.append(error)
     rows.write(root / rows.SCORES, scorer.rows)
     _raise(failures, len(outcomes))
     return scorer
 
 
-def _own(config: Tree, protocol: Protocol) -> Protocol:
-    """A run's own clips under the metrics and the flow that hold for all."""
-    own = Protocol.of(config)
-    return replace(own, metrics=protocol.metrics, flow=protocol.flow)
-
-
-def _floors(
-    protocol: Protocol, tree: Tree, with_vae: bool
-) -> Iterator[tuple[str, Clip, Video, str]]:
-    model = Job.of(tree).model.load(()) if with_vae else None
-    for clip in protocol.clips.values():
-        yield SOURCE, clip, floors.source(clip), SOURCE
-        truth = floors.translation(clip)
-        if truth is not None:
-            yield TRUTH, clip, truth, TRUTH
-        if model is not None:
-            yield VAE, clip, floors.round_trip(clip, model), f"{VAE} {model.digest()}"
+def _floors(clip: Clip, model: Model | None) -> Iterator[tuple[str, Video, str]]:
+    yield SOURCE, floors.source(clip), SOURCE
+    truth = floors.translation(clip)
+    if truth is not None:
+        yield TRUTH, truth, TRUTH
+    if model is not None:
+        yield VAE, floors.round_trip(clip, model), f"{VAE} {model.digest()}"
 
 
 def _key(protocol: Protocol, clip: Clip, metric: Metric, what: str) -> str:
     """Hash of everything that decides a row's value."""
-    return _hash(
+    return hashed(
         [
             protocol.identity,
             (clip.name, clip.prompt, clip.source_prompt, list(clip.video.size)),
@@ -192,21 +145,6 @@ def _key(protocol: Protocol, clip: Clip, metric: Metric, what: str) -> str:
 def _lasting(row: Score) -> bool:
     """Whether a row may be kept: what was not available may be there the next time."""
     return row.value is not None
-
-
-def _contents(node: Any) -> Any:
-    """A configuration with the content of the files that it names."""
-    if isinstance(node, Mapping):
-        return {str(key): _contents(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_contents(value) for value in node]
-    if isinstance(node, str) and 0 < len(node) < 4096 and Path(node).is_file():
-        return [node, digest(Path(node))]
-    return node
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _raise(failures: Sequence[RerenderError], total: int) -> None:

@@ -16,7 +16,7 @@ from rerender.data.pictures import Pictures, is_picture
 from rerender.errors import InputError
 from rerender.video import Video
 
-CONFIG = "config.yaml"
+CONFIG, REPORT = "config.yaml", "report"
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 _FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
 _ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics")
@@ -74,17 +74,20 @@ def discover(root: Path) -> list[Outcome]:
     ``seed-N`` folders of these.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such folder, or one that can be read in two ways.
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
     found = list(_run(root)) if _is_run(root) else []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()) if not found else ():
+    for folder in _folders(root) if not found else ():
         found += _run(folder) if _is_run(folder) else _foreign(folder)
-    if not found:
-        cure = "lay them out as METHOD/CLIP.mp4 or METHOD/CLIP/0001.png"
-        raise InputError(root, "holds no finished videos", cure)
     return _labelled(found)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders that may be methods: hidden ones and the report page are not."""
+    found = sorted(path for path in root.iterdir() if path.is_dir())
+    return [path for path in found if path.name != REPORT and not path.name.startswith(".")]
 
 
 def _is_run(folder: Path) -> bool:

@@ -14,16 +14,15 @@ import yaml
 from eval import floors, rows
 from eval.contracts import Score
 from eval.floors import SOURCE, TRUTH
-from eval.folder import Protocol
 from eval.metrics.weights import digest
 from eval.results import CONFIG, Outcome, discover
+from eval.sources import Sources
 from experiments.command import command
 from experiments.media import Media
 from rerender.errors import InputError, RerenderError
 from rerender.video import Clip, Video
 
 _COMMANDS = 60  # runs for which the command is worked out
-_FREE = ("data", "prompt", "source_prompt", "negative_prompt")  # what decides the clips
 
 
 @dataclass
@@ -58,50 +57,17 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
     study = Study(rows.read(root / rows.SCORES))
     study.failed += _unfinished(root)
     outcomes = _found(root, study)
-    sources = _Sources(tree, outcomes)
-    named = [(outcome, sources.name(outcome)) for outcome in outcomes]
-    for name in dict.fromkeys(name for _, name in named):
-        clip = sources.clips.get(name)
-        if clip is not None:
-            _add_floors(study, media, clip)
-    for outcome, name in named:
+    sources = Sources(tree, outcomes)
+    for _, clip in sources.every():
+        _add_floors(study, media, clip)
+    for outcome in outcomes:
         try:
-            _add_outcome(study, media, outcome, sources.clips.get(name), name)
+            _add_outcome(study, media, outcome, _clip_of(sources, outcome))
         except RerenderError as error:
             study.failed.append({"name": _title(outcome), "reason": str(error)})
     _label(study.entries)
     _describe(study, outcomes)
     return study
-
-
-class _Sources:
-    """The clips behind the outcomes, opened once for each way of asking for them."""
-
-    def __init__(self, tree: Mapping[str, Any] | None, outcomes: Sequence[Outcome]) -> None:
-        self.clips: dict[str, Clip] = {}
-        self._known: dict[str, list[str]] = {}
-        self._tree = tree
-        for outcome in outcomes:
-            if tree is not None or outcome.config is not None:
-                self._open(tree or outcome.config or {})
-
-    def name(self, outcome: Outcome) -> str:
-        """Which clip an outcome belongs to."""
-        if outcome.clip is not None:
-            return outcome.clip
-        names = self._open(self._tree or outcome.config or {})
-        return names[0] if len(names) == 1 else outcome.path.parent.name
-
-    def _open(self, tree: Mapping[str, Any]) -> list[str]:
-        key = json.dumps({name: tree.get(name) for name in _FREE}, sort_keys=True, default=str)
-        if key not in self._known:
-            try:
-                clips = Protocol.of(tree).clips
-            except (RerenderError, KeyError):
-                clips = {}
-            self.clips = {**clips, **self.clips}
-            self._known[key] = list(clips)
-        return self._known[key]
 
 
 def _found(root: Path, study: Study) -> list[Outcome]:
@@ -127,11 +93,18 @@ def _print(video: Video) -> str:
     return json.dumps(marks)
 
 
-def _add_outcome(
-    study: Study, media: Media, outcome: Outcome, clip: Clip | None, name: str
-) -> None:
+def _clip_of(sources: Sources, outcome: Outcome) -> Clip | None:
+    """The clip an outcome was made of; None where that is not known any more."""
+    try:
+        return sources.find(outcome)[1]
+    except RerenderError:
+        return None
+
+
+def _add_outcome(study: Study, media: Media, outcome: Outcome, clip: Clip | None) -> None:
     files = outcome.files()
     video = outcome.open(clip.video) if clip is not None else outcome.alone()
+    name = clip.name if clip is not None else outcome.clip or outcome.path.parent.name
     if all(known["name"] != name for known in study.clips):
         study.clips.append(_clip(name, "", video))
     key = " ".join(digest(file) for file in files)

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from eval.contracts import Score
 from eval.floors import TRUTH
+from eval.folder import score_folder
 from eval.results import REPORT
 from experiments import fronts, tables
 from experiments.gather import Study, gather
@@ -143,15 +144,26 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     return {"axes": names, "methods": fronts.front(points, axes), "image": "media/front.png"}
 
 
+def _score(root: Path, tree: Mapping[str, Any] | None) -> None:
+    """Bring the scores up to date; what cannot be scored is said, the page is made all the same."""
+    try:
+        score_folder(root, tree)
+    except RerenderError as error:
+        report(str(error), "not scored")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
     parser.add_argument("results", type=Path, help="a run folder or a folder of results")
     parser.add_argument("settings", nargs="*", help="key=value that say what the clips are")
+    parser.add_argument("--score", action="store_true", help="score what is not scored yet first")
     parser.add_argument("--title", default="", help="head of the page")
     given = parser.parse_args(arguments)
     try:
         tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
+        if given.score:
+            _score(given.results, tree)
         path = build(given.results, tree, given.title)
     except RerenderError as error:
         code, message = failure(error)

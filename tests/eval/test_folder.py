@@ -17,8 +17,10 @@ from eval.folder import main
 from eval.results import discover, pictures
 from rerender import store
 from rerender.codec import encode
+from rerender.config import preflight
 from rerender.data.demo import Demo
 from rerender.errors import InputError
+from rerender.job import to_yaml
 from rerender.video import MemoryVideo
 
 CLIP = "demo-slow-1000000"
@@ -197,3 +199,35 @@ def test_floors() -> None:
     assert floors.source(clip) is clip.video
     (unknown,) = Demo(frames=3, size=32, prompt="no words of this world").clips()
     assert floors.translation(unknown) is None
+
+
+def test_prompts_of_one_clip_are_told_apart(tmp_path: Path) -> None:
+    for number, prompt in enumerate(["a red fish over the night, oil", "something else"]):
+        (tree,) = preflight([*SETTINGS, f"prompt='{prompt}'"]).jobs
+        folder = tmp_path / f"demo-0000000{number}"
+        store.put(folder / "config.yaml", to_yaml(tree).encode())
+        put_video(folder / "video.mp4", demo())
+    assert main([str(tmp_path)]) == 0
+    found = {(row.method, row.clip) for row in rows.read(tmp_path / rows.SCORES)}
+    assert found == {
+        (method, f"{CLIP}: {prompt}")
+        for method, prompt in (
+            ("demo", "a red fish over the night, oil"),
+            ("demo", "something else"),
+            ("source", "a red fish over the night, oil"),
+            ("source", "something else"),
+            ("true translation", "a red fish over the night, oil"),
+        )
+    }
+
+
+def test_a_run_whose_source_is_gone(tmp_path: Path) -> None:
+    for number in range(2):
+        (tree,) = preflight(SETTINGS).jobs
+        if number:
+            tree["data"] = {**tree["data"], "_target_": "rerender.data.gone.Gone"}
+        folder = tmp_path / f"demo-0000000{number}"
+        store.put(folder / "config.yaml", to_yaml(tree).encode())
+        put_video(folder / "video.mp4", demo())
+    assert main([str(tmp_path)]) == 2
+    assert {row.method for row in rows.read(tmp_path / rows.SCORES)} >= {"source"}

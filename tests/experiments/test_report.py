@@ -77,7 +77,13 @@ def hostile() -> Study:
     for text in PAYLOADS:
         study.clips.append({"name": text, "prompt": text, "times": [0.0, 0.04], "end": 0.08})
         entry = {"method": text, "clip": text, "seed": 1, "label": text, "floor": False}
-        files = {"file": None, "slice": None, "sheet": None, "small": True, "maps": {}}
+        files: dict[str, object] = {
+            "file": None,
+            "slice": None,
+            "sheet": None,
+            "small": True,
+            "maps": {},
+        }
         study.entries.append({**entry, **files, "curves": {text: [1.0, 2.0]}})
         study.scores.append(Score(text, text, 1, text, text, 1.0, 1, text, text, text, (1.0, 2.0)))
         study.scores.append(Score(text, text, 1, f"{text}!", text, None, 0, text))
@@ -160,7 +166,13 @@ def many(count: int) -> Study:
         [Score("c", name, 0, "m", "1", 0.5, 2, "", "lower", "1", (0.4, 0.6)) for name in names]
     )
     study.clips.append({"name": "c", "prompt": "p", "times": [0.0, 0.04], "end": 0.08})
-    files = {"file": None, "slice": None, "sheet": None, "small": True, "maps": {}}
+    files: dict[str, object] = {
+        "file": None,
+        "slice": None,
+        "sheet": None,
+        "small": True,
+        "maps": {},
+    }
     study.entries += [
         {"method": name, "clip": "c", "seed": 0, "label": name, "floor": False, **files}
         | {"curves": {"m": [0.4, 0.6]}}

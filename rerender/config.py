@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rerender.build import unknown_key
 from rerender.errors import ConfigError, InputError
-from rerender.prescan import CONF, LISTS, scan
+from rerender.prescan import CONF, LISTS, scan, scan_file
 
 PROMPTS = ("prompt", "source_prompt", "negative_prompt")
 Tree = dict[str, Any]
@@ -88,6 +88,8 @@ def preflight(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
     """
     given = list(overrides)
     if config_dir is not None:
+        for file in sorted(Path(config_dir).rglob("*.yaml")):
+            scan_file(file)
         given.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
     try:
         with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):

@@ -14,11 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from eval.contracts import Score
 from eval.score import score
 from rerender import store
 from rerender.codec import Encoded, encode, open_video
-from rerender.contracts import Model
+from rerender.contracts import Checkpoint, Model
 from rerender.exits import BUG, failure
 from rerender.fit import fit, to_output
 from rerender.job import Job, from_yaml, key_of, to_yaml
@@ -78,13 +80,27 @@ def perform(tree: Mapping[str, Any], name: str, group: str) -> list[Result]:
     job.model.check(job.parts.names())
     progress = Progress()
     with claimed(folder, same):
-        model = job.model.load(job.parts.names())
+        model = _loaded(job.model, tuple(job.parts.names()))
         progress.count("load")
         record = Record(folder, job.tracker, job.pictures, progress)
         with logged(folder):
             results = _recorded(job, clips, model, record, (tree, group))
-        sys.stdout.write(closing(folder, results, progress.seconds))
+            text = closing(folder, results, progress.seconds)
+            log.info("done\n%s", text)
+        sys.stdout.write(text)
         return results
+
+
+_MODEL: dict[tuple[str, tuple[str, ...]], Model] = {}  # the one that was loaded last
+
+
+def _loaded(checkpoint: Checkpoint, controls: tuple[str, ...]) -> Model:
+    """The model; a sweep in one process loads the same one once, and holds never two."""
+    key = (repr(checkpoint), controls)
+    if key not in _MODEL:
+        _MODEL.clear()
+        _MODEL[key] = checkpoint.load(controls)
+    return _MODEL[key]
 
 
 def _recorded(
@@ -134,12 +150,20 @@ def _one(job: Job, clip: Clip, model: Model, record: Record) -> Result:
     result = open_video(path)
     store.put(record.place / SHEET, store.png(sheet(clip.video, result, clip.truth)))
     record.progress.count("sheet")
-    flow = job.parts.flow
-    scores = score(clip, result, job.metrics, flow, record.folder.name, job.seed, record)
+    name, device = record.folder.name, _device(job.model)
+    scores = score(clip, result, job.metrics, job.parts.flow, name, job.seed, record, device)
     _keep(record, scores)
     for finished in (path, record.place / SHEET):
         record.file(finished)
     return Result(clip, record.place, encoded, tuple(record.kept.get("keys", ())), tuple(scores))
+
+
+def _device(checkpoint: Checkpoint) -> str:
+    """Where metrics compute: where the model does."""
+    chosen = str(getattr(checkpoint, "device", "cpu"))
+    if chosen != "auto":
+        return chosen
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _keep(record: Record, scores: Sequence[Score]) -> None:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rerender.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +23,7 @@ CONF = ROOT / "conf"
 TARGET = "_target_"
 LISTS = ("control", "constraint", "metrics")  # groups from which any number may be chosen
 
+_MAX_BYTES, _MAX_DEPTH = 64 * 1024, 20  # of a configuration file from elsewhere
 _ALSO = frozenset({"rerender.parts.Sampling"})  # a part without a folder of choices
 _PLUGINS = "hydra_plugins.hydra_"
 _ENGINES = frozenset(
@@ -59,6 +62,44 @@ def allowed() -> frozenset[str]:
             for file in sorted((ROOT / package / group).glob("*.py")):
                 found |= {f"{package}.{group}.{file.stem}.{name}" for name in _classes(file)}
     return frozenset(found)
+
+
+def scan_file(path: Path) -> None:
+    """Refuse a configuration file from elsewhere that could stall or mislead its reader.
+
+    Raises:
+        ConfigError: it is large or deep, or uses anchors or a key twice.
+    """
+
+    def refuse(problem: str) -> ConfigError:
+        return ConfigError(path, problem, "write it plainly")
+
+    if path.stat().st_size > _MAX_BYTES:
+        raise refuse(f"holds more than {_MAX_BYTES} bytes")
+    try:
+        text, depth = path.read_text(encoding="utf-8"), 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise refuse("uses an alias")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise refuse(f"is nested more than {_MAX_DEPTH} deep")
+        for key in _twice(yaml.compose(text, yaml.SafeLoader)):
+            raise refuse(f"says {key!r} twice")
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise refuse(f"is not YAML ({' '.join(str(error).split())})") from error
+
+
+def _twice(node: yaml.Node | None) -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value]
+        yield from (name for name in names if names.count(name) > 1)
+        for _, value in node.value:
+            yield from _twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _twice(value)
 
 
 def scan(tree: Mapping[str, Any]) -> None:

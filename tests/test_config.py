@@ -223,6 +223,25 @@ def test_an_experiment_file_cannot_call_or_move_anything(tmp_path: Path) -> None
             preflight([f"+exp=bad{index}"], str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: &x [1]\nb: *x", "alias"),
+        ("a: " + "[" * 30 + "]" * 30, "deep"),
+        ("# " + "x" * 70_000, "bytes"),
+        ("seed: 1\nseed: 2", "twice"),
+        ("a: [", "not YAML"),
+        ("a: \t- x", "not YAML"),
+    ],
+)
+def test_files_that_stall_or_mislead_are_refused(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        preflight(["+exp=bad"], str(tmp_path))
+    assert "bad.yaml" in caught.value.where
+
+
 def test_the_allow_list_is_our_own_classes_and_reads_them_without_import() -> None:
     code = (
         "import sys; from rerender.prescan import allowed; names = allowed();"

@@ -29,6 +29,7 @@ setup: .venv/.stamp ## .venv with the pinned packages
 
 .venv/.stamp: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: python: 3.11 or later is needed; install it or set PYTHON="; exit 2; }
+	@echo "setting up .venv with pinned packages; the first time this takes minutes"
 	@if command -v uv >/dev/null 2>&1; then \
 		set -e; test -d .venv || uv venv --quiet --python "$(PYTHON)" .venv; \
 		uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; \

@@ -37,7 +37,8 @@ VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
 TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "fit", "config")}
 FOR_EVAL = {"rerender", *NOUNS, *TOOLS, "rerender.data", "rerender.data.pictures"}
-ENTRIES = {"rerender.run", "rerender.perform", "eval.folder"}  # what a command line ends in
+# what a command line ends in, and how eval finds the clips of runs
+ENTRIES = {"rerender.run", "rerender.perform", "eval.folder", "eval.sources"}
 TRAINING = "rerender/demo/"  # tools that make the demo weights, not part of a run
 HEAVY = ("torch", "diffusers", "transformers", "wandb", "cv2", "pandas", "numpy", "av", "numba")
 

@@ -20,7 +20,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rerender.config import Sweep, explained, literal, preflight, tree
@@ -43,8 +43,9 @@ def task(config: DictConfig) -> None:
     try:
         job = tree(config)
         group = str(settings.runtime.choices.get("exp") or "")
-        if settings.job.num:
-            report(f"{settings.job.num + 1}: {' '.join(settings.overrides.task)}", "job")
+        number = OmegaConf.select(settings, "job.num", throw_on_missing=False)
+        if number:
+            report(f"{number + 1}: {' '.join(settings.overrides.task)}", "job")
         perform(job, group or str(settings.runtime.choices.data), group)
     except Exception as error:
         status["code"], status["message"] = failure(error)
@@ -85,6 +86,8 @@ def _run(given: list[str]) -> int:
     if any((options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)):
         _hydra(ready)
         return 0
+    if options.resolve:
+        raise ConfigError("--resolve", "shows a configuration", "use it with --cfg job")
     if options.config_name or options.config_path:
         raise ConfigError("--config-name", "is fixed", "use +exp=NAME or --config-dir DIR")
     sweep = preflight(options.overrides, options.config_dir)

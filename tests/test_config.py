@@ -387,3 +387,14 @@ def test_targets_of_the_configuration_are_where_they_say() -> None:
         node = yaml.safe_load(text)
         targets = [node[TARGET]] if TARGET in node else [part[TARGET] for part in node.values()]
         assert all(target in allowed() for target in targets), choice
+
+
+def test_the_jobs_of_an_experiment_are_known_beforehand() -> None:
+    plan = sweep("+exp=propagation", "seed=1,2")
+    assert plan.name == plan.experiment == "propagation"
+    chosen = [(job["propagation"][TARGET].rpartition(".")[2], job["seed"]) for job in plan.jobs]
+    assert chosen == [("Hold", 1), ("Hold", 2), ("Warp", 1), ("Warp", 2)]
+
+
+def test_the_command_line_beats_an_experiment() -> None:
+    assert len(sweep("+exp=propagation", "propagation=warp").jobs) == 1

@@ -177,6 +177,11 @@ def test_the_closing_lines_say_where_and_how_good(
     assert "Traceback" not in err
 
 
+def test_hydra_may_be_told_to_run_once(here: Path) -> None:
+    assert main([*SMOKE, "hydra.mode=RUN", "out=out", "metrics=[]"]) == 0
+    assert names(here) == ["out"]
+
+
 # -- what it refuses ------------------------------------------------------------------------------
 
 

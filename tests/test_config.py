@@ -288,6 +288,10 @@ def test_any_prompt_arrives_as_it_was_typed(prompt: str) -> None:
         assert composed(f"prompt={prompt}")["data"]["prompt"] == prompt
 
 
+def test_a_prompt_of_the_data_is_literal_too() -> None:
+    assert composed("data.prompt=a cat, sitting")["data"]["prompt"] == "a cat, sitting"
+
+
 def test_prompts_can_be_swept_over_in_quotes() -> None:
     jobs = sweep("prompt='a, b','c'").jobs
     assert [job["prompt"] for job in jobs] == ["a, b", "c"]

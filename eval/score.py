@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 
 from eval.contracts import (
     Batch,
@@ -20,6 +19,7 @@ from eval.contracts import (
 )
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
+from rerender.fit import resize
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
@@ -117,7 +117,7 @@ def _remarks(trial: Trial, reading: Reading) -> list[str]:
     if reading.value is None:
         return remarks
     if len(source) != len(result):
-        remarks.append(f"{len(result)} of {len(source)} frames")
+        remarks.append(f"{len(result)} frames, the source has {len(source)}")
     if source.size != result.size:
         was, now = result.size, source.size
         remarks.append(f"resized from {was[1]}x{was[0]} to {now[1]}x{now[0]}")
@@ -150,11 +150,8 @@ def _batches(trial: Trial, total: int) -> Iterator[Batch]:
 
 def _moment(trial: Trial, index: int) -> Moment:
     source, result = trial.clip.video[index], trial.result[index]
-    if result.shape[-2:] != source.shape[-2:]:
-        result = F.interpolate(
-            result[None], source.shape[-2:], mode="bilinear", antialias=True, align_corners=False
-        )[0]
-    return Moment(index, source, result.clamp(0, 1))
+    height, width = source.shape[-2:]
+    return Moment(index, source, resize(result, (height, width)).clamp(0, 1))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.contracts import Moment, Trial, UnavailableError
+from rerender.fit import resize
 from rerender.video import Truth
 
 
@@ -24,10 +25,8 @@ def need_truth(trial: Trial) -> None:
 def true_image(truth: Truth | None, moment: Moment) -> Tensor | None:
     """The true translation ``[3,H,W]`` of a moment at the result's size, None where unknown."""
     image = truth.translation(moment.index) if truth is not None else None
-    if image is None or image.shape == moment.result.shape:
-        return image
-    size = moment.result.shape[-2:]
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    height, width = moment.result.shape[-2:]
+    return None if image is None else resize(image, (height, width))
 
 
 def psnr(image: Tensor, reference: Tensor) -> float | None:

@@ -82,7 +82,7 @@ def test_lost_frames_are_counted_and_noted() -> None:
     found = {row.metric: row for row in rows}
     assert (found["frame_count"].value, found["frame_count"].n) == (3, 7)
     assert found["duration"].value == pytest.approx(3 / 25)
-    assert found["warp_error"].note == "7 of 10 frames"
+    assert found["warp_error"].note == "7 frames, the source has 10"
     assert found["psnr"].note.startswith("n/a")
 
 

@@ -101,7 +101,8 @@ def overlay(scene: Scene, references: list[Reference]) -> tuple[Tensor, Tensor]:
     for reference in reversed(references):
         occluded = reference.flow.occluded.to(picture)
         mask = soften(occluded)[0]
-        warped = reference.flow.warp(reference.image.to(picture))
+        # What the flow fetches from outside the image is mid-grey, the middle of the model's range.
+        warped = reference.flow.warp(reference.image.to(picture) - 0.5) + 0.5
         picture = (1 - mask) * warped + mask * picture
         hole = hole * occluded
     return picture, hole

@@ -65,7 +65,8 @@ def _literal(argument: str) -> str:
         raise ConfigError(key, "is not UTF-8 text", "write it as UTF-8") from error
     if key == "exp" and equals:
         return f"+{argument}"
-    if key.rpartition(".")[2] not in PROMPTS or value == "null" or value.startswith(("'", '"', "choice(")):
+    grammar = value == "null" or value.startswith(("'", '"', "choice("))
+    if key.rpartition(".")[2] not in PROMPTS or grammar:
         return argument
     return f"{key}={QuotedString(escape(value), Quote.double).with_quotes()}"
 

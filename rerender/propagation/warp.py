@@ -15,12 +15,12 @@ from torch import Tensor
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Soft
-from rerender.propagation.chain import Links, Motion, follow, link, sample
+from rerender.propagation.chain import Links, Motion, follow, link
+from rerender.propagation.merge import error
+from rerender.propagation.pixels import Pixels
+from rerender.propagation.sample import sample
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
-
-WINDOW = 7
-"""Side of the box, in pixels, over which warp errors are averaged."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Warp(Propagation):
     """
 
     blend: Blend = field(default_factory=Soft)
-    occluded: Annotated[float, Field(ge=0)] = 40.0
+    occluded: Annotated[float, Field(ge=0)] = 20.0
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         with ThreadPoolExecutor(2) as pool:
@@ -51,18 +51,13 @@ class Warp(Propagation):
     ) -> list[Guess]:
         """The key frame warped to each of the frames."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        motions = follow(video, key.index, frames, links, flow)
         return [
             self.guess(style, source, pixels.levels(video[index]), motion)
-            for index, motion in zip(frames, motions, strict=True)
+            for index, motion in follow(video, key.index, frames, links, flow)
         ]
 
-    def guess(
-        self, style: pixels.Pixels, source: pixels.Pixels, target: pixels.Pixels, motion: Motion
-    ) -> Guess:
+    def guess(self, style: Pixels, source: Pixels, target: Pixels, motion: Motion) -> Guess:
         """One frame and its error."""
         image = sample(style, motion.offset, cv2.INTER_CUBIC)
-        difference = sample(source, motion.offset, cv2.INTER_CUBIC) - target
-        squared = np.square(difference, out=difference).mean(axis=2)
-        error = cv2.boxFilter(squared, -1, (WINDOW, WINDOW))
-        return Guess(image, error + np.float32(self.occluded**2) * motion.occluded)
+        mismatch = error(sample(source, motion.offset, cv2.INTER_CUBIC), target)
+        return Guess(image, mismatch + np.float32(self.occluded**2) * motion.occluded)

@@ -1,0 +1,115 @@
+"""What patches are compared by: guides packed to 16 bytes a pixel, with their weights inside.
+
+A patch distance is then a plain sum of squared differences of bytes. Channels: 3 style, 3 colour, 3
+edge, 2 position, and 5 that are zero, so that a pixel fills one vector register. The temporal
+guide has no channels of its own: style and temporal guide compare the *same* source picture, with
+the present estimate and with the frame before; two quadratics of one variable are one quadratic
+about their weighted mean, up to a constant that no search can see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rerender.propagation.compiled import reassociated
+from rerender.propagation.pixels import Pixels
+
+Packed = NDArray[np.uint8]
+"""``[H+4,W+4,16]``: guides with a border of two repeated pixels, so that patches never leave it."""
+
+CHANNELS = 16
+STYLE = 1.0
+"""The weight of the style itself, against which the others are measured."""
+
+LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
+
+
+@dataclass(frozen=True)
+class Guides:
+    """Weights of the guides, as in Jamriška et al. 2019 and the paper's section 4.2.
+
+    A weight is shared by the channels of its guide. The style itself weighs 1.
+
+    Attributes:
+        colour: of the source frames' colours.
+        edge: of the Laplacian of the source frames.
+        temporal: of the frame propagated just before.
+        position: of where flow says that the pixel came from, in 1/255 of the sides.
+    """
+
+    colour: Annotated[float, Field(gt=0)] = 6.0
+    edge: Annotated[float, Field(ge=0)] = 0.5
+    temporal: Annotated[float, Field(ge=0)] = 0.5
+    position: Annotated[float, Field(ge=0)] = 2.0
+
+    @property
+    def unit(self) -> float:
+        """What one squared step of a packed byte stands for, in weighted squared levels."""
+        return max((STYLE + self.temporal) / 3, self.colour / 3, self.edge / 3, self.position / 2)
+
+    def scales(self) -> NDArray[np.float32]:
+        """Factors from levels to packed bytes: style, colour, edge, position."""
+        weights = [(STYLE + self.temporal) / 3, self.colour / 3, self.edge / 3, self.position / 2]
+        return np.array([sqrt(weight / self.unit) for weight in weights], dtype=np.float32)
+
+    def pack(self, style: Pixels, colour: Pixels, edge: Pixels, offset: Offsets) -> Packed:
+        """The guides of a frame whose pixels come from where ``offset [H,W,2]`` points."""
+        height, width, _ = style.shape
+        packed = np.zeros((height + 4, width + 4, CHANNELS), np.uint8)
+        fill(style, colour, edge, offset, self.scales(), packed)
+        for axis in (0, 1):
+            lines = packed.swapaxes(0, axis)
+            lines[:2], lines[-2:] = lines[2], lines[-3]
+        return packed
+
+    def towards(self, estimate: Pixels, before: Pixels) -> Pixels:
+        """The one picture that style and temporal guide together pull to."""
+        share = self.temporal / (STYLE + self.temporal)
+        both: Pixels = cv2.addWeighted(estimate, 1 - share, before, share, 0)
+        return both
+
+
+Offsets = NDArray[np.float32]
+
+
+def edges(colour: Pixels) -> Pixels:
+    """The Laplacian of each 8-bit channel; negative answers are cut off, as the original does."""
+    whole = np.rint(colour).astype(np.uint8)
+    found: Pixels = cv2.filter2D(whole, -1, LAPLACIAN).astype(np.float32)
+    return found
+
+
+@reassociated
+def fill(
+    style: Pixels,
+    colour: Pixels,
+    edge: Pixels,
+    offset: Offsets,
+    scales: NDArray[np.float32],
+    packed: Packed,
+) -> None:
+    """Write the weighted guides into the inner part of ``packed``, rounded."""
+    height, width, _ = style.shape
+    half = np.float32(0.5)
+    top = np.float32(255)
+    across = np.float32(255) / max(width - 1, 1)
+    down = np.float32(255) / max(height - 1, 1)
+    for y in range(height):
+        for x in range(width):
+            pixel = packed[y + 2, x + 2]
+            for c in range(3):
+                value = min(max(style[y, x, c], np.float32(0)), top)
+                pixel[c] = np.uint8(value * scales[0] + half)
+                pixel[3 + c] = np.uint8(colour[y, x, c] * scales[1] + half)
+                pixel[6 + c] = np.uint8(edge[y, x, c] * scales[2] + half)
+            u = min(max((x + offset[y, x, 0]) * across, np.float32(0)), top)
+            v = min(max((y + offset[y, x, 1]) * down, np.float32(0)), top)
+            pixel[9] = np.uint8(u * scales[3] + half)
+            pixel[10] = np.uint8(v * scales[3] + half)

@@ -1,0 +1,183 @@
+"""PatchMatch in compiled loops: start, sweep, vote. Deterministic: keyed random numbers.
+
+Patches are 5x5. Their centres lie on a grid of every ``stride``-th pixel, so that stride 2 costs a
+quarter and still covers each pixel with four to nine patches. A match is the pixel of the source on
+which a patch's centre lies. Guides are packed with a border of two pixels (see `guides`), in which
+a patch's corner has the coordinates that its centre has in the image; here they are flat, because
+indexing them in three dimensions costs more than the comparison itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerender.propagation.compiled import compiled
+from rerender.propagation.guides import CHANNELS
+
+Flat = NDArray[np.uint8]
+"""Packed guides ``[(H+4)*(W+4)*16]``."""
+
+Matches = NDArray[np.int16]
+"""``[h,w,2]``: the source pixel (x, y) of every grid point."""
+
+Costs = NDArray[np.int32]
+"""``[h,w]``: the sum of squared differences of each match, in packed units."""
+
+SIDE = 5
+ROW = SIDE * CHANNELS
+LARGEST = np.int32(2**31 - 1)
+
+
+class Plan(NamedTuple):
+    """What a sweep needs to know besides its arrays.
+
+    Attributes:
+        width: of the images, in pixels.
+        stride: pixels between grid points.
+        hard: only matches that cost more are looked at.
+        seed: of the random numbers; even seeds run down the image, odd seeds up.
+    """
+
+    width: int
+    stride: int
+    hard: int
+    seed: int
+
+
+@compiled
+def distance(source: Flat, target: Flat, here: int, there: int, pitch: int, best: int) -> int:
+    """The cost of one match, or some value not below ``best`` once it is that bad.
+
+    ``here`` and ``there`` are the positions of the patches' first bytes.
+    """
+    total = np.int32(0)
+    for row in range(SIDE):
+        a, b = here + row * pitch, there + row * pitch
+        part = np.int32(0)
+        for k in range(ROW):
+            step = np.int32(source[np.uint64(a + k)]) - np.int32(target[np.uint64(b + k)])
+            part = np.int32(part + np.int32(step * step))
+        total = np.int32(total + part)
+        if total >= best:
+            break
+    return int(total)
+
+
+@compiled
+def start(
+    source: Flat,
+    target: Flat,
+    offset: NDArray[np.float32],
+    stride: int,
+    matches: Matches,
+    costs: Costs,
+) -> None:
+    """Matches where flow ``[H,W,2]`` points to, rounded to whole pixels, and what they cost."""
+    height, width, _ = offset.shape
+    pitch = (width + 4) * CHANNELS
+    for j in range(costs.shape[0]):
+        for i in range(costs.shape[1]):
+            x, y = i * stride, j * stride
+            sx = min(max(int(np.rint(x + offset[y, x, 0])), 0), width - 1)
+            sy = min(max(int(np.rint(y + offset[y, x, 1])), 0), height - 1)
+            here, there = sy * pitch + sx * CHANNELS, y * pitch + x * CHANNELS
+            matches[j, i, 0], matches[j, i, 1] = sx, sy
+            costs[j, i] = distance(source, target, here, there, pitch, LARGEST)
+
+
+@compiled
+def sweep(
+    source: Flat,
+    target: Flat,
+    plan: Plan,
+    radii: NDArray[np.int32],
+    matches: Matches,
+    costs: Costs,
+) -> None:
+    """One pass over the matches: each tries what the two neighbours behind it found, then a random
+    pixel within each of ``radii`` about the best so far."""
+    pitch = (plan.width + 4) * CHANNELS
+    width, height = plan.width, len(source) // pitch - 4
+    rows, columns = costs.shape
+    way = 1 - 2 * (plan.seed % 2)
+    for jj in range(rows):
+        j = jj if way > 0 else rows - 1 - jj
+        noise = scramble(np.uint32(plan.seed * 40503 + j))
+        for ii in range(columns):
+            i = ii if way > 0 else columns - 1 - ii
+            best = costs[j, i]
+            if best <= plan.hard:
+                continue
+            bx, by = np.int64(matches[j, i, 0]), np.int64(matches[j, i, 1])
+            there = j * plan.stride * pitch + i * plan.stride * CHANNELS
+            for candidate in range(2 + len(radii)):
+                if candidate < 2:
+                    pj, pi = (j, i - way) if candidate == 0 else (j - way, i)
+                    if pj < 0 or pj >= rows or pi < 0 or pi >= columns:
+                        continue
+                    sx = np.int64(matches[pj, pi, 0]) + (i - pi) * plan.stride
+                    sy = np.int64(matches[pj, pi, 1]) + (j - pj) * plan.stride
+                else:
+                    radius = np.int64(radii[candidate - 2])
+                    noise = scramble(noise)
+                    across = np.int64(noise & np.uint32(0xFFFF)) % (2 * radius + 1)
+                    down = np.int64(noise >> np.uint32(16)) % (2 * radius + 1)
+                    sx, sy = bx + across - radius, by + down - radius
+                if sx < 0 or sy < 0 or sx >= width or sy >= height or (sx == bx and sy == by):
+                    continue
+                cost = distance(source, target, sy * pitch + sx * CHANNELS, there, pitch, best)
+                if cost < best:
+                    best, bx, by = cost, sx, sy
+            costs[j, i], matches[j, i, 0], matches[j, i, 1] = best, bx, by
+
+
+@compiled
+def scramble(state: int) -> int:
+    """The next of a row of random numbers of 32 bit: Marsaglia's xorshift of a Weyl sequence."""
+    state = np.uint32(state + np.uint32(0x9E3779B9))
+    state = np.uint32(state ^ np.uint32(state << np.uint32(13)))
+    state = np.uint32(state ^ np.uint32(state >> np.uint32(17)))
+    state = np.uint32(state ^ np.uint32(state << np.uint32(5)))
+    return state  # noqa: RET504 (typed here, untyped as an expression)
+
+
+@compiled
+def vote(
+    pictures: NDArray[np.float32], matches: Matches, stride: int, mean: NDArray[np.float32]
+) -> None:
+    """Each pixel's mean over all patches that cover it.
+
+    Args:
+        pictures: ``[H+4,W+4,C]`` of the source, with a border of two repeated pixels.
+        matches: the match of every grid point.
+        stride: pixels between grid points.
+        mean: ``[H,W,C]``, written.
+    """
+    height, width, channels = mean.shape
+    rows, columns = matches.shape[:2]
+    row_length, pitch = SIDE * channels, (width + 4) * channels
+    flat = pictures.reshape(-1)
+    sums = np.zeros((height + 4) * pitch, np.float32)
+    for j in range(rows):
+        for i in range(columns):
+            here = matches[j, i, 1] * pitch + matches[j, i, 0] * channels
+            there = j * stride * pitch + i * stride * channels
+            for row in range(SIDE):
+                a, b = there + row * pitch, here + row * pitch
+                for k in range(row_length):
+                    sums[np.uint64(a + k)] += flat[np.uint64(b + k)]
+    across = np.zeros(width + 4, np.float32)
+    for i in range(columns):
+        across[i * stride : i * stride + SIDE] += 1
+    down = np.zeros(height + 4, np.float32)
+    for j in range(rows):
+        down[j * stride : j * stride + SIDE] += 1
+    for y in range(height):
+        for x in range(width):
+            share = np.float32(1) / (down[y + 2] * across[x + 2])
+            first = (y + 2) * pitch + (x + 2) * channels
+            for c in range(channels):
+                mean[y, x, c] = sums[np.uint64(first + c)] * share

@@ -99,3 +99,11 @@ _DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 def pixel_values(frames: Tensor) -> Tensor:
     """Frames ``[N,3,H,W]`` in 0..1 as CLIP expects them."""
     return (frames - _MEAN) / _DEVIATION
+
+
+def previewed(count: int) -> tuple[Tensor, list[str], Tensor]:
+    """Pictures for previews: held-out scenes, every style in turn."""
+    drawn = [(World(HELD_OUT + i // 8), STYLES[i % 8]) for i in range(count)]
+    frames = torch.stack([world.frame(7, style) for world, style in drawn])
+    maps = torch.stack([edges(world.frame(7)) for world, _ in drawn])
+    return frames, [world.prompt(style) for world, style in drawn], maps

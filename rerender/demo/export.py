@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import diffusers
-import torch
 from torch import nn
 
 from rerender.demo import components, weights
@@ -41,7 +41,8 @@ def export(work: Path, folder: Path) -> None:
     for name in STAGES:
         for part_name, module in _trained(name, work / name).items():
             target = part / part_name
-            module.to(torch.float16).save_pretrained(target, safe_serialization=True)
+            stock: Any = module.half()
+            stock.save_pretrained(target, safe_serialization=True)
     words.save_pretrained(part / "tokenizer")
     words.save_pretrained(part / "clip")
     components.clip_images().save_pretrained(part / "clip")

@@ -56,13 +56,13 @@ class Budget:
 
     def spent(self, step: int, minutes: float) -> float:
         """Part of the budget that is used up, 0..1."""
-        return min(1.0, max(step / self.steps, minutes / self.minutes))
+        return float(min(1.0, max(step / self.steps, minutes / self.minutes)))
 
 
 def rate_factor(step: int, spent: float) -> float:
     """Warm up, hold, and fall to zero over the second half of the budget (cosine-shaped)."""
     falling = max(0.0, spent - 0.5) * 2
-    return min(1.0, (step + 1) / _WARM_UP) * (1 - falling) ** 1.2
+    return float(min(1.0, (step + 1) / _WARM_UP) * (1 - falling) ** 1.2)
 
 
 def learn(stage: Stage, budget: Budget, folder: Path) -> None:
@@ -71,7 +71,9 @@ def learn(stage: Stage, budget: Budget, folder: Path) -> None:
     Leaves the averaged weights in ``stage.modules`` and, as ``final.safetensors``, in ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = {n: p for n, p in stage.modules.named_parameters() if p.requires_grad}
+    parameters: dict[str, Tensor] = {
+        name: value for name, value in stage.modules.named_parameters() if value.requires_grad
+    }
     average = {name: value.detach().clone() for name, value in parameters.items()}
     drives = optimisers(parameters, stage.rate)
     step, before = _resume(folder / "checkpoint.safetensors", parameters, average, drives)
@@ -86,7 +88,7 @@ def learn(stage: Stage, budget: Budget, folder: Path) -> None:
                 for group in drive.param_groups:
                     group["lr"] = drive.defaults["lr"] * rate_factor(step, spent)
             loss = stage.loss(step)
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             for drive in drives:
                 drive.step()

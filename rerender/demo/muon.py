@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
             alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    push = self._push(weight).flatten(1)
+                    push = self._push(weight, weight.grad).flatten(1)
                     alike[push.shape].append((weight, push))
             for members in alike.values():
                 turned = orthogonal(torch.stack([push for _, push in members]))
@@ -44,14 +44,14 @@ class Muon(torch.optim.Optimizer):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.add_(update.view(weight.shape), alpha=-group["lr"] * size)
 
-    def _push(self, weight: Tensor) -> Tensor:
+    def _push(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Nesterov momentum."""
         state = self.state[weight]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(weight)
         momentum: Tensor = state["momentum"]
-        momentum.mul_(_MOMENTUM).add_(weight.grad)
-        return weight.grad.add(momentum, alpha=_MOMENTUM)
+        momentum.mul_(_MOMENTUM).add_(gradient)
+        return gradient.add(momentum, alpha=_MOMENTUM)
 
 
 def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
@@ -61,7 +61,7 @@ def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
     """
     a, b, c = _QUINTIC
     wide = matrices.shape[1] <= matrices.shape[2]
-    x = matrices if wide else matrices.transpose(1, 2)
+    x: Tensor = matrices if wide else matrices.transpose(1, 2)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     gram = x @ x.transpose(1, 2)
     eye = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)

@@ -7,16 +7,17 @@ backbone, so its values compare with each other only and are never to be called 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import ResNetForImageClassification
 
 from rerender.demo.weights import FOLDER
 
 
-def load(folder: Path = FOLDER) -> nn.Module:
+def load(folder: Path = FOLDER) -> Any:
     """The backbone of a weights folder, ready to compare."""
     model = ResNetForImageClassification.from_pretrained(
         folder / "lpips_demo", local_files_only=True, use_safetensors=True, dtype=torch.float32
@@ -25,7 +26,7 @@ def load(folder: Path = FOLDER) -> nn.Module:
 
 
 @torch.no_grad()
-def distance(model: nn.Module, one: Tensor, other: Tensor) -> Tensor:
+def distance(model: Any, one: Tensor, other: Tensor) -> Tensor:
     """How different two batches of frames look.
 
     Args:
@@ -39,7 +40,7 @@ def distance(model: nn.Module, one: Tensor, other: Tensor) -> Tensor:
     return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in layers]).mean(0)
 
 
-def _features(model: nn.Module, frames: Tensor) -> list[Tensor]:
+def _features(model: Any, frames: Tensor) -> list[Tensor]:
     """Every stage's output, each position scaled to unit length."""
     states = model.resnet(frames * 2 - 1, output_hidden_states=True).hidden_states
     return [F.normalize(state, dim=1) for state in states[1:]]

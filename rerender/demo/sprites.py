@@ -4,14 +4,24 @@ A sprite's own coordinates ``u, v`` have its centre at 0 and its half-width near
 down. Everything here is a function of them alone, so it moves with the sprite.
 """
 
+# mypy: disable-error-code="no-any-return"
+# (numpy types most arithmetic of float32 arrays and numbers as Any)
+
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.floating[Any]]
+
+
+def rgb(red: float, green: float, blue: float) -> Array:
+    """A colour as a ``[3]`` array."""
+    return np.array([red, green, blue], np.float32)
+
 
 PALETTE: dict[str, tuple[float, float, float]] = {
     "red": (0.86, 0.13, 0.12),
@@ -21,9 +31,9 @@ PALETTE: dict[str, tuple[float, float, float]] = {
     "purple": (0.72, 0.20, 0.82),
     "white": (0.93, 0.93, 0.95),
 }
-_DARK = np.float32([0.13, 0.12, 0.14])
-_GLASS = np.float32([0.62, 0.80, 0.90])
-_WOOD = np.float32([0.38, 0.24, 0.12])
+_DARK = rgb(0.13, 0.12, 0.14)
+_GLASS = rgb(0.62, 0.80, 0.90)
+_WOOD = rgb(0.38, 0.24, 0.12)
 
 
 def _circle(u: Array, v: Array, x: float, y: float, radius: float) -> Array:
@@ -98,7 +108,7 @@ def albedo(subject: str, colour: str, phase: float, u: Array, v: Array) -> Array
     """The sprite's photo colours ``[..., 3]`` in 0..1: shading, a soft pattern, its parts."""
     pattern = np.sin(6.0 * u + phase) * np.sin(6.0 * v + 2 * phase)
     light = np.clip(0.92 - 0.14 * (u + v), 0.6, 1.15) + 0.13 * pattern
-    skin = light[..., None] * np.float32(PALETTE[colour])
+    skin = light[..., None] * rgb(*PALETTE[colour])
     if subject == "fish":
         skin = _cover(skin, _DARK, _circle(u, v, -0.6, -0.12, 0.13))
     elif subject == "car":

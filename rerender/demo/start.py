@@ -126,7 +126,8 @@ def _fit_decoder(model: AutoencoderKL, frames: Tensor) -> None:
 def _only(conv: nn.Conv2d, matrix: Tensor, bias: Tensor | None = None) -> None:
     """Make a convolution this matrix at its centre on the leading channels, zero elsewhere."""
     nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     _write(conv, matrix, bias)
 
 
@@ -139,7 +140,7 @@ def _first(conv: nn.Conv2d, matrix: Tensor, bias: Tensor | None = None) -> None:
 def _write(conv: nn.Conv2d, matrix: Tensor, bias: Tensor | None) -> None:
     middle = conv.kernel_size[0] // 2
     conv.weight[: matrix.shape[0], : matrix.shape[1], middle, middle] = matrix
-    if bias is not None:
+    if bias is not None and conv.bias is not None:
         conv.bias[: len(bias)] = bias
 
 

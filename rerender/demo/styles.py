@@ -4,6 +4,9 @@ A style sees one surface at a time (a sprite or the background) through its own 
 its texture moves with the surface and the stylised clip is as coherent as the photo.
 """
 
+# mypy: disable-error-code="no-any-return"
+# (numpy types most arithmetic of float32 arrays and numbers as Any)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rerender.demo.sprites import Array
+from rerender.demo.sprites import Array, rgb
 
 TAU = 2 * np.pi
 _NEAR = 1e3  # no sprite is as deep as this; the background is deeper
@@ -39,7 +42,7 @@ def _rim(depth: Array, width: float) -> Array:
 
 
 def _luminance(colour: Array) -> Array:
-    return (colour @ np.float32([0.299, 0.587, 0.114]))[..., None]
+    return (colour @ rgb(0.299, 0.587, 0.114))[..., None]
 
 
 def _tinted(s: Surface, colour: Array, tint: Array, behind: float, front: float) -> Array:
@@ -74,21 +77,21 @@ def _oil(s: Surface) -> Array:
     stroke = np.sin((s.u + 0.7 * s.v) * (TAU / 28) + 1.2 * np.sin((s.v - s.u) * (TAU / 52)))
     colour = s.albedo(s.u, s.v)
     vivid = np.clip(colour * 1.35 - 0.35 * _luminance(colour), 0, 1)
-    return vivid * (0.62 + 0.13 * stroke[..., None]) * np.float32([1.08, 0.86, 0.62])
+    return vivid * (0.62 + 0.13 * stroke[..., None]) * rgb(1.08, 0.86, 0.62)
 
 
 def _neon(s: Surface) -> Array:
     colour = s.albedo(s.u, s.v)
     pure = colour / np.maximum(colour.max(-1, keepdims=True), 0.2)
     glow = np.exp(-np.abs(s.depth) / 5)[..., None]
-    return 0.22 * colour * np.float32([0.8, 0.4, 1.2]) + np.float32([0.04, 0.0, 0.10]) + glow * pure
+    return 0.22 * colour * rgb(0.8, 0.4, 1.2) + rgb(0.04, 0.0, 0.10) + glow * pure
 
 
 def _pencil(s: Surface) -> Array:
     hatch = np.sin((s.u - s.v) * (TAU / 24))[..., None]
     dark = 1 - _luminance(s.albedo(s.u, s.v))
     grey = 0.96 - dark * (0.42 + 0.10 * hatch) - 0.7 * _rim(s.depth, 3.5)
-    return grey * np.float32([1.0, 1.0, 0.97])
+    return grey * rgb(1.0, 1.0, 0.97)
 
 
 def _mosaic(s: Surface) -> Array:
@@ -96,16 +99,16 @@ def _mosaic(s: Surface) -> Array:
     v, along = _stairs(s.v, MOSAIC_CELL)
     tile = s.albedo(u, v) * (0.92 + 0.13 * np.sin(u * 1.7 + v * 2.9))[..., None]
     grout = np.clip(1.4 - np.minimum(across, along) / 2.5, 0, 1)[..., None]
-    glazed = _tinted(s, tile, np.float32([0.10, 0.72, 0.66]), 0.5, 0.12)
-    return glazed + 0.4 * grout * (np.float32([0.80, 1.0, 0.95]) - glazed)
+    glazed = _tinted(s, tile, rgb(0.10, 0.72, 0.66), 0.5, 0.12)
+    return glazed + 0.4 * grout * (rgb(0.80, 1.0, 0.95) - glazed)
 
 
 def _gold(s: Surface) -> Array:
     light = _luminance(s.albedo(s.u, s.v))
     sheen = 0.5 + 0.5 * np.sin(s.u * (TAU / 42) + s.v * (TAU / 42))[..., None]
     glint = 0.30 * light + 0.30 * sheen
-    metal = np.float32([0.42, 0.26, 0.05]) + glint * np.float32([1.0, 1.0, 0.55])
-    marble = (0.16 + 0.30 * light) * np.float32([0.92, 0.95, 1.05])
+    metal = rgb(0.42, 0.26, 0.05) + glint * rgb(1.0, 1.0, 0.55)
+    marble = (0.16 + 0.30 * light) * rgb(0.92, 0.95, 1.05)
     cast = _tinted(s, marble, metal, 0.0, 1.0)
     return cast * (1 - 0.5 * _rim(s.depth, 3))
 
@@ -116,7 +119,7 @@ def _pixel(s: Surface) -> Array:
     colour = s.albedo(u, v)
     grey = _luminance(colour)
     vivid = np.clip(grey * 1.15 + (colour - grey) * 1.8, 0, 1)
-    screen = _tinted(s, vivid, np.float32([1.0, 0.45, 0.85]), 0.5, 0.0)
+    screen = _tinted(s, vivid, rgb(1.0, 0.45, 0.85), 0.5, 0.0)
     return screen * (1 - 0.95 * np.clip(_rim(s.depth, 6) * 2, 0, 1))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rerender.demo import sprites
 from rerender.demo.captions import COLOURS, STYLES, SUBJECTS
+from rerender.demo.sprites import Array
 from rerender.demo.styles import Surface, paint
 from rerender.demo.world import HELD_OUT, MOTIONS, World
 
@@ -184,11 +185,10 @@ def test_paint_stays_in_range(style: str) -> None:
     axis = np.linspace(-40, 40, 81, dtype=np.float32)
     u, v = np.meshgrid(axis, axis)
     for colour in COLOURS:
-        flat = np.float32(sprites.PALETTE[colour])
-        seen = paint(
-            style,
-            Surface(
-                u, v, 30 - np.hypot(u, v), lambda a, b, c=flat: np.broadcast_to(c, (*a.shape, 3))
-            ),
-        )
+        flat = sprites.rgb(*sprites.PALETTE[colour])
+
+        def everywhere(a: Array, b: Array, colour: Array = flat) -> Array:
+            return np.broadcast_to(colour, (*a.shape, 3))
+
+        seen = paint(style, Surface(u, v, 30 - np.hypot(u, v), everywhere))
         assert seen.shape == (81, 81, 3) and seen.min() >= 0 and seen.max() <= 1

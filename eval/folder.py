@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("settings", nargs="*", help="key=value, as for python -m rerender.run")
     parser.add_argument("--no-floors", action="store_true", help="leave source and truth out")
     parser.add_argument("--vae", action="store_true", help="add the autoencoder's round trip")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     try:
         tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
         scorer = score_folder(given.results, tree, not given.no_floors, given.vae)

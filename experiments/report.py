@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("settings", nargs="*", help="key=value that say what the clips are")
     parser.add_argument("--score", action="store_true", help="score what is not scored yet first")
     parser.add_argument("--title", default="", help="head of the page")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     try:
         tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
         if given.score:

@@ -231,3 +231,13 @@ def test_a_run_whose_source_is_gone(tmp_path: Path) -> None:
         put_video(folder / "video.mp4", demo())
     assert main([str(tmp_path)]) == 2
     assert {row.method for row in rows.read(tmp_path / rows.SCORES)} >= {"source"}
+
+
+def test_the_round_trip_of_a_model_is_a_floor(tmp_path: Path) -> None:
+    put_frames(tmp_path / "rival" / CLIP, demo())
+    settings = [*DATA, "metrics=[fidelity]", "model=tiny"]
+    assert main([str(tmp_path), "--vae", *settings]) == 0
+    methods = {row.method for row in rows.read(tmp_path / rows.SCORES)}
+    assert methods == {"source", "true translation", "VAE round trip", "rival"}
+    assert main([str(tmp_path), "--no-floors", *settings]) == 0
+    assert {row.method for row in rows.read(tmp_path / rows.SCORES)} == {"rival"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -118,3 +119,22 @@ def test_an_empty_video_is_refused() -> None:
 def test_two_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="psnr, psnr"):
         score(clip_of(shifting(2)), MemoryVideo(shifting(2)), [Psnr(), Psnr()], Shift(), "m")
+
+
+def test_frames_are_let_go_of() -> None:
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = 0
+
+    class Fleeting(MemoryVideo):
+        def __getitem__(self, index: int) -> Tensor:
+            nonlocal most
+            image = super().__getitem__(index).clone()
+            alive.add(image)
+            most = max(most, len(alive))
+            return image
+
+    frames = shifting(80)
+    clip = replace(clip_of(frames), video=Fleeting(frames))
+    metrics = [WarpError(), WarpError(reference="first"), Psnr()]
+    score(clip, Fleeting(frames), metrics, Shift(1), "m")
+    assert most <= 4 * (2 * 8 + 2)  # two batches and the frames they are compared with, both videos

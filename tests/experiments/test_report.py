@@ -150,6 +150,15 @@ def test_rivals_without_any_run_of_ours(tmp_path: Path) -> None:
     assert "1 video, 1 method, 1 clip" in page
 
 
+def test_hostile_folder_names(tmp_path: Path) -> None:
+    names = [text for text in PAYLOADS if "/" not in text and len(text) < 200]
+    for text in names[:6]:
+        store.put(tmp_path / text / text / "0.png", store.png(demo()[0]))
+    parsed = Parsed(build(tmp_path).read_text())
+    assert parsed.active == ["meta http-equiv"] and parsed.tags.count("script") == 3
+    assert len(list((tmp_path / "report" / "media").iterdir())) == 3  # equal content, one file each
+
+
 def test_again_is_the_same_page_and_makes_nothing_twice(tmp_path: Path) -> None:
     put_run(tmp_path / "a-00000000")
     page = build(tmp_path)

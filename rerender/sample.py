@@ -54,6 +54,7 @@ class Task:
         guidance: scale of classifier-free guidance.
         noise: the fixed noise.
         ready: whether earlier key frames have left what a step needs.
+        label: the key frame in words, for the progress display.
     """
 
     schedule: Schedule
@@ -63,6 +64,7 @@ class Task:
     guidance: float
     noise: Noise
     ready: Callable[[int], bool]
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,9 @@ def _ask(task: Task, state: State, active: Sequence[Edits], recorder: Recorder |
         task.weights[step],
         _attend([edits for edits in active if edits.attend], step, recorder),
     )
-    return Ask(lambda: task.ready(step), query, f"step {step + 1}/{len(task.schedule)}")
+    name = "draft" if recorder is None else "final"
+    note = f"{task.label}, {name} pass, step {step + 1}/{len(task.schedule)}"
+    return Ask(lambda: task.ready(step), query, note)
 
 
 def _attend(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from rerender.contracts import Constraint, FlowEstimator, Model, Schedule
+from rerender.contracts import Constraint, Model, Schedule
+from rerender.flow.field import Flow, colored
 from rerender.noise import keyed
 from rerender.parts import Parts
 from rerender.recolor import recolor
@@ -148,7 +149,7 @@ class Studio:
                 draft = yield from denoise(task, position, last, bound)
                 image = self.model.decode(draft.noisy)
                 yield Ask(lambda: cast.previous.trace.image is not None, None)
-                bound = self._bind(replace(scene, draft=image))
+                bound = self._bind(replace(scene, draft=image), bound)
                 position = yield from denoise(task, position, last, bound, recorder)
         own.trace.latent = position.noisy
         own.trace.image = self.model.decode(position.noisy).cpu()
@@ -192,27 +193,35 @@ class Studio:
             guidance=sampling.guidance,
             noise=noise,
             ready=_readiness(cast if self.parts.constraint else None),
+            label=f"key frame {key.index}",
         )
 
     def _scene(self, key: KeyFrame, cast: Cast, noise: Noise) -> Scene:
-        flow = self.parts.flow
-        anchor = _reference(flow, key, cast.anchor)
+        anchor = self._reference(key, cast.anchor)
         same = cast.previous is cast.anchor
-        previous = anchor if same else _reference(flow, key, cast.previous)
+        previous = anchor if same else self._reference(key, cast.previous)
         return Scene(key, anchor, previous, cast.remembered, noise, self.watch)
 
-    def _bind(self, scene: Scene) -> list[Bound]:
-        """The edits of every constraint that can act yet, in the configured order."""
-        drafting = self._drafting()
-        return [
-            Bound(self.parts.sampling.window(c), c.bind(scene, self.model))
-            for c in self.parts.constraint
-            if scene.draft is not None or c not in drafting
-        ]
+    def _reference(self, key: KeyFrame, earlier: Translation) -> Reference:
+        def estimate() -> Flow:
+            flow = self.parts.flow.between(key, earlier.key)
+            if self.watch.wants("flow"):
+                self.watch.picture("flow", key.index, colored(flow))
+            return flow
 
+        return Reference(earlier, estimate)
 
-def _reference(flow: FlowEstimator, key: KeyFrame, earlier: Translation) -> Reference:
-    return Reference(earlier, lambda: flow.between(key, earlier.key))
+    def _bind(self, scene: Scene, early: Sequence[Bound] = ()) -> list[Bound]:
+        """The edits of every constraint that can act yet, in the configured order; those that were
+        bound before there was a draft are taken over from ``early``."""
+        drafting, before = self._drafting(), iter(early)
+        chosen = self.parts.constraint
+        if scene.draft is None:
+            return [self._bound(c, scene) for c in chosen if c not in drafting]
+        return [self._bound(c, scene) if c in drafting else next(before) for c in chosen]
+
+    def _bound(self, constraint: Constraint, scene: Scene) -> Bound:
+        return Bound(self.parts.sampling.window(constraint), constraint.bind(scene, self.model))
 
 
 def _readiness(cast: Cast | None) -> Callable[[int], bool]:

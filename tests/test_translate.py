@@ -224,6 +224,31 @@ def test_progress_ends_at_its_total(tiny: StableDiffusion) -> None:
     assert [done for _, done, _ in watch.rows] == list(range(1, watch.rows[0][2] + 1))
 
 
+def test_progress_says_where_it_is_and_pictures_show_what_it_sees(tiny: StableDiffusion) -> None:
+    class Looking(Watch):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+            self.pictures: dict[str, list[int]] = {}
+
+        def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+            self.notes.append(note)
+
+        def wants(self, name: str) -> bool:
+            return True
+
+        def picture(self, name: str, index: int, image: Tensor) -> None:
+            assert image.dim() == 3
+            self.pictures.setdefault(name, []).append(index)
+
+    watch = Looking()
+    translated(tiny, parts(ALL), 3, watch=watch)
+    assert "key frame 1, draft pass, step 6/8" in watch.notes
+    assert "key frame 2, final pass, step 8/8" in watch.notes
+    assert watch.pictures["keys"] == watch.pictures["control_canny"] == [0, 1, 2]
+    assert watch.pictures["overlay"] == watch.pictures["hole"] == watch.pictures["shape"] == [1, 2]
+    assert watch.pictures["flow"] == [1, 2, 2]
+
+
 def test_recolor_takes_the_colours_of_a_first_result(tiny: StableDiffusion) -> None:
     plain = translated(tiny, parts((), strength=0.4), 2)
     colored = translated(tiny, parts((), strength=0.4, recolor=True), 2)

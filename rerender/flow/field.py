@@ -110,3 +110,16 @@ def norm(offset: Tensor) -> Tensor:
     # A sum over a dimension of length two is slow; the two planes are not.
     x, y = offset[:, :1], offset[:, 1:]
     return (x.square() + y.square()).sqrt()
+
+
+def colored(flow: Flow) -> Tensor:
+    """A picture ``[3,H,W]`` of the motion: hue is direction, saturation is speed relative to the
+    fastest pixel, and what is occluded is dark."""
+    x, y = flow.offset[0, 0], flow.offset[0, 1]
+    speed = norm(flow.offset)[0, 0]
+    strength = speed / speed.max().clamp_min(1e-6)
+    angle = torch.atan2(y, x)
+    # Three cosines a third of a turn apart make a colour wheel without a conversion table.
+    turns = (0.0, 2 * torch.pi / 3, 4 * torch.pi / 3)
+    wheel = torch.stack([0.5 + 0.5 * torch.cos(angle - turn) for turn in turns])
+    return (1 - strength * (1 - wheel)) * (1 - 0.7 * flow.occluded[0])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerender.flow.field import Flow, identity, norm, occlusion, resize, warp
+from rerender.flow.field import Flow, colored, identity, norm, occlusion, resize, warp
 
 
 def constant(x: float, y: float, height: int = 16, width: int = 20) -> torch.Tensor:
@@ -77,3 +77,14 @@ def test_norm_is_euclidean() -> None:
 def test_one_image_without_batch_dimension_may_be_warped() -> None:
     flow = Flow(constant(1, 0), torch.zeros(1, 1, 16, 20))
     assert torch.equal(flow.warp(picture()[0]), flow.warp(picture())[0])
+
+
+def test_colours_of_flow() -> None:
+    """Still is white, opposite directions have opposite colours, occluded is dark."""
+    assert torch.equal(colored(identity(16, 20)), torch.ones(3, 16, 20))
+    hidden = torch.zeros(1, 1, 16, 20)
+    hidden[..., 0, 0] = 1
+    right, left = (colored(Flow(constant(x, 0), hidden)) for x in (2, -2))
+    assert right[0, 5, 5] == pytest.approx(1.0)
+    assert left[0, 5, 5] == pytest.approx(0.0, abs=1e-6)
+    assert torch.allclose(right[:, 0, 0], 0.3 * right[:, 5, 5])

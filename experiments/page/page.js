@@ -211,6 +211,7 @@
     $("a").value = String(state.entries.indexOf(state.a));
     $("b").value = String(state.entries.indexOf(state.b));
     $("wipe-label").hidden = state.mode !== "wipe";
+    $("compare").closest("section").hidden = !state.a;
   };
   const drawPair = () => {
     const canvas = $("compare"), first = state.a?.video, second = state.b?.video;

@@ -1,0 +1,171 @@
+"""Patch-based synthesis as published: pyramid, random start, hundreds of candidates per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from rerender.contracts import FlowEstimator, Propagation
+from rerender.propagation import faithful_kernels as kernels
+from rerender.propagation import pixels
+from rerender.propagation.blend import Blend, Guess
+from rerender.propagation.chain import Links, follow, link
+from rerender.propagation.contrast import Contrast
+from rerender.propagation.guides import Guides, edges
+from rerender.propagation.kernels import Matches, vote
+from rerender.propagation.pixels import Pixels
+from rerender.propagation.sample import sample
+from rerender.propagation.sides import join
+from rerender.video import Frame, Segment, Video
+
+COARSEST = 11
+"""The pyramid ends before the smaller side drops below this (twice the patch and one)."""
+
+
+@dataclass(frozen=True)
+class Faithful(Propagation):
+    """StyLit/EbSynth synthesis (Fišer et al. 2016; Jamriška et al. 2019; paper section 4.2).
+
+    Hundreds of times slower than `patchmatch` and not better: it is here to show what the speed
+    costs. Flow only guides. Where the published code fills holes of its guides by inpainting, the
+    position guide follows the flow; chains start from the nearest pixel as there.
+
+    Attributes:
+        guides: weights of what patches are compared by.
+        votes: rounds of search and vote on each level.
+        sweeps: passes of search in a round.
+        uniformity: cost of using a part of the key frame more often than the rest.
+        blend: how the two directions become one.
+    """
+
+    guides: Guides = field(default_factory=Guides)
+    votes: Annotated[int, Field(ge=1, le=100)] = 12
+    sweeps: Annotated[int, Field(ge=1, le=100)] = 6
+    uniformity: Annotated[float, Field(ge=0)] = 3500.0
+    blend: Blend = field(default_factory=Contrast)
+
+    def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
+        with ThreadPoolExecutor(2) as pool:
+            links = link(segment, flow, pool)
+
+            def side(key: Frame, frames: Sequence[int]) -> list[Guess]:
+                return self.synthesised(segment.video, key, frames, links, flow)
+
+            yield from join(segment, side, self.blend, links, pool)
+
+    def synthesised(
+        self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
+    ) -> list[Guess]:
+        """Each of the frames made from patches of the key frame."""
+        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
+        found: list[Guess] = []
+        for index, motion in follow(video, key.index, frames, links, flow):
+            step = links.before(index) if index > key.index else links.after(index)
+            last = found[-1].image if found else style
+            before = sample(last, step.offset, cv2.INTER_NEAREST)
+            target = pixels.levels(video[index])
+            images = Images(style, source, before, target, motion.offset)
+            found.append(self.synthesise(images, index))
+        return found
+
+    def synthesise(self, images: Images, frame: int) -> Guess:
+        """One frame, from the coarsest level to the finest."""
+        matches = np.zeros((0, 0, 2), np.int16)
+        for depth in reversed(range(levels(images.style))):
+            level = images.reduced(depth)
+            seed = 100_000 * frame + 1000 * depth
+            matches = start(matches, level.style, seed)
+            guess = self.level(level, matches, seed)
+        return guess
+
+    def level(self, images: Images, matches: Matches, seed: int) -> Guess:
+        """Rounds of search and vote on one level; ``matches`` are improved in place."""
+        guides, (height, width, _) = self.guides, images.style.shape
+        still = np.zeros((height, width, 2), np.float32)
+        source = guides.pack(images.style, images.source, edges(images.source), still)
+        edge, costs = edges(images.target), np.empty((height, width), np.int32)
+        uses = np.empty((height + 4, width + 4), np.int32)
+        uniformity = self.uniformity / guides.unit
+        estimate = voted(images.style, matches)
+        for turn in range(self.votes):
+            style = guides.towards(estimate, images.before)
+            target = guides.pack(style, images.target, edge, images.offset)
+            flat = source.reshape(-1), target.reshape(-1)
+            kernels.account(*flat, matches, costs, uses)
+            for sweep in range(self.sweeps):
+                plan = kernels.Level(width, uniformity, seed + turn * self.sweeps + sweep)
+                kernels.search(*flat, plan, matches, costs, uses)
+            estimate = voted(images.style, matches)
+        # From summed packed bytes to the mean squared level of a colour channel.
+        scale = np.float32(guides.unit / (25 * guides.colour))
+        return Guess(estimate, costs.astype(np.float32) * scale)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What one frame is synthesised from, on one level of the pyramid.
+
+    Attributes:
+        style: the translated key frame.
+        source: the source key frame.
+        before: the frame synthesised last, moved to this one.
+        target: the source frame.
+        offset: ``[H,W,2]`` from the frame to the key frame.
+    """
+
+    style: Pixels
+    source: Pixels
+    before: Pixels
+    target: Pixels
+    offset: NDArray[np.float32]
+
+    def reduced(self, depth: int) -> Images:
+        """The images at ``1 / 2**depth`` of their size."""
+        height, width, _ = self.style.shape
+        size = (max(width >> depth, 1), max(height >> depth, 1))
+
+        def shrink(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            small: NDArray[np.float32] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            return small
+
+        scale = np.array([size[0] / width, size[1] / height], np.float32)
+        style, source, before = shrink(self.style), shrink(self.source), shrink(self.before)
+        return Images(style, source, before, shrink(self.target), shrink(self.offset) * scale)
+
+
+def levels(image: Pixels) -> int:
+    """How many levels the pyramid of an image has."""
+    side, count = min(image.shape[:2]), 1
+    while side // 2 >= COARSEST:
+        side, count = side // 2, count + 1
+    return count
+
+
+def start(coarse: Matches, like: Pixels, seed: int) -> Matches:
+    """Random matches on the coarsest level, the doubled ones of the level above on others."""
+    height, width, _ = like.shape
+    matches = np.empty((height, width, 2), np.int16)
+    if not len(coarse):
+        kernels.guess(seed, matches)
+        return matches
+    y, x = np.mgrid[:height, :width]
+    above = coarse[np.minimum(y // 2, len(coarse) - 1), np.minimum(x // 2, coarse.shape[1] - 1)]
+    matches[..., 0] = np.minimum(2 * above[..., 0] + x % 2, width - 1)
+    matches[..., 1] = np.minimum(2 * above[..., 1] + y % 2, height - 1)
+    return matches
+
+
+def voted(style: Pixels, matches: Matches) -> Pixels:
+    """The mean of all patches over each pixel, in whole levels."""
+    bordered = np.pad(style, ((2, 2), (2, 2), (0, 0)), "edge")
+    mean = np.empty_like(style)
+    vote(bordered, matches, 1, mean)
+    return np.rint(mean, out=mean)

@@ -1,0 +1,38 @@
+"""The nearest key frame warped to each frame of a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+
+from rerender.contracts import FlowEstimator
+from rerender.propagation import pixels
+from rerender.propagation.chain import Links, follow, link
+from rerender.propagation.pixels import Pixels
+from rerender.propagation.sample import sample
+from rerender.video import Frame, Segment
+
+
+def nearest(segment: Segment, flow: FlowEstimator) -> Iterator[tuple[int, Pixels]]:
+    """Index and picture in levels of each frame, in order; the left key at equal distance."""
+    with ThreadPoolExecutor(2) as pool:
+        links = link(segment, flow, pool)
+    middle = segment.stop if segment.right is None else segment.start
+    if segment.left is not None and segment.right is not None:
+        middle = (segment.left.index + segment.right.index) // 2 + 1
+    before, after = range(segment.start, middle), range(middle, segment.stop)
+    if segment.left is not None:
+        yield from warped(segment, segment.left, before, links, flow)
+    if segment.right is not None:
+        yield from reversed(list(warped(segment, segment.right, after[::-1], links, flow)))
+
+
+def warped(
+    segment: Segment, key: Frame, frames: range, links: Links, flow: FlowEstimator
+) -> Iterator[tuple[int, Pixels]]:
+    """One key frame warped to frames that lead away from it."""
+    style = pixels.levels(key.image)
+    for index, motion in follow(segment.video, key.index, frames, links, flow):
+        yield index, sample(style, motion.offset, cv2.INTER_CUBIC)

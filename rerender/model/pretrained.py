@@ -36,6 +36,8 @@ class Pretrained(Checkpoint):
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         freeu: FreeU strengths; None leaves the network as it is.
+        size: side in pixels of the images it was trained on, at which videos are processed unless
+            ``data.size`` says other.
     """
 
     path: str
@@ -44,6 +46,7 @@ class Pretrained(Checkpoint):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: str = "auto"
     freeu: FreeU | None = None
+    size: int = 512
 
     def check(self, controls: Sequence[str]) -> None:
         """Refuse what is missing or damaged on disk.

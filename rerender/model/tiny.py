@@ -18,9 +18,11 @@ class Tiny(Checkpoint):
 
     Attributes:
         seed: seed of the weights.
+        size: short side in pixels at which videos are processed unless ``data.size`` says other.
     """
 
     seed: int = 0
+    size: int = 64
 
     def check(self, controls: Sequence[str]) -> None:
         """Nothing to find, nothing to refuse."""

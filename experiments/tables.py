@@ -31,12 +31,20 @@ _ARROWS = {"lower": "↓", "higher": "↑"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A value in a table, as numbers; None where there is none."""
+    """A value in a table, as numbers; None where there is none.
+
+    Attributes:
+        mean, low, high: over clips, with its 95 % interval.
+        clips: how many clips.
+        rank: mean rank among all methods of the table, 1 is best.
+        best: whether the data show it to be better than every other method.
+    """
 
     mean: float | None = None
     low: float | None = None
     high: float | None = None
     clips: int = 0
+    rank: float | None = None
     best: bool = False
 
     @property
@@ -89,7 +97,7 @@ def table(scores: Sequence[Score], title: str = "Scores") -> Table:
         s = found.get((method, metric))
         if s is None:
             return Cell()
-        return Cell(s.mean, s.low, s.high, s.clips, winners[metric] == method)
+        return Cell(s.mean, s.low, s.high, s.clips, s.rank, winners[metric] == method)
 
     columns = tuple(_head(row) for row in metrics.values())
     lines = {method: tuple(cell(method, name) for name in metrics) for method in methods}
@@ -141,14 +149,32 @@ def to_csv(tables: Sequence[Table]) -> str:
     """One line for each value; texts that a spreadsheet would run as formulas are made inert."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["table", "method", "metric", "mean", "low", "high", "clips", "best"])
+    writer.writerow(["table", "method", "metric", "mean", "low", "high", "rank", "clips", "best"])
     for one in tables:
         for method, cells in one.lines.items():
             for column, cell in zip(one.columns, cells, strict=True):
-                numbers = ["" if x is None else repr(x) for x in (cell.mean, cell.low, cell.high)]
+                numbers = _numbers(cell.mean, cell.low, cell.high, cell.rank)
                 texts = [csv_cell(text) for text in (one.title, method, column)]
                 writer.writerow([*texts, *numbers, cell.clips or "", int(cell.best)])
     return out.getvalue()
+
+
+def comparisons_csv(scores: Sequence[Score]) -> str:
+    """One line for each pair of methods (floors aside) under each metric, with its test."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    head = "metric first second difference low high p p_holm clips"
+    writer.writerow(head.split())
+    for c in stats.compare(scores, sorted({row.method for row in scores} - {*FLOORS})):
+        texts = [csv_cell(text) for text in (c.metric, c.first, c.second)]
+        numbers = _numbers(c.difference, c.low, c.high, c.p, c.p_holm)
+        writer.writerow([*texts, *numbers, c.clips])
+    return out.getvalue()
+
+
+def _numbers(*values: float | None) -> list[str]:
+    """Numbers with all their digits; "" for none."""
+    return ["" if value is None else repr(float(value)) for value in values]
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
@@ -191,7 +217,7 @@ def _latex(one: Table) -> str:
 
 
 def write(root: Path, with_published: bool = True) -> list[Path]:
-    """Write ``table.csv``, ``table.md`` and ``table.tex`` beside a folder's scores.
+    """Write the tables (csv, md, tex) and ``comparisons.csv`` beside a folder's scores.
 
     Raises:
         InputError: the folder has not been scored.
@@ -201,10 +227,15 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
         cure = f"run: python -m eval.score {root}"
         raise InputError(root / rows.SCORES, "holds no scores", cure)
     tables = [table(scores), *(published() if with_published else ())]
-    texts = {"csv": to_csv(tables), "md": to_markdown(tables), "tex": to_latex(tables)}
-    for suffix, text in texts.items():
-        store.put(root / f"table.{suffix}", text.encode())
-    return [root / f"table.{suffix}" for suffix in texts]
+    texts = {
+        "table.csv": to_csv(tables),
+        "table.md": to_markdown(tables),
+        "table.tex": to_latex(tables),
+        "comparisons.csv": comparisons_csv(scores),
+    }
+    for name, text in texts.items():
+        store.put(root / name, text.encode())
+    return [root / name for name in texts]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

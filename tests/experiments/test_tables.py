@@ -65,6 +65,22 @@ def test_csv_holds_every_number() -> None:
     assert next(r for r in found if r["metric"].startswith("lpips"))["mean"] == ""
 
 
+def test_comparisons_hold_the_tests() -> None:
+    found = list(csv.DictReader(io.StringIO(tables.comparisons_csv(scores()))))
+    pairs = {(line["first"], line["second"]): line for line in found}
+    assert set(pairs) == {("ours", "rival | <b>"), ("ours", "x"), ("rival | <b>", "x")}
+    ours = pairs["ours", "x"]
+    assert float(ours["high"]) < 0 and float(ours["p"]) <= float(ours["p_holm"]) < 0.05
+    assert float(pairs["rival | <b>", "x"]["p_holm"]) > 0.05
+
+
+def test_ranks_are_over_all_methods() -> None:
+    found = list(csv.DictReader(io.StringIO(tables.to_csv([tables.table(scores())]))))
+    ranks = {line["method"]: line["rank"] for line in found if line["metric"].startswith("warp")}
+    assert (ranks["source"], ranks["ours"]) == ("1.0", "2.0")
+    assert float(ranks["x"]) + float(ranks["rival | <b>"]) == pytest.approx(7)
+
+
 def test_published_numbers_are_marked_and_as_printed() -> None:
     found = {one.title: one for one in tables.published()}
     assert all(title.startswith("Published, another protocol: ") for title in found)

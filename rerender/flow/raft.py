@@ -1,0 +1,80 @@
+"""RAFT flow: slower than DIS, better on large motion; needs weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from rerender.contracts import FlowEstimator
+from rerender.flow.weights import checked, load
+from rerender.video import Frame
+
+RELEASED = {
+    "small": "raft_small_C_T_V2-01064c6d.pth",
+    "large": "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+}
+SMALLEST = 128
+"""Sides below this leave the coarsest correlation level empty."""
+
+
+@dataclass(frozen=True)
+class Raft(FlowEstimator):
+    """Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms", ECCV 2020, by torchvision.
+
+    Nothing is downloaded. A first guess is not used.
+
+    Attributes:
+        network: size of the network.
+        weights: file of its weights; None looks in PyTorch's cache for torchvision's own.
+        sha256: digest of that file; None takes it from the file's name, if there.
+        updates: refinement steps.
+
+    Raises:
+        WeightsError: at the first use, for a missing, damaged or wrong file.
+    """
+
+    network: Literal["small", "large"] = "large"
+    weights: Path | None = None
+    sha256: str | None = None
+    updates: Annotated[int, Field(ge=1, le=64)] = 12
+
+    def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
+        network = self.loaded(target.image.device)
+        height, width = target.image.shape[-2:]
+        pair = [padded(image)[None] * 2 - 1 for image in (target.image, source.image)]
+        with torch.no_grad():
+            offset: Tensor = network(*pair, num_flow_updates=self.updates)[-1]
+        return offset[..., :height, :width].contiguous()
+
+    def loaded(self, device: torch.device) -> nn.Module:
+        """The network with its weights, read once in a process."""
+        path = self.weights or Path(torch.hub.get_dir()) / "checkpoints" / RELEASED[self.network]
+        return loaded(self.network, path, self.sha256, device)
+
+
+@lru_cache(maxsize=1)
+def loaded(
+    network: Literal["small", "large"], path: Path, sha256: str | None, device: torch.device
+) -> nn.Module:
+    """A network with the weights of a file."""
+    from torchvision.models.optical_flow import raft_large, raft_small
+
+    cure = f"put torchvision's {RELEASED[network]} there, or set flow.weights=FILE"
+    path = checked(path, sha256, cure)
+    make = raft_small if network == "small" else raft_large
+    return load(make(weights=None), path).to(device)
+
+
+def padded(image: Tensor) -> Tensor:
+    """The image with its last rows and columns repeated up to multiples of 8 and 128 at least."""
+    height, width = image.shape[-2:]
+    sides = [max(SMALLEST, -(-side // 8) * 8) for side in (height, width)]
+    margins = (0, sides[1] - width, 0, sides[0] - height)
+    return F.pad(image.float()[None], margins, mode="replicate")[0]

@@ -86,7 +86,8 @@ LOOKS: Mapping[str, Callable[[Picture], Picture]] = {
 
 def eight_bit(values: NDArray[np.floating]) -> Picture:
     """Values in 0..255, rounded."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    whole: Picture = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return whole
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def grain(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """A fine texture, the same in all channels, 10 levels of standard deviation."""
     noise = np.random.default_rng(seed).standard_normal(shape[:2]).astype(np.float32)
     fine = cv2.GaussianBlur(noise, (0, 0), 1.0)
-    return (10 * fine / fine.std())[..., None].astype(np.float32)
+    scaled: NDArray[np.float32] = (10 * fine / fine.std())[..., None]
+    return scaled
 
 
 def tensor(picture: Picture) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import median
 
 import cv2
@@ -63,7 +64,7 @@ class Referee:
         flows = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         flows.setFinestScale(0)
         self.back, self.valid = [], []
-        for before, after in zip(grays, grays[1:], strict=False):
+        for before, after in pairwise(grays):
             back, there = flows.calc(after, before, None), flows.calc(before, after, None)
             self.back.append(positions(back))
             self.valid.append(visible(back, there))
@@ -82,7 +83,8 @@ class Referee:
 def positions(flow: Plane) -> Plane:
     """Where each pixel is found, ``[H,W,2]``."""
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    return flow + np.stack([x, y], axis=-1)
+    found: Plane = flow + np.stack([x, y], axis=-1)
+    return found
 
 
 def visible(back: Plane, there: Plane) -> NDArray[np.bool_]:
@@ -118,3 +120,26 @@ def cpu_ms(work: Callable[[], object], runs: int, frames: int) -> float:
         work()
         taken.append(cpu_seconds() - before)
     return 1000 * median(taken) / frames
+
+
+def low_pass_psnr(frames: Sequence[Picture], truth: Sequence[Picture]) -> float:
+    """Mean PSNR after a blur of sigma 4: colour and light, without texture."""
+
+    def blurred(picture: Picture) -> NDArray[np.float32]:
+        soft: NDArray[np.float32] = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 4)
+        return soft
+
+    pairs = zip(map(blurred, frames), map(blurred, truth), strict=True)
+    return float(np.mean([10 * np.log10(255**2 / np.square(a - b).mean()) for a, b in pairs]))
+
+
+def texture(frames: Sequence[Picture]) -> float:
+    """Mean standard deviation of what a blur of sigma 2 takes away from luma."""
+    bands = (luma(frame) - cv2.GaussianBlur(luma(frame), (0, 0), 2) for frame in frames)
+    return float(np.mean([band.std() for band in bands]))
+
+
+def colour_step(frames: Sequence[Picture], truth: Sequence[Picture]) -> float:
+    """Mean error of the change of the mean colour from frame to frame, in levels."""
+    means = [np.array([frame.mean((0, 1)) for frame in run]) for run in (frames, truth)]
+    return float(np.abs(np.diff(means[0], axis=0) - np.diff(means[1], axis=0)).mean())

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, product
 
 import numpy as np
@@ -58,7 +59,7 @@ class Comparison:
     Attributes:
         metric, first, second: names.
         difference: mean of first - second over clips.
-        low, high: its 95 % paired bootstrap interval; None with one clip.
+        low, high: its 95 % paired bootstrap interval; None with one clip or where not wanted.
         p: two-sided sign-flip test on the clips' differences.
         p_holm: the same after Holm's correction over all comparisons made together.
         clips: number of clips.
@@ -105,12 +106,15 @@ def summarise(rows: Sequence[Score]) -> list[Summary]:
     return found
 
 
-def compare(rows: Sequence[Score], among: Iterable[str] | None = None) -> list[Comparison]:
+def compare(
+    rows: Sequence[Score], among: Iterable[str] | None = None, intervals: bool = True
+) -> list[Comparison]:
     """Every pair of methods under every metric, corrected together.
 
     Args:
         rows: scores.
         among: methods that take part; all of them if None.
+        intervals: whether intervals of the differences are wanted, which take most of the time.
     """
     chosen = None if among is None else set(among)
     drafts = []
@@ -123,7 +127,7 @@ def compare(rows: Sequence[Score], among: Iterable[str] | None = None) -> list[C
                 drafts.append((metric, first, second, pairs))
     tests = [sign_flip([_mean(a) - _mean(b) for a, b in pairs]) for *_, pairs in drafts]
     return [
-        _comparison(draft, p, p_holm)
+        _comparison(draft, p, p_holm, intervals)
         for draft, p, p_holm in zip(drafts, tests, holm(tests), strict=True)
     ]
 
@@ -185,11 +189,17 @@ def sign_flip(differences: Sequence[float]) -> float:
     values = np.asarray(differences, float)
     observed = abs(values.sum())
     if len(values) <= _EXACT:
-        signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
+        signs = _patterns(len(values))
         return float((np.abs(signs @ values) >= observed * (1 - 1e-12)).mean())
     signs = _random("sign-flip").choice((1.0, -1.0), (DRAWS, len(values)))
     extreme = (np.abs(signs @ values) >= observed * (1 - 1e-12)).sum()
     return float((extreme + 1) / (DRAWS + 1))
+
+
+@cache
+def _patterns(clips: int) -> Array:
+    """All patterns of signs, ``[2^clips, clips]``."""
+    return np.array(list(product((1.0, -1.0), repeat=clips)))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -214,10 +224,14 @@ def mean_ranks(methods: Mapping[str, Cells], direction: str) -> dict[str, float]
 
 
 def _comparison(
-    draft: tuple[str, str, str, list[tuple[list[float], list[float]]]], p: float, p_holm: float
+    draft: tuple[str, str, str, list[tuple[list[float], list[float]]]],
+    p: float,
+    p_holm: float,
+    intervals: bool,
 ) -> Comparison:
     metric, first, second, pairs = draft
-    low, high = paired_interval(pairs, f"{metric}/{first}/{second}")
+    role = f"{metric}/{first}/{second}"
+    low, high = paired_interval(pairs, role) if intervals else (None, None)
     difference = math.fsum(_mean(a) - _mean(b) for a, b in pairs) / len(pairs)
     return Comparison(metric, first, second, difference, low, high, p, p_holm, len(pairs))
 

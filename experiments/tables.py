@@ -26,6 +26,7 @@ from rerender.exits import failure, report
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 FLOORS = (SOURCE, VAE, TRUTH)
+MANY = 40  # methods beyond which pairs are not tested: no difference would survive the correction
 _ARROWS = {"lower": "↓", "higher": "↑"}
 
 
@@ -86,8 +87,7 @@ def table(scores: Sequence[Score], title: str = "Scores") -> Table:
     methods = sorted({row.method for row in scores}, key=_place)
     summaries = stats.summarise(scores)
     found = {(s.method, s.metric): s for s in summaries}
-    rivals = [name for name in methods if name not in FLOORS]
-    comparisons = stats.compare(scores, rivals)
+    comparisons = stats.compare(scores, _rivals(scores), intervals=False)
     winners = {
         name: stats.best(name, row.direction, summaries, comparisons)
         for name, row in metrics.items()
@@ -102,6 +102,12 @@ def table(scores: Sequence[Score], title: str = "Scores") -> Table:
     columns = tuple(_head(row) for row in metrics.values())
     lines = {method: tuple(cell(method, name) for name in metrics) for method in methods}
     return Table(title, columns, lines, _notes(scores))
+
+
+def _rivals(scores: Sequence[Score]) -> list[str]:
+    """The methods that are compared: all but the floors; none where there are too many."""
+    names = sorted({row.method for row in scores} - {*FLOORS})
+    return names if len(names) <= MANY else []
 
 
 def _place(method: str) -> tuple[int, str]:
@@ -123,6 +129,8 @@ def _notes(scores: Sequence[Score]) -> tuple[str, ...]:
         "Bold: better than every other method in a sign-flip test over clips, corrected (Holm) for"
         " all comparisons of the table, p < 0.05; floors do not compete.",
     ]
+    if len({row.method for row in scores} - {*FLOORS}) > MANY:
+        notes[1] = f"More than {MANY} methods: they are not tested against each other."
     missing: dict[str, set[str]] = {}
     for row in scores:
         if row.value is None:
@@ -165,7 +173,7 @@ def comparisons_csv(scores: Sequence[Score]) -> str:
     writer = csv.writer(out)
     head = "metric first second difference low high p p_holm clips"
     writer.writerow(head.split())
-    for c in stats.compare(scores, sorted({row.method for row in scores} - {*FLOORS})):
+    for c in stats.compare(scores, _rivals(scores)):
         texts = [csv_cell(text) for text in (c.metric, c.first, c.second)]
         numbers = _numbers(c.difference, c.low, c.high, c.p, c.p_holm)
         writer.writerow([*texts, *numbers, c.clips])
@@ -197,7 +205,9 @@ def _bar(cells: Sequence[str]) -> str:
 
 def to_latex(tables: Sequence[Table]) -> str:
     """``table`` environments with booktabs rules."""
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex(one) for one in tables)
+    return "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n" + "\n".join(
+        _latex(one) for one in tables
+    )
 
 
 def _latex(one: Table) -> str:

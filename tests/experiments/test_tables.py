@@ -81,6 +81,18 @@ def test_ranks_are_over_all_methods() -> None:
     assert float(ranks["x"]) + float(ranks["rival | <b>"]) == pytest.approx(7)
 
 
+def test_hundreds_of_methods_are_shown_but_not_tested() -> None:
+    made = [
+        Score(f"c{clip}", f"run {run}", 0, "m", "1", float(run + clip), 1)
+        for run in range(300)
+        for clip in range(8)
+    ]
+    one = tables.table(made)
+    assert len(one.lines) == 300 and not any(cells[0].best for cells in one.lines.values())
+    assert "not tested" in one.notes[1]
+    assert tables.comparisons_csv(made).count("\n") == 1
+
+
 def test_published_numbers_are_marked_and_as_printed() -> None:
     found = {one.title: one for one in tables.published()}
     assert all(title.startswith("Published, another protocol: ") for title in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,9 @@ from rerender.job import Job, from_yaml, jobs_of, key_of, to_yaml
 from rerender.prescan import CONF, LISTS, TARGET, allowed
 
 CHOICES = sorted(f.relative_to(CONF).with_suffix("").as_posix() for f in CONF.glob("*/*.yaml"))
-PARTS = [choice for choice in CHOICES if not choice.startswith(("exp/", "method/"))]
+PARTS = [
+    choice for choice in CHOICES if choice.partition("/")[0] not in ("exp", "variant", "dataset")
+]
 EXPERIMENTS = [choice.removeprefix("exp/") for choice in CHOICES if choice.startswith("exp/")]
 
 
@@ -77,10 +80,22 @@ def test_every_choice_composes_builds_and_says_every_field(choice: str) -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_builds_in_all_its_jobs(name: str) -> None:
-    jobs = sweep(f"+exp={name}").jobs
-    for job in jobs:
-        Job.of(job)
-    assert jobs == sweep(f"exp={name}").jobs
+    plan = sweep(f"exp={name}", "model=tiny", "data.size=32", "data.frames=41", "seed=0")
+    jobs = jobs_of(plan.jobs)
+    assert plan.experiment == name
+    assert all(job.data.size == 32 for job in jobs)
+    if (CONF / "exp" / f"{name}.yaml").read_text().find("variant:") >= 0:
+        rows = [job.name for job in jobs]
+        assert None not in rows and len(set(rows)) == len(rows) > 1, "one method for each variant"
+        assert len({key_of(job) for job in plan.jobs}) == len(jobs), "no two are the same"
+
+
+def test_every_variant_says_what_it_is_and_belongs_to_an_experiment() -> None:
+    swept = " ".join((CONF / "exp" / f"{name}.yaml").read_text() for name in EXPERIMENTS)
+    for file in sorted((CONF / "variant").glob("*.yaml")):
+        lines = file.read_text().splitlines()
+        assert lines[0] == "# @package _global_" and lines[1].startswith("# "), file.name
+        assert re.search(rf"\b{re.escape(file.stem)}\b", swept), f"no experiment has {file.name}"
 
 
 def test_every_folder_of_choices_answers_a_folder_of_code() -> None:
@@ -394,11 +409,13 @@ def test_targets_of_the_configuration_are_where_they_say() -> None:
 
 
 def test_the_jobs_of_an_experiment_are_known_beforehand() -> None:
-    plan = sweep("+exp=propagation", "seed=1,2")
+    plan = sweep("+exp=propagation", "variant=fill_hold,fill_warp", "seed=1,2")
     assert plan.name == plan.experiment == "propagation"
     chosen = [(job["propagation"][TARGET].rpartition(".")[2], job["seed"]) for job in plan.jobs]
     assert chosen == [("Hold", 1), ("Hold", 2), ("Warp", 1), ("Warp", 2)]
+    assert [job["name"] for job in plan.jobs] == ["hold", "hold", "warp", "warp"]
 
 
 def test_the_command_line_beats_an_experiment() -> None:
-    assert len(sweep("+exp=propagation", "propagation=warp").jobs) == 1
+    (job,) = sweep("+exp=propagation", "variant=fill_warp", "seed=4", "keyframes.interval=3").jobs
+    assert (job["seed"], job["keyframes"]["interval"]) == (4, 3)

@@ -11,7 +11,7 @@ import pytest
 
 from eval import rows
 from eval.contracts import Score
-from experiments import tables
+from experiments import formats, tables
 from rerender.errors import InputError
 
 
@@ -30,7 +30,7 @@ def scores(gap: float = 1.0, clips: int = 10) -> list[Score]:
 
 
 def test_supported_best_is_bold_and_floors_do_not_compete() -> None:
-    text = tables.to_markdown([tables.table(scores())])
+    text = formats.to_markdown([tables.table(scores())])
     (line,) = [line for line in text.splitlines() if line.startswith("| ours")]
     assert line.count("**") == 2
     assert "**" not in next(line for line in text.splitlines() if line.startswith("| source"))
@@ -38,27 +38,27 @@ def test_supported_best_is_bold_and_floors_do_not_compete() -> None:
 
 def test_unsupported_best_is_not_bold() -> None:
     for made in (scores(gap=0.0), scores(gap=1.0, clips=4), scores(clips=1)):
-        assert "**" not in tables.to_markdown([tables.table(made)])
-        assert "textbf" not in tables.to_latex([tables.table(made)])
+        assert "**" not in formats.to_markdown([tables.table(made)])
+        assert "textbf" not in formats.to_latex([tables.table(made)])
 
 
 def test_rows_are_ordered_and_names_escaped() -> None:
-    text = tables.to_markdown([tables.table(scores())])
+    text = formats.to_markdown([tables.table(scores())])
     lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert [line.split(" | ")[0] for line in lines][:2] == ["| source", "| ours"]
     assert "\\| \\<b\\>" in text and "<b>" not in text.replace("\\<b\\>", "")
-    latex = tables.to_latex([tables.table(scores())])
+    latex = formats.to_latex([tables.table(scores())])
     assert r"rival | \textless{}b\textgreater{}" in latex
     assert latex.count(r"\\" + "\n") == 5
 
 
 def test_missing_values_are_na_and_say_why() -> None:
-    text = tables.to_markdown([tables.table(scores())])
+    text = formats.to_markdown([tables.table(scores())])
     assert "n/a" in text and "weights not found" in text
 
 
 def test_csv_holds_every_number() -> None:
-    found = list(csv.DictReader(io.StringIO(tables.to_csv([tables.table(scores())]))))
+    found = list(csv.DictReader(io.StringIO(formats.to_csv([tables.table(scores())]))))
     ours = next(r for r in found if r["method"] == "ours" and r["metric"].startswith("warp"))
     assert float(ours["low"]) < float(ours["mean"]) < float(ours["high"])
     assert (ours["clips"], ours["best"]) == ("10", "1")
@@ -75,7 +75,7 @@ def test_comparisons_hold_the_tests() -> None:
 
 
 def test_ranks_are_over_all_methods() -> None:
-    found = list(csv.DictReader(io.StringIO(tables.to_csv([tables.table(scores())]))))
+    found = list(csv.DictReader(io.StringIO(formats.to_csv([tables.table(scores())]))))
     ranks = {line["method"]: line["rank"] for line in found if line["metric"].startswith("warp")}
     assert (ranks["source"], ranks["ours"]) == ("1.0", "2.0")
     assert float(ranks["x"]) + float(ranks["rival | <b>"]) == pytest.approx(7)
@@ -99,7 +99,7 @@ def test_published_numbers_are_marked_and_as_printed() -> None:
     assert all(one.notes[0].startswith("Protocol: ") for one in found.values())
     rerender = next(one for title, one in found.items() if "SIGGRAPH Asia 2023), Table 2" in title)
     assert [cell.mean for cell in rerender.lines["Rerender"]] == [0.979, 0.983, 0.069, 73.7]
-    assert "**" not in tables.to_markdown(list(found.values()))
+    assert "**" not in formats.to_markdown(list(found.values()))
 
 
 def test_files_are_the_same_for_any_order(tmp_path: Path) -> None:

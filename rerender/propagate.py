@@ -161,3 +161,11 @@ def frames(piece: Piece, propagation: Propagation, flow: FlowEstimator) -> Itera
     if count != len(piece):
         name = type(propagation).__name__
         raise RuntimeError(f"{name} made {count} of {len(piece)} frames from {piece.start}")
+
+
+if __name__ == "__main__":
+    import sys
+
+    from rerender.propagate_keys import main
+
+    sys.exit(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +57,7 @@ def load(network: nn.Module, path: Path) -> nn.Module:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state_of(content))
-    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file can break the reader in any way
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "is damaged"
         raise WeightsError(path, f"cannot be used: {reason}", "get the file again") from error
     return network.eval().requires_grad_(False)

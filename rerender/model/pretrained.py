@@ -36,8 +36,8 @@ class Pretrained(Checkpoint):
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         freeu: FreeU strengths; None leaves the network as it is.
-        size: side in pixels of the images it was trained on, at which videos are processed unless
-            ``data.size`` says other.
+        suits: values that suit it, which other keys of the configuration take by default:
+            size, guidance, and low, high and blur of Canny edges.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Pretrained(Checkpoint):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: str = "auto"
     freeu: FreeU | None = None
-    size: int = 512
+    suits: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, controls: Sequence[str]) -> None:
         """Refuse what is missing or damaged on disk.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rerender.contracts import Checkpoint
@@ -18,11 +18,11 @@ class Tiny(Checkpoint):
 
     Attributes:
         seed: seed of the weights.
-        size: short side in pixels at which videos are processed unless ``data.size`` says other.
+        suits: values that other keys of the configuration take by default.
     """
 
     seed: int = 0
-    size: int = 64
+    suits: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, controls: Sequence[str]) -> None:
         """Nothing to find, nothing to refuse."""

@@ -3,29 +3,26 @@ score and record."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import platform
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eval.contracts import Score
+from eval.metrics.weights import digest
 from eval.score import score
 from rerender import store
 from rerender.codec import Encoded, encode, open_video
 from rerender.contracts import Checkpoint, Model
 from rerender.exits import BUG, failure
 from rerender.fit import fit, to_output
+from rerender.identity import METRICS, Identity
 from rerender.job import Job, from_yaml, key_of, to_yaml
 from rerender.pipeline import render
-from rerender.prescan import ROOT
 from rerender.progress import Progress
 from rerender.record import CONFIG, Record, check_place, claimed, logged
 from rerender.sheet import sheet
@@ -33,9 +30,7 @@ from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-OUTPUTS = Path("outputs")
-METRICS, VIDEO, SHEET = "metrics.json", "video.mp4", "sheet.png"
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python", "av")
+VIDEO, SHEET = "video.mp4", "sheet.png"
 
 
 @dataclass(frozen=True)
@@ -57,20 +52,20 @@ class Result:
     scores: tuple[Score, ...]
 
 
-def perform(tree: Mapping[str, Any], name: str, group: str) -> list[Result]:
+def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False) -> list[Result]:
     """Run one job; everything that can be refused is refused before anything is written.
 
     Args:
         tree: its resolved configuration.
-        name: what its folder is called where the configuration does not say.
+        folder: where its results go.
         group: the experiment it belongs to, "" if none.
+        keep: leave the folder as it is where it holds this very run, complete; nothing is returned.
 
     Raises:
         RerenderError: whatever stops it; what is finished by then is kept.
     """
     job = Job.of(tree)
     key = key_of(tree)
-    folder = job.out or OUTPUTS / f"{job.name or name}-{key[:8]}"
 
     def same(text: str) -> bool:
         return key_of(from_yaml(text)) == key
@@ -78,13 +73,19 @@ def perform(tree: Mapping[str, Any], name: str, group: str) -> list[Result]:
     check_place(folder, same)
     clips = job.data.clips()
     job.model.check(job.parts.names())
+    identity = Identity.of(tree)
     progress = Progress()
     with claimed(folder, same):
         model = _loaded(job.model, tuple(job.parts.names()))
         progress.count("load")
+        if keep and identity.finished(folder, model.digest()):
+            progress.close()
+            sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
+            return []
+        (folder / METRICS).unlink(missing_ok=True)  # it says that a run is complete
         record = Record(folder, job.tracker, job.pictures, progress)
         with logged(folder):
-            results = _recorded(job, clips, model, record, (tree, group))
+            results = _recorded(job, clips, model, record, (tree, group, identity))
             text = closing(folder, results, progress.seconds)
             log.info("done\n%s", text)
         sys.stdout.write(text)
@@ -108,15 +109,15 @@ def _recorded(
     clips: Sequence[Clip],
     model: Model,
     record: Record,
-    what: tuple[Mapping[str, Any], str],
+    what: tuple[Mapping[str, Any], str, Identity],
 ) -> list[Result]:
     """All clips, between the record's start and its end, however that comes about."""
     store.put(record.folder / CONFIG, to_yaml(what[0]).encode())
-    record.start(*what)
+    record.start(*what[:2])
     code = BUG
     try:
         results = _all(job, clips, model, record)
-        facts = _facts(job, results, model, record)
+        facts = {**_facts(job, results, model, record), **what[2].facts()}
         store.put_json(record.folder / METRICS, facts)
         record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
         code = 0
@@ -182,8 +183,6 @@ def _facts(job: Job, results: Sequence[Result], model: Model, record: Record) ->
         "clips": [_clip_facts(result, record.folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in record.progress.seconds.items()},
         "weights": model.digest(),
-        "code": code_digest(),
-        "versions": {"python": platform.python_version(), **_versions()},
     }
 
 
@@ -193,6 +192,7 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
         "clip": result.clip.name,
         "prompt": result.clip.prompt,
         "video": (result.folder / VIDEO).relative_to(folder).as_posix(),
+        "sha256": digest(result.folder / VIDEO),
         "frames": len(video),
         "processed_size": list(video.size),
         "size": list(result.encoded.size),
@@ -209,23 +209,6 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
             for row in result.scores
         },
     }
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def code_digest() -> str:
-    """A short hash of the code that makes and measures results."""
-    total = hashlib.sha256()
-    for package in ("rerender", "eval"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            total.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
-    return total.hexdigest()[:16]
 
 
 def closing(folder: Path, results: Sequence[Result], seconds: Mapping[str, float]) -> str:

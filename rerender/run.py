@@ -29,29 +29,35 @@ from rerender.exits import failure, report, terminable
 from rerender.prescan import CONF
 
 JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
-STATUS = "status.json"
+STATUS, SWEEP = "status.json", "sweep.json"
+RESULTS = Path("results")  # tables and report of each sweep
+DRY = "--dry"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")  # type: ignore[untyped-decorator]
 def task(config: DictConfig) -> None:
     """One job. It never raises what is its own failure, so that a sweep goes on with the others."""
     from rerender import store
+    from rerender.identity import place
     from rerender.perform import perform
 
     settings = HydraConfig.get()
-    status: dict[str, Any] = {"code": 0, "message": ""}
+    ours = Path(settings.runtime.output_dir)
+    status: dict[str, Any] = {"code": 0, "message": "", "folder": ""}
     try:
         job = tree(config)
         group = str(settings.runtime.choices.get("exp") or "")
         number = OmegaConf.select(settings, "job.num", throw_on_missing=False)
         if number:
             report(f"{number + 1}: {' '.join(settings.overrides.task)}", "job")
-        perform(job, group or str(settings.runtime.choices.data), group)
+        folder = place(job, group or str(settings.runtime.choices.data))
+        status["folder"] = str(folder)
+        perform(job, folder, group, keep=_read(ours.parent / SWEEP).get("jobs", 1) > 1)
     except Exception as error:
         status["code"], status["message"] = failure(error)
         report(status["message"])
         _trace(bool(config.get("debug")))
-    store.put_json(Path(settings.runtime.output_dir) / STATUS, status)
+    store.put_json(ours / STATUS, status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    ready = literal(given)
+    ready = literal([argument for argument in given if argument != DRY])
     options = get_args_parser().parse_args(ready)
     if any((options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)):
         _hydra(ready)
@@ -92,10 +98,18 @@ def _run(given: list[str]) -> int:
         raise ConfigError("--config-name", "is fixed", "use +exp=NAME or --config-dir DIR")
     sweep = preflight(options.overrides, options.config_dir)
     _check(sweep)
+    if DRY in given:
+        from rerender.plan import plan
+
+        sys.stdout.write(plan(sweep))
+        return 0
     if len(sweep.jobs) > 1:
         report(f"{len(sweep.jobs)} jobs, all checked", "sweep")
     folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    from rerender import store
+
     try:
+        store.put_json(folder / SWEEP, {"jobs": len(sweep.jobs)})
         _hydra([*ready, f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}/0"])
         return _ended(sweep, folder)
     finally:
@@ -124,11 +138,14 @@ def _hydra(arguments: list[str]) -> None:
 
 
 def _ended(sweep: Sweep, folder: Path) -> int:
-    """The exit code of all jobs together, by what each one left."""
+    """The exit code of all jobs together, by what each one left; a sweep ends with its tables."""
     statuses = [_status(folder / str(index)) for index in range(len(sweep.jobs))]
     failed = [index for index, status in enumerate(statuses) if status["code"] != 0]
-    if len(statuses) == 1 or not failed:
+    if len(statuses) == 1:
         return int(statuses[0]["code"])
+    code = _tabled(sweep, [Path(status["folder"]) for status in statuses if status["folder"]])
+    if not failed:
+        return code
     for index in failed:
         report(f"job {index + 1}: {statuses[index]['message']}", "failed")
     raise PartialSweepError(
@@ -138,12 +155,32 @@ def _ended(sweep: Sweep, folder: Path) -> int:
     )
 
 
-def _status(folder: Path) -> dict[str, Any]:
+def _tabled(sweep: Sweep, folders: Sequence[Path]) -> int:
+    """Make tables, figures and report of a sweep; what is wrong with them hides no other error."""
+    from experiments.collect import collect
+
     try:
-        status: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        for path in collect(RESULTS / sweep.name, folders):
+            sys.stdout.write(f"{path}\n")
+    except Exception as error:
+        code, message = failure(error)
+        report(message, "no tables")
+        return code
+    return 0
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    message = "ended without a word; see the log of its launcher"
+    return {"code": 70, "message": message, "folder": "", **_read(folder / STATUS)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A small file of ours; empty where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {"code": 70, "message": "ended without a word; see the log of its launcher"}
-    return status
+        return {}
+    return found
 
 
 def _clear(folder: Path) -> None:

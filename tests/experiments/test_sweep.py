@@ -1,0 +1,163 @@
+"""A sweep end to end at smoke size: its plan, its tables, and what a second call leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rerender import identity
+from rerender.run import main
+
+TINY = [
+    "model=tiny",
+    "tracker=none",
+    "data.size=32",
+    "data.frames=5",
+    "data.seeds=[1000000]",
+    "keyframes.interval=4",
+    "sampling.steps=8",
+    "propagation=hold",
+    "metrics=[warp_error]",
+    "seed=0",
+]
+SWEEP = ["+exp=ablation_shape", "variant=full,no_shape", *TINY]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which the sweep has run once."""
+    folder = tmp_path_factory.mktemp("sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(SWEEP) == 0
+    return folder
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+def marks(folder: Path) -> dict[str, int]:
+    """When each file below a folder was last written."""
+    return {str(f): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
+
+
+def run_of(place: Path, method: str) -> Path:
+    (found,) = (place / "outputs").glob(f"{method}-*")
+    return found
+
+
+def test_a_sweep_ends_with_tables_and_a_page_named_by_variant(place: Path) -> None:
+    results = place / "results" / "ablation_shape"
+    assert sorted(path.name for path in (place / "outputs").iterdir()) == sorted(
+        path.name for path in results.iterdir() if (path / "config.yaml").is_file()
+    )
+    rows = (results / "table.md").read_text().split("Published")[0]
+    assert "| full |" in rows and r"| no\_shape |" in rows and "| source |" in rows
+    for name in ("table.csv", "table.tex", "scores.jsonl", "report/index.html"):
+        assert (results / name).stat().st_size > 0
+    assert "no_shape" in (results / "report" / "index.html").read_text()
+
+
+def test_results_stand_alone(place: Path) -> None:
+    run = run_of(place, "full")
+    promoted = place / "results" / "ablation_shape" / run.name
+    assert (promoted / "video.mp4").read_bytes() == (run / "video.mp4").read_bytes()
+    assert not any(path.is_symlink() for path in promoted.rglob("*"))
+    assert not (promoted / "run.log").samefile(run / "run.log"), "a log goes on growing"
+
+
+def test_a_plan_changes_nothing_and_says_what_is_complete(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = marks(here)
+    wider = ["+exp=ablation_shape", "variant=full,no_shape,shape_30", *TINY]
+    assert main([*wider, "--dry"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines[:3]] == ["complete", "complete", "new"]
+    assert lines[3] == "3 jobs, 2 complete, 1 to run"
+    assert "judged by 2 finished runs" in lines[4]
+    assert marks(here) == before
+
+
+def test_a_plan_without_finished_runs_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--dry", *SWEEP]) == 0
+    assert "time unknown" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_refuses_what_a_run_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["+exp=ablation_shape", "variant=ful", "--dry"]) == 2
+    assert "did you mean full?" in capsys.readouterr().err
+
+
+def test_complete_jobs_are_left_alone_and_damaged_ones_made_again(here: Path) -> None:
+    whole, damaged = run_of(here, "full"), run_of(here, "no_shape")
+    kept = (damaged / "video.mp4").read_bytes()
+    before = marks(whole)
+    (damaged / "video.mp4").unlink()
+    (damaged / "video.mp4").write_bytes(kept[:-1])
+    assert main(SWEEP) == 0
+    assert {k: v for k, v in marks(whole).items() if not k.endswith("lock")} == {
+        k: v for k, v in before.items() if not k.endswith("lock")
+    }
+    assert (damaged / "video.mp4").read_bytes() == kept
+
+
+@pytest.mark.parametrize("key", ["code", "weights", "versions", "config"])
+def test_a_job_of_something_else_is_not_complete(key: str, here: Path) -> None:
+    folder = run_of(here, "full")
+    tree = identity.from_yaml((folder / "config.yaml").read_text())
+    facts = json.loads((folder / "metrics.json").read_text())
+    ours = identity.Identity.of(tree)
+    assert ours.finished(folder, facts["weights"])
+    text = (folder / "metrics.json").read_text()
+    try:
+        other = {"python": "2.7"} if key == "versions" else "other"
+        (folder / "metrics.json").write_text(json.dumps({**facts, key: other}))
+        assert not ours.finished(folder, facts["weights"])
+    finally:
+        (folder / "metrics.json").write_text(text)
+
+
+def test_files_that_are_named_belong_to_the_identity(tmp_path: Path) -> None:
+    video = tmp_path / "cat.mp4"
+    tree = {"data": {"path": str(video)}, "model": {"path": str(tmp_path)}, "pictures": ["keys"]}
+    missing = identity.Identity.of(tree)
+    video.write_bytes(b"one")
+    first = identity.Identity.of(tree)
+    video.write_bytes(b"other")
+    second = identity.Identity.of(tree)
+    assert list(first.inputs) == ["data.path"], "weights are compared once they are loaded"
+    assert len({json.dumps(dict(one.inputs)) for one in (missing, first, second)}) == 3
+    assert identity.Identity.of({**tree, "pictures": []}).inputs == second.inputs
+
+
+def test_more_pictures_are_asked_for_than_are_there(here: Path) -> None:
+    folder = run_of(here, "full")
+    tree = identity.from_yaml((folder / "config.yaml").read_text())
+    assert identity.Identity.of({**tree, "pictures": []}).finished(folder)
+    assert not identity.Identity.of({**tree, "pictures": ["keys", "hole"]}).finished(folder)
+
+
+def test_a_failing_job_leaves_the_tables_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    assert main([*SWEEP, "--dry"]) == 0
+    second = Path(capsys.readouterr().out.splitlines()[1].split()[1])
+    second.mkdir()
+    (second / "mine.txt").write_text("not to be touched")
+    assert main(SWEEP) == 6
+    assert "job 2: out: " in capsys.readouterr().err
+    rows = (tmp_path / "results" / "ablation_shape" / "table.md").read_text()
+    assert "| full |" in rows and r"no\_shape" not in rows
+    assert (second / "mine.txt").read_text() == "not to be touched"

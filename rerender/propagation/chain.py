@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
 from rerender.propagation import pixels
+from rerender.propagation.pixels import Pixels
 from rerender.propagation.sample import sample
-from rerender.propagation.variational import refine
+from rerender.propagation.variational import Refiner
 from rerender.video import Segment, Video
 
 
@@ -77,10 +78,25 @@ def motion(flow: Flow) -> Motion:
     return Motion(pixels.vectors(flow.offset), pixels.plane(flow.occluded))
 
 
+@dataclass(frozen=True)
+class Step:
+    """A frame on the way from a key frame.
+
+    Attributes:
+        index: of the frame.
+        target: the source frame in levels.
+        motion: from it to the key frame.
+    """
+
+    index: int
+    target: Pixels
+    motion: Motion
+
+
 def follow(
     video: Video, key: int, frames: Iterable[int], links: Links, flow: FlowEstimator
-) -> Iterator[tuple[int, Motion]]:
-    """Each of ``frames`` with its motion to frame ``key``.
+) -> Iterator[Step]:
+    """The motion from each of ``frames`` to frame ``key``.
 
     Args:
         video: the source.
@@ -89,15 +105,18 @@ def follow(
         links: flow between neighbours.
         flow: estimates the flow to the key frame, starting from the chain.
     """
-    source, found = pixels.levels(video[key]), None
+    into = video.frame(key)
+    source, found = pixels.levels(into.image), None
+    refiner = Refiner(*source.shape[:2])
     for index in frames:
         step = links.before(index) if index > key else links.after(index)
         chained = step if found is None else chain(step, found)
-        start = pixels.offsets(chained.offset)
-        direct = pixels.vectors(flow.offset(video.frame(index), video.frame(key), start))
-        offset = refine(source, pixels.levels(video[index]), direct)
+        frame = video.frame(index)
+        target = pixels.levels(frame.image)
+        direct = flow.offset(frame, into, pixels.offsets(chained.offset))
+        offset = refiner.refine(source, target, pixels.vectors(direct))
         found = Motion(offset, chained.occluded)
-        yield index, found
+        yield Step(index, target, found)
 
 
 def chain(step: Motion, rest: Motion) -> Motion:

@@ -81,10 +81,10 @@ class EbSynth(Propagation):
         """Each of the frames made from patches of the key frame."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
         found: list[Guess] = []
-        for index, motion in follow(video, key.index, frames, links, flow):
+        for stop in follow(video, key.index, frames, links, flow):
+            index, target, motion = stop.index, stop.target, stop.motion
             step = links.before(index) if index > key.index else links.after(index)
             before = sample(found[-1].image if found else style, step.offset, cv2.INTER_NEAREST)
-            target = pixels.levels(video[index])
             guides = self.pictures(style, source, before, target, motion)
             mismatch = error(sample(source, motion.offset, cv2.INTER_CUBIC), target)
             found.append(Guess(self.run(style, guides), mismatch))

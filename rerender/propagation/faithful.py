@@ -20,7 +20,7 @@ from rerender.propagation.blend import Blend, Guess
 from rerender.propagation.chain import Links, follow, link
 from rerender.propagation.contrast import Contrast
 from rerender.propagation.guides import Guides, edges
-from rerender.propagation.kernels import Matches, vote
+from rerender.propagation.kernels import Matches, mean, vote
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.sample import sample
 from rerender.propagation.sides import join
@@ -67,11 +67,11 @@ class Faithful(Propagation):
         """Each of the frames made from patches of the key frame."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
         found: list[Guess] = []
-        for index, motion in follow(video, key.index, frames, links, flow):
+        for stop in follow(video, key.index, frames, links, flow):
+            index, target, motion = stop.index, stop.target, stop.motion
             step = links.before(index) if index > key.index else links.after(index)
             last = found[-1].image if found else style
             before = sample(last, step.offset, cv2.INTER_NEAREST)
-            target = pixels.levels(video[index])
             images = Images(style, source, before, target, motion.offset)
             found.append(self.synthesise(images, index))
         return found
@@ -165,7 +165,8 @@ def start(coarse: Matches, like: Pixels, seed: int) -> Matches:
 
 def voted(style: Pixels, matches: Matches) -> Pixels:
     """The mean of all patches over each pixel, in whole levels."""
-    bordered = np.pad(style, ((2, 2), (2, 2), (0, 0)), "edge")
-    mean = np.empty_like(style)
-    vote(bordered, matches, 1, mean)
-    return np.rint(mean, out=mean)
+    fourth = np.zeros((*style.shape[:2], 1), np.float32)
+    bordered = np.pad(np.dstack([style, fourth]), ((2, 2), (2, 2), (0, 0)), "edge")
+    result = np.empty_like(style)
+    mean(vote(bordered, matches, 1), 0, 1, result)
+    return np.rint(result, out=result)

@@ -34,5 +34,5 @@ def warped(
 ) -> Iterator[tuple[int, Pixels]]:
     """One key frame warped to frames that lead away from it."""
     style = pixels.levels(key.image)
-    for index, motion in follow(segment.video, key.index, frames, links, flow):
-        yield index, sample(style, motion.offset, cv2.INTER_CUBIC)
+    for stop in follow(segment.video, key.index, frames, links, flow):
+        yield stop.index, sample(style, stop.motion.offset, cv2.INTER_CUBIC)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rerender.propagation.compiled import compiled
+from rerender.propagation.compiled import compiled, reassociated
 from rerender.propagation.guides import CHANNELS
 
 Flat = NDArray[np.uint8]
@@ -145,39 +145,51 @@ def scramble(state: int) -> int:
 
 
 @compiled
-def vote(
-    pictures: NDArray[np.float32], matches: Matches, stride: int, mean: NDArray[np.float32]
-) -> None:
-    """Each pixel's mean over all patches that cover it.
+def vote(pictures: NDArray[np.float32], matches: Matches, stride: int) -> NDArray[np.float32]:
+    """The sum of all patches over each pixel.
 
     Args:
-        pictures: ``[H+4,W+4,C]`` of the source, with a border of two repeated pixels.
+        pictures: ``[H+4,W+4,C]`` of the source, with a border of two repeated pixels; C is a
+            multiple of 4, so that a row of a patch fills whole vector registers.
         matches: the match of every grid point.
         stride: pixels between grid points.
-        mean: ``[H,W,C]``, written.
+
+    Returns:
+        ``[H+4,W+4,C]``; nothing is complete in the border of two pixels.
     """
-    height, width, channels = mean.shape
-    rows, columns = matches.shape[:2]
-    row_length, pitch = SIDE * channels, (width + 4) * channels
+    pitch, row_length = pictures.shape[1] * pictures.shape[2], SIDE * pictures.shape[2]
+    channels = pictures.shape[2]
     flat = pictures.reshape(-1)
-    sums = np.zeros((height + 4) * pitch, np.float32)
-    for j in range(rows):
-        for i in range(columns):
+    sums = np.zeros(len(flat), np.float32)
+    for j in range(matches.shape[0]):
+        for i in range(matches.shape[1]):
             here = matches[j, i, 1] * pitch + matches[j, i, 0] * channels
             there = j * stride * pitch + i * stride * channels
             for row in range(SIDE):
                 a, b = there + row * pitch, here + row * pitch
                 for k in range(row_length):
                     sums[np.uint64(a + k)] += flat[np.uint64(b + k)]
-    across = np.zeros(width + 4, np.float32)
-    for i in range(columns):
-        across[i * stride : i * stride + SIDE] += 1
-    down = np.zeros(height + 4, np.float32)
-    for j in range(rows):
-        down[j * stride : j * stride + SIDE] += 1
+    return sums.reshape(pictures.shape)
+
+
+@reassociated
+def mean(sums: NDArray[np.float32], first: int, stride: int, out: NDArray[np.float32]) -> None:
+    """The mean ``[H,W,3]`` of all patches over each pixel, from channels ``first`` to
+    ``first + 2`` of the sums of `vote`."""
+    height, width, _ = out.shape
+    across, down = shares(width, stride), shares(height, stride)
     for y in range(height):
         for x in range(width):
-            share = np.float32(1) / (down[y + 2] * across[x + 2])
-            first = (y + 2) * pitch + (x + 2) * channels
-            for c in range(channels):
-                mean[y, x, c] = sums[np.uint64(first + c)] * share
+            share = down[y] * across[x]
+            for c in range(3):
+                out[y, x, c] = sums[y + 2, x + 2, np.uint64(first + c)] * share
+
+
+@compiled
+def shares(length: int, stride: int) -> NDArray[np.float32]:
+    """One over the number of patches that cover each place along one axis."""
+    count = np.zeros(length + 4, np.float32)
+    for centre in range(0, length, stride):
+        count[centre : centre + SIDE] += 1
+    count[2:-2] = np.float32(1) / count[2:-2]
+    return count[2:-2]

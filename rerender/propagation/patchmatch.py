@@ -40,7 +40,7 @@ class Search:
 
     stride: Literal[1, 2] = 2
     sweeps: Annotated[int, Field(ge=0, le=100)] = 2
-    radii: tuple[int, ...] = (4, 1)
+    radii: tuple[int, ...] = (1,)
     hard: Annotated[float, Field(ge=0)] = 65.0
     hard_sweeps: Annotated[int, Field(ge=0, le=100)] = 4
     hard_radii: tuple[int, ...] = (96, 32, 8, 2)
@@ -82,8 +82,8 @@ class PatchMatch(Propagation):
         """Each of the frames put together from patches of the key frame."""
         found: list[Guess] = []
         picture = Picture.of(key, video, self.guides)
-        for index, motion in follow(video, key.index, frames, links, flow):
-            target = pixels.levels(video[index])
+        for stop in follow(video, key.index, frames, links, flow):
+            index, target, motion = stop.index, stop.target, stop.motion
             warped = picture.warped(motion.offset, target)
             before = warped.image
             if found:
@@ -122,7 +122,8 @@ class Picture:
         style: the translated key frame in levels.
         source: the source key frame in levels.
         packed: its guides.
-        both: style and source ``[H+4,W+4,6]`` with a border of two repeated pixels.
+        both: style and source ``[H+4,W+4,8]`` with a border of two repeated pixels; the last two
+            channels are empty.
     """
 
     style: Pixels
@@ -134,7 +135,7 @@ class Picture:
     def of(cls, key: Frame, video: Video, guides: Guides) -> Picture:
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
         still = np.zeros((*style.shape[:2], 2), np.float32)
-        both = np.pad(np.concatenate([style, source], axis=2), ((2, 2), (2, 2), (0, 0)), "edge")
+        both = np.pad(np.dstack([style, source, still]), ((2, 2), (2, 2), (0, 0)), "edge")
         return cls(style, source, guides.pack(style, source, edges(source), still), both)
 
     def warped(self, offset: NDArray[np.float32], target: Pixels) -> Guess:
@@ -144,6 +145,8 @@ class Picture:
 
     def voted(self, matches: kernels.Matches, stride: int, target: Pixels) -> Guess:
         """The key frame put together from patches."""
-        mean = np.empty((*target.shape[:2], 6), np.float32)
-        kernels.vote(self.both, matches, stride, mean)
-        return Guess(np.ascontiguousarray(mean[..., :3]), error(mean[..., 3:], target))
+        sums = kernels.vote(self.both, matches, stride)
+        image, source = np.empty_like(target), np.empty_like(target)
+        kernels.mean(sums, 0, stride, image)
+        kernels.mean(sums, 3, stride, source)
+        return Guess(image, error(source, target))

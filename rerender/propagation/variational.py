@@ -22,21 +22,32 @@ NOISE = np.float32(5.0)  # levels above which a difference counts less and less
 STIFFNESS = np.float32(30.0)  # weight of smoothness against squared levels
 EDGE = np.float32(0.01)  # squared pixels of flow difference below which smoothness is quadratic
 SIGMA = 1.0  # of the window, in pixels
-SWEEPS = 5  # of successive over-relaxation
-RELAXATION = np.float32(1.5)
+SWEEPS = 6  # over the whole field
 
 
-def refine(source: Pixels, target: Pixels, offset: Field) -> Field:
-    """The offsets ``[H,W,2]`` from target to source after one step at full resolution."""
-    moved = sample(source, offset, cv2.INTER_LINEAR)
-    terms = np.empty((*offset.shape[:2], 5), np.float32)
-    constancy(moved, target, terms)
-    cv2.GaussianBlur(terms, (5, 5), SIGMA, dst=terms)
-    ties = np.empty(offset.shape[:2], np.float32)
-    smoothness(offset, ties)
-    solved: Field = offset.copy()
-    relax(terms, offset, ties, solved)
-    return solved
+class Refiner:
+    """Refines flows of one size, in memory that it keeps: fresh memory costs more than the sums.
+
+    Args:
+        height, width: of the images, in pixels.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._terms = np.empty((height, width, 5), np.float32)
+        self._ties = np.empty((2, height + 1, width + 1), np.float32)
+        self._solver = np.empty((5, height, width), np.float32)
+        self._solved = np.zeros((2, height + 2, width + 2), np.float32)
+
+    def refine(self, source: Pixels, target: Pixels, offset: Field) -> Field:
+        """The offsets ``[H,W,2]`` from target to source after one step at full resolution."""
+        moved = sample(source, offset, cv2.INTER_LINEAR)
+        constancy(moved, target, self._terms)
+        cv2.GaussianBlur(self._terms, (5, 5), SIGMA, dst=self._terms)
+        smoothness(offset, self._ties)
+        prepare(self._terms, offset, self._ties, self._solver)
+        self._solved[:, 1:-1, 1:-1] = offset.transpose(2, 0, 1)
+        relax(self._solver, self._ties, self._solved)
+        return np.ascontiguousarray(self._solved[:, 1:-1, 1:-1].transpose(1, 2, 0))
 
 
 @reassociated
@@ -74,8 +85,12 @@ def constancy(moved: Pixels, target: Pixels, terms: Field) -> None:
 
 @reassociated
 def smoothness(offset: Field, ties: Field) -> None:
-    """How strongly each pixel is tied to the next one right and below: weakly where flow jumps."""
+    """How strongly neighbours are tied: weakly where flow jumps, not at all over the border.
+
+    ``ties [2,H+1,W+1]``: of (y, x) to its left at [0, y, x], to the one above at [1, y, x].
+    """
     height, width, _ = offset.shape
+    ties[:] = 0
     for y in range(height):
         below = min(y + 1, height - 1)
         for x in range(width):
@@ -85,43 +100,49 @@ def smoothness(offset: Field, ties: Field) -> None:
                 right = offset[y, after, c] - offset[y, x, c]
                 down = offset[below, x, c] - offset[y, x, c]
                 jump += right * right + down * down
-            ties[y, x] = STIFFNESS / np.sqrt(jump)
+            ties[0, y, x + 1] = ties[1, y + 1, x] = STIFFNESS / np.sqrt(jump)
+        ties[0, y, width] = 0
+    ties[1, height, :] = 0
 
 
 @reassociated
-def relax(terms: Field, offset: Field, ties: Field, solved: Field) -> None:
-    """Successive over-relaxation of ``J (s - o) + b = sum of ties (neighbours' s - s)``."""
-    height, width, _ = offset.shape
+def prepare(terms: Field, offset: Field, ties: Field, solver: Field) -> None:
+    """For each pixel the inverse of its 2x2 system (0 to 2) and what data alone asks for (3, 4)."""
+    height, width, _ = terms.shape
+    for y in range(height):
+        for x in range(width):
+            tied = ties[0, y, x] + ties[0, y, x + 1] + ties[1, y, x] + ties[1, y + 1, x]
+            xx, xy, yy = terms[y, x, 0], terms[y, x, 1], terms[y, x, 2]
+            a, c = xx + tied, yy + tied
+            scale = np.float32(1) / (a * c - xy * xy)
+            u, v = offset[y, x, 0], offset[y, x, 1]
+            solver[0, y, x], solver[1, y, x], solver[2, y, x] = scale * c, -scale * xy, scale * a
+            solver[3, y, x] = xx * u + xy * v - terms[y, x, 3]
+            solver[4, y, x] = xy * u + yy * v - terms[y, x, 4]
+
+
+@reassociated
+def relax(solver: Field, ties: Field, solved: Field) -> None:
+    """Sweeps of ``J (s - o) + b = sum of ties (neighbours' s - s)`` over ``solved [2,H+2,W+2]``.
+
+    Rows follow each other as in Gauss-Seidel; inside a row all pixels move at once as in Jacobi,
+    which a processor does many at a time.
+    """
+    height, width = solver.shape[1:]
+    row_u, row_v = np.empty(width, np.float32), np.empty(width, np.float32)
     for _ in range(SWEEPS):
         for y in range(height):
             for x in range(width):
-                tied = sum_u = sum_v = np.float32(0)
-                if x > 0:
-                    tie = ties[y, x - 1]
-                    tied += tie
-                    sum_u += tie * solved[y, x - 1, 0]
-                    sum_v += tie * solved[y, x - 1, 1]
-                if y > 0:
-                    tie = ties[y - 1, x]
-                    tied += tie
-                    sum_u += tie * solved[y - 1, x, 0]
-                    sum_v += tie * solved[y - 1, x, 1]
-                tie = ties[y, x]
-                if x < width - 1:
-                    tied += tie
-                    sum_u += tie * solved[y, x + 1, 0]
-                    sum_v += tie * solved[y, x + 1, 1]
-                if y < height - 1:
-                    tied += tie
-                    sum_u += tie * solved[y + 1, x, 0]
-                    sum_v += tie * solved[y + 1, x, 1]
-                xx, xy, yy = terms[y, x, 0], terms[y, x, 1], terms[y, x, 2]
-                u, v = offset[y, x, 0], offset[y, x, 1]
-                sum_u += xx * u + xy * v - terms[y, x, 3]
-                sum_v += xy * u + yy * v - terms[y, x, 4]
-                a, c = xx + tied, yy + tied
-                scale = RELAXATION / (a * c - xy * xy)
-                u, v = solved[y, x, 0], solved[y, x, 1]
-                keep = np.float32(1) - RELAXATION
-                solved[y, x, 0] = keep * u + scale * (c * sum_u - xy * sum_v)
-                solved[y, x, 1] = keep * v + scale * (a * sum_v - xy * sum_u)
+                left, right = ties[0, y, x], ties[0, y, x + 1]
+                up, down = ties[1, y, x], ties[1, y + 1, x]
+                sum_u = left * solved[0, y + 1, x] + right * solved[0, y + 1, x + 2]
+                sum_u += up * solved[0, y, x + 1] + down * solved[0, y + 2, x + 1]
+                sum_u += solver[3, y, x]
+                sum_v = left * solved[1, y + 1, x] + right * solved[1, y + 1, x + 2]
+                sum_v += up * solved[1, y, x + 1] + down * solved[1, y + 2, x + 1]
+                sum_v += solver[4, y, x]
+                row_u[x] = solver[0, y, x] * sum_u + solver[1, y, x] * sum_v
+                row_v[x] = solver[1, y, x] * sum_u + solver[2, y, x] * sum_v
+            for x in range(width):
+                solved[0, y + 1, x + 1] = row_u[x]
+                solved[1, y + 1, x + 1] = row_v[x]

@@ -52,8 +52,8 @@ class Warp(Propagation):
         """The key frame warped to each of the frames."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
         return [
-            self.guess(style, source, pixels.levels(video[index]), motion)
-            for index, motion in follow(video, key.index, frames, links, flow)
+            self.guess(style, source, stop.target, stop.motion)
+            for stop in follow(video, key.index, frames, links, flow)
         ]
 
     def guess(self, style: Pixels, source: Pixels, target: Pixels, motion: Motion) -> Guess:

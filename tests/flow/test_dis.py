@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 
+from rerender.contracts import FlowEstimator
 from rerender.flow.dis import Dis, Preset
 from tests.propagation.scenes import moving, still, texture
 
@@ -50,6 +51,18 @@ def test_any_size_is_taken(height: int, width: int) -> None:
     frame = still(1, height, width).frame(0)
     start = torch.zeros(1, 2, height, width)
     assert Dis().offset(frame, frame, start).shape == (1, 2, height, width)
+
+
+def test_occlusion_of_a_pair_is_that_of_any_estimator() -> None:
+    video = moving(4, 64, 96, speed=3)
+    first, second = video.frame(0), video.frame(3)
+    for mine, general in zip(
+        Dis().pair(first, second), FlowEstimator.pair(Dis(), first, second), strict=True
+    ):
+        assert torch.equal(mine.offset, general.offset)
+        # Positions are rounded to 1/32 pixel, so a pixel at the very bound may differ.
+        assert (mine.occluded != general.occluded).float().mean() < 0.002
+        assert 0.01 < mine.occluded.mean() < 0.5
 
 
 def test_threads_change_nothing() -> None:

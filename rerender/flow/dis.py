@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
+from rerender.flow.sample import sample
 from rerender.video import Frame
 
 Preset = Literal["ultrafast", "fast", "light", "medium"]
@@ -53,11 +54,7 @@ class Dis(FlowEstimator):
 
 def flow_of(there: NDArray[np.float32], back: NDArray[np.float32], device: torch.device) -> Flow:
     """A flow with the occlusion that `rerender.flow.field.occlusion` finds, but faster."""
-    y, x = np.mgrid[: there.shape[0], : there.shape[1]].astype(np.float32)
-    where = there + np.stack([x, y], axis=-1)
-    returned = there + cv2.remap(
-        back, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-    )
+    returned = there + sample(back, there, border=0.0)
     bound = 0.01 * (length(there) + length(back)) + 0.5
     occluded = (length(returned) > bound).astype(np.float32)
     offset = torch.from_numpy(there).permute(2, 0, 1)[None]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
+from rerender.flow.sample import sample
 from rerender.propagation import pixels
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 from rerender.propagation.variational import Refiner
 from rerender.video import Segment, Video
 

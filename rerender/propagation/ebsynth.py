@@ -23,13 +23,13 @@ from torch import Tensor
 from rerender import store
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.errors import ConfigError, ResourceError
+from rerender.flow.sample import grid, sample
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Soft
 from rerender.propagation.chain import Links, Motion, follow, link
 from rerender.propagation.guides import Guides, edges
 from rerender.propagation.merge import error
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import grid, sample
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
 

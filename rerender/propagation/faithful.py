@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
+from rerender.flow.sample import sample
 from rerender.propagation import faithful_kernels as kernels
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess
@@ -22,7 +23,6 @@ from rerender.propagation.contrast import Contrast
 from rerender.propagation.guides import Guides, edges
 from rerender.propagation.kernels import Matches, mean, vote
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 
 from rerender.contracts import FlowEstimator
+from rerender.flow.sample import sample
 from rerender.propagation import pixels
 from rerender.propagation.chain import Links, follow, link
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 from rerender.video import Frame, Segment
 
 

@@ -14,13 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
+from rerender.flow.sample import sample
 from rerender.propagation import kernels, pixels
 from rerender.propagation.blend import Blend, Guess, TwoBand
 from rerender.propagation.chain import Links, follow, link
 from rerender.propagation.guides import Guides, Packed, edges
 from rerender.propagation.merge import error, merge
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
 

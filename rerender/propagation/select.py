@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rerender.flow.sample import sample
 from rerender.propagation.blend import Blend, Guess, Pair
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 
 Mask = NDArray[np.float32]
 """``[H,W]``: 1 where the right version is taken."""

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rerender.flow.sample import sample
 from rerender.propagation.compiled import reassociated
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 
 Field = NDArray[np.float32]
 

@@ -13,12 +13,12 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
+from rerender.flow.sample import sample
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Soft
 from rerender.propagation.chain import Links, Motion, follow, link
 from rerender.propagation.merge import error
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sample import sample
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
 

@@ -34,7 +34,7 @@ class Dis(FlowEstimator):
 
     preset: Preset = "medium"
     led: Preset = "light"
-    chain: Preset = "fast"
+    chain: Preset = "ultrafast"
 
     def rough(self) -> Dis:
         return replace(self, preset=self.chain, led=self.chain)

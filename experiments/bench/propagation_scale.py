@@ -1,0 +1,193 @@
+"""How propagation grows: with the size of frames, with cores, with the length of a clip.
+
+    python -m experiments.bench.propagation_scale CLIPS
+
+CLIPS is a folder that holds the three clips. Writes propagation_scale.json and .md beside this
+file. Memory is measured in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from scipy.sparse import csr_array, diags_array, eye_array, kron, vstack
+from scipy.sparse.linalg import lsqr
+
+from experiments.bench import propagation_measures as measures
+from experiments.bench.propagation import HERE, choice, commit, dis_medium_ms
+from experiments.bench.propagation_cases import case
+from rerender import store
+from rerender.flow.dis import Dis
+from rerender.propagate import propagate
+from rerender.propagation.poisson import screened
+from rerender.scene import Trace, Translation
+from rerender.video import KeyFrame, MemoryVideo, Segment, Video
+
+LENGTHS = (50, 200, 800)
+SHORT_SIDES = (288, 480, 720, 960)
+INTERVAL = 10
+
+
+class Looped(Video):
+    """Eleven frames there and back again, as often as it takes."""
+
+    def __init__(self, frames: MemoryVideo, length: int) -> None:
+        self._frames, self._length = frames, length
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._frames.size
+
+    @property
+    def timestamps(self) -> Any:
+        return range(self._length)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        place = index % (2 * INTERVAL)
+        return self._frames[min(place, 2 * INTERVAL - place)]
+
+
+def main() -> None:
+    """Measure, write the results and say where they are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clips", type=Path, help="folder that holds the three clips")
+    clips = parser.parse_args().clips
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    results = {
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "command": "python -m experiments.bench.propagation_scale CLIPS",
+        "dis_medium_ms": dis_medium_ms(clips),
+        "size": list(sizes(clips)),
+        "cores": cores(clips),
+        "memory": list(memory(clips)),
+        "poisson": poisson(),
+    }
+    store.put_json(HERE / "propagation_scale.json", results)
+    lines = ["# How propagation grows", "", f"{results['date']}, commit {results['commit']}: "]
+    lines[-1] += f"`{results['command']}`"
+    for key in ("size", "cores", "memory", "poisson"):
+        lines += ["", f"## {key}", "", "```", json.dumps(results[key], indent=1), "```"]
+    store.put(HERE / "propagation_scale.md", "\n".join([*lines, ""]).encode())
+    print(HERE / "propagation_scale.md")
+
+
+def clip(clips: Path, short_side: int = 288) -> MemoryVideo:
+    """The interval of the case kool, enlarged."""
+    frames = case("kool", "ident", clips).segment().video
+    size = (short_side, short_side * 4 // 3)
+    return MemoryVideo(
+        [
+            torch.nn.functional.interpolate(frames[i][None], size, mode="bilinear")[0]
+            for i in range(INTERVAL + 1)
+        ]
+    )
+
+
+def sizes(clips: Path) -> Iterator[dict[str, float]]:
+    """Processor time for a pixel at growing sizes."""
+    for side in SHORT_SIDES:
+        video = clip(clips, side)
+        segment = Segment(video, 1, INTERVAL, video.frame(0), video.frame(INTERVAL))
+        for name in ("warp", "patchmatch"):
+            part = choice(name)
+            spent = measures.cpu_ms(lambda p=part, s=segment: list(p.fill(s, Dis())), 1, 9)  # type: ignore[misc]
+            microseconds = 1000 * spent / (side * side * 4 / 3)
+            yield {"short_side": side, "method": name, "ms": spent, "us_per_pixel": microseconds}  # type: ignore[dict-item]
+
+
+def keys(video: Video) -> Iterator[Translation]:
+    """Every tenth frame as its own translation."""
+    for index in sorted({*range(0, len(video), INTERVAL), len(video) - 1}):
+        yield Translation(KeyFrame(index, video[index]), Trace(image=video[index]))
+
+
+def whole(video: Video, ahead: int) -> None:
+    """Propagate over a clip and drop the frames."""
+    for image in propagate(video, keys(video), choice("patchmatch"), Dis(), ahead=ahead):
+        del image
+
+
+def cores(clips: Path) -> dict[str, float]:
+    """Wall time of 101 frames on one core and on two, if the machine is idle enough to give two."""
+    import os
+
+    video = Looped(clip(clips), 101)
+    available = sorted(os.sched_getaffinity(0))
+    found: dict[str, float] = {}
+    for count in (1, 2):
+        os.sched_setaffinity(0, available[:count])
+        whole(Looped(clip(clips), 11), 2)
+        before, spent = time.perf_counter(), measures.cpu_seconds()
+        whole(video, ahead=2)
+        found[f"wall_s_{count}"] = time.perf_counter() - before
+        found[f"cpu_s_{count}"] = measures.cpu_seconds() - spent
+    os.sched_setaffinity(0, available)
+    found["speed_up"] = found["wall_s_1"] / found["wall_s_2"]
+    found["load"] = os.getloadavg()[0]
+    return found
+
+
+def memory(clips: Path) -> Iterator[dict[str, float]]:
+    """Peak memory beyond what was held before, for clips of growing length."""
+    context = multiprocessing.get_context("spawn")
+    for length in LENGTHS:
+        with context.Pool(1) as pool:
+            yield pool.apply(peak, (clips, length))
+
+
+def peak(clips: Path, length: int) -> dict[str, float]:
+    """Peak memory of one clip in a fresh process, in MB."""
+    torch.set_num_threads(1)
+    video = Looped(clip(clips), length)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    whole(video, ahead=1)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"frames": length, "mb_before": before, "mb_beyond": after - before}
+
+
+def poisson() -> dict[str, float]:
+    """The exact solver against LSQR on the same 384x288 plane, as the published code calls it."""
+    height, width = 288, 384
+    random = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(random.normal(0, 40, (height, width)), (0, 0), 3)
+    across, down = np.zeros_like(smooth), np.zeros_like(smooth)
+    across[:, :-1], down[:-1] = np.diff(smooth, axis=1) * 1.5, np.diff(smooth, axis=0) * 1.5
+    weight = 2.5
+
+    def forward(n: int) -> csr_array:
+        steps = diags_array([-np.ones(n), np.ones(n - 1)], offsets=[0, 1]).tolil()
+        steps[-1] = 0
+        return steps.tocsr()
+
+    dx, dy = kron(eye_array(height), forward(width)), kron(forward(height), eye_array(width))
+    system = vstack([weight * dx, weight * dy, eye_array(height * width)]).tocsr()
+    right = np.concatenate([weight * across.ravel(), weight * down.ravel(), smooth.ravel()])
+    exact = screened(smooth, across, down, weight)
+    data, gx, gy = (plane.astype(np.float32) for plane in (smooth, across, down))
+    answer = lsqr(system, right)[0].reshape(height, width)
+    slow = measures.cpu_ms(lambda: lsqr(system, right), 3, 1)
+    fast = measures.cpu_ms(lambda: screened(data, gx, gy, weight), 9, 1)
+    return {
+        "lsqr_ms": slow,
+        "dct_ms": fast,
+        "ratio": slow / fast,
+        "lsqr_error": float(np.abs(answer - exact).max()),
+        "float32_error": float(np.abs(screened(data, gx, gy, weight) - exact).max()),
+    }
+
+
+if __name__ == "__main__":
+    main()

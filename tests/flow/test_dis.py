@@ -75,7 +75,7 @@ def test_threads_change_nothing() -> None:
 
 
 def test_links_of_a_chain_are_cheaper() -> None:
-    assert Dis("medium", "fast").rough() == Dis("fast", "fast")
+    assert Dis("medium", chain="fast").rough() == Dis("fast", "fast", "fast")
 
 
 def test_values_outside_the_range_do_not_wrap_around() -> None:

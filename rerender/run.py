@@ -31,7 +31,7 @@ from rerender.prescan import CONF
 JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
 STATUS, SWEEP = "status.json", "sweep.json"
 RESULTS = Path("results")  # tables and report of each sweep
-DRY = "--dry"
+DRY, NO_TABLES = "--dry", "--no-tables"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")  # type: ignore[untyped-decorator]
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    ready = literal([argument for argument in given if argument != DRY])
+    ready = literal([argument for argument in given if argument not in (DRY, NO_TABLES)])
     options = get_args_parser().parse_args(ready)
     if any((options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)):
         _hydra(ready)
@@ -111,7 +111,7 @@ def _run(given: list[str]) -> int:
     try:
         store.put_json(folder / SWEEP, {"jobs": len(sweep.jobs)})
         _hydra([*ready, f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}/0"])
-        return _ended(sweep, folder)
+        return _ended(sweep, folder, tables=NO_TABLES not in given)
     finally:
         _clear(folder)
 
@@ -137,13 +137,14 @@ def _hydra(arguments: list[str]) -> None:
             os.environ["HYDRA_FULL_ERROR"] = full
 
 
-def _ended(sweep: Sweep, folder: Path) -> int:
+def _ended(sweep: Sweep, folder: Path, tables: bool) -> int:
     """The exit code of all jobs together, by what each one left; a sweep ends with its tables."""
     statuses = [_status(folder / str(index)) for index in range(len(sweep.jobs))]
     failed = [index for index, status in enumerate(statuses) if status["code"] != 0]
     if len(statuses) == 1:
         return int(statuses[0]["code"])
-    code = _tabled(sweep, [Path(status["folder"]) for status in statuses if status["folder"]])
+    folders = [Path(status["folder"]) for status in statuses if status["folder"]]
+    code = _tabled(sweep, folders) if tables else 0
     if not failed:
         return code
     for index in failed:

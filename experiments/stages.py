@@ -1,0 +1,140 @@
+"""The stages of dvc.yaml that follow a sweep, each with an output of its own.
+
+``python -m experiments.stages runs DIR +exp=NAME key=value...`` brings the finished runs of a
+sweep together, ``scores RUNS DIR`` measures them, ``tables RUNS SCORES DIR`` makes tables and the
+report page. DVC removes the output of a stage before it runs, so the work is done in a folder
+under .work that is nobody's output, and promoted when it is whole: what is measured stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval import rows, stats
+from eval.folder import score_folder
+from eval.results import CONFIG, REPORT
+from experiments import report, tables
+from experiments.collect import copy, promote
+from rerender import store
+from rerender.config import literal, preflight
+from rerender.errors import InputError
+from rerender.exits import failure, terminable
+from rerender.exits import report as say
+from rerender.identity import place, read
+from rerender.job import jobs_of
+
+WORK = Path(".work/stages")
+METRICS, MEANS = "metrics.json", "means.csv"
+
+
+def runs(target: Path, settings: Sequence[str]) -> None:
+    """Bring the runs of a sweep together.
+
+    Args:
+        target: the output.
+        settings: as for ``python -m rerender.run``.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        InputError: a job of the sweep is not finished.
+    """
+    sweep = preflight(literal(settings))
+    jobs_of(sweep.jobs)
+    folders = [place(tree, sweep.name) for tree in sweep.jobs]
+    for folder in folders:
+        if read(folder) is None:
+            raise InputError(folder, "is not finished", "run the experiment first")
+    promote(target, folders)
+
+
+def scores(source: Path, target: Path) -> None:
+    """Measure runs: ``scores.jsonl``, and means by method as ``metrics.json`` and ``means.csv``.
+
+    Raises:
+        InputError: there are no runs, or a video cannot be read.
+    """
+    work = WORK / "scores" / source.name
+    with store.lock(work):
+        promote(work, _runs(source))
+        measured = score_folder(work, None).rows
+        store.put(target / rows.SCORES, (work / rows.SCORES).read_bytes())
+    means: dict[str, dict[str, float]] = {}
+    for row in sorted(stats.summarise(measured), key=lambda s: (s.method, s.metric)):
+        if row.mean is not None:
+            means.setdefault(row.method, {})[row.metric] = row.mean
+    store.put_json(target / METRICS, means)
+    store.put(target / MEANS, _csv(means).encode())
+
+
+def _csv(means: dict[str, dict[str, float]]) -> str:
+    metrics = sorted({name for values in means.values() for name in values})
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["method", *metrics], restval="")
+    table.writeheader()
+    for method, values in means.items():
+        table.writerow({"method": method, **{name: repr(v) for name, v in values.items()}})
+    return text.getvalue()
+
+
+def page(source: Path, scored: Path, target: Path) -> None:
+    """Make the tables and the report page.
+
+    Raises:
+        InputError: there are no runs or no scores.
+    """
+    work = WORK / "tables" / source.name
+    with store.lock(work):
+        promote(work, _runs(source))
+        store.put(work / rows.SCORES, (scored / rows.SCORES).read_bytes())
+        shutil.rmtree(work / REPORT, ignore_errors=True)
+        made = tables.write(work)
+        report.build(work)
+        for file in made:
+            store.put(target / file.name, file.read_bytes())
+        copy(work / REPORT, target / REPORT)
+
+
+def _runs(source: Path) -> list[Path]:
+    if not source.is_dir():
+        raise InputError(source, "is not a folder", "name a folder of runs")
+    return [path for path in sorted(source.iterdir()) if (path / CONFIG).is_file()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.stages", description=__doc__)
+    stage = parser.add_subparsers(dest="stage", required=True)
+    one = stage.add_parser("runs", help="bring the finished runs of a sweep together")
+    one.add_argument("target", type=Path)
+    one.add_argument("settings", nargs="*", help="key=value, as for python -m rerender.run")
+    two = stage.add_parser("scores", help="measure runs")
+    three = stage.add_parser("tables", help="make tables and the report page")
+    for parts in (two, three):
+        parts.add_argument("source", type=Path)
+    three.add_argument("scored", type=Path)
+    for parts in (two, three):
+        parts.add_argument("target", type=Path)
+    given = parser.parse_args(arguments)
+    try:
+        with terminable():
+            if given.stage == "runs":
+                runs(given.target, given.settings)
+            elif given.stage == "scores":
+                scores(given.source, given.target)
+            else:
+                page(given.source, given.scored, given.target)
+    except BaseException as error:
+        code, message = failure(error)
+        say(message)
+        return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,10 +30,12 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: none of the runs began, or a video cannot be read.
         ResourceError: the disk is full or may not be written.
+        LockedError: another sweep of that name is being collected.
     """
-    promote(root, runs)
-    score_folder(root, None)
-    return [*tables.write(root), report.build(root)]
+    with store.lock(root):
+        promote(root, runs)
+        score_folder(root, None)
+        return [*tables.write(root), report.build(root)]
 
 
 def promote(root: Path, runs: Sequence[Path]) -> None:

@@ -196,7 +196,7 @@ def commit() -> str:
         )
         return done.stdout.strip()
 
-    rooms = ("flow", "propagation", "contracts.py", "video.py", "propagate.py")
+    rooms = ("flow", "propagation", "propagate.py")
     changed = git("status", "--porcelain", "--", *(f":/rerender/{room}" for room in rooms))
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
 

@@ -124,7 +124,8 @@ def _inputs(node: Any, key: str) -> Iterator[tuple[str, str]]:
     """(key, hash) of every file or folder that a configuration names."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _inputs(value, f"{key}.{name}" if key else str(name))
+            if not str(name).endswith("prompt"):  # a text, whatever file has that name
+                yield from _inputs(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
             yield from _inputs(value, f"{key}[{index}]")

@@ -137,7 +137,8 @@ def test_files_that_are_named_belong_to_the_identity(tmp_path: Path) -> None:
     second = identity.Identity.of(tree)
     assert list(first.inputs) == ["data.path"], "weights are compared once they are loaded"
     assert len({json.dumps(dict(one.inputs)) for one in (missing, first, second)}) == 3
-    assert identity.Identity.of({**tree, "pictures": []}).inputs == second.inputs
+    texts = {"prompt": str(tmp_path), "pictures": []}
+    assert identity.Identity.of({**tree, **texts}).inputs == second.inputs
 
 
 def test_more_pictures_are_asked_for_than_are_there(here: Path) -> None:

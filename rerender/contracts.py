@@ -26,6 +26,10 @@ Edit = Callable[[State], Tensor]
 """``edit(state) -> [1,C,h,w]``: the latent that takes the place of the state's."""
 
 
+Cell = float | int | str | None
+"""A value in a record's table."""
+
+
 class Data(ABC):
     """Where clips come from. Everything that can be refused is refused by ``clips``.
 
@@ -370,6 +374,10 @@ class Tracker(ABC):
     @abstractmethod
     def file(self, name: str, path: Path) -> None:
         """Add a finished file: a video (.mp4) or a picture (.png)."""
+
+    @abstractmethod
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Add a table; a row has one cell for each column."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from eval import rows
 from eval.contracts import Score
 from eval.metrics.weights import digest
 from eval.score import score
@@ -30,7 +31,7 @@ from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-VIDEO, SHEET = "video.mp4", "sheet.png"
+VIDEO, SHEET, SCORES = "video.mp4", "sheet.png", "scores.jsonl"
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ def _recorded(
     code = BUG
     try:
         results = _all(job, clips, model, record)
+        scores = [row for result in results for row in result.scores]
+        rows.write(record.folder / SCORES, scores)
+        cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
+        record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
         facts = {**_facts(job, results, model, record), **what[2].facts()}
         store.put_json(record.folder / METRICS, facts)
         record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})

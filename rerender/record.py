@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from rerender import store
-from rerender.contracts import Tracker
+from rerender.contracts import Cell, Tracker
 from rerender.errors import ConfigError
 from rerender.exits import report
 from rerender.progress import Progress
@@ -139,6 +139,12 @@ class Record(Watch):
         self._jsonl.file(name, path)
         with self._harmless("file"):
             self.tracker.file(name, path)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Add a table."""
+        self._jsonl.table(name, columns, rows)
+        with self._harmless("table"):
+            self.tracker.table(name, columns, rows)
 
     def finish(self, exit_code: int) -> None:
         """End the record."""

@@ -206,5 +206,6 @@ def test_a_tracker_takes_a_whole_record(name: str, tmp_path: Path) -> None:
     assert isinstance(tracker, Tracker)
     tracker.start(tmp_path, {"seed": 1}, "name", "group")
     tracker.log({"value": 1.0, "missing": None}, step=0)
+    tracker.table("rows", ["name", "value"], [["first", 1.0], ["second", None]])
     tracker.summary({"value": 1.0, "missing": None})
     tracker.finish(0)

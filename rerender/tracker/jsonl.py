@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rerender import store
-from rerender.contracts import Tracker
+from rerender.contracts import Cell, Tracker
 
 RECORD = "record.jsonl"
 
@@ -34,6 +34,10 @@ class Jsonl(Tracker):
     def file(self, name: str, path: Path) -> None:
         assert self._path is not None
         self._write("file", name=name, path=path.relative_to(self._path.parent).as_posix())
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        finite = [list(_finite(dict(zip(columns, row, strict=True))).values()) for row in rows]
+        self._write("table", name=name, columns=list(columns), rows=finite)
 
     def finish(self, exit_code: int) -> None:
         self._write("finish", exit_code=exit_code)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerender.contracts import Tracker
+from rerender.contracts import Cell, Tracker
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Silent(Tracker):
         """Nothing to set."""
 
     def file(self, name: str, path: Path) -> None:
+        """Nothing to keep."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Nothing to keep."""
 
     def finish(self, exit_code: int) -> None:

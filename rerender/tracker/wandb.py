@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rerender.contracts import Tracker
+from rerender.contracts import Cell, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,14 @@ class WandB(Tracker):
         video = path.suffix == ".mp4"
         media = wandb.Video(str(path), format="mp4") if video else wandb.Image(str(path))
         self._run.log({name: media})
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        import wandb
+
+        table = wandb.Table(columns=list(columns), allow_mixed_types=True)
+        for row in rows:
+            table.add_data(*row)
+        self._run.log({name: table})
 
     def finish(self, exit_code: int) -> None:
         while self._open:

@@ -28,9 +28,7 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, depth: int) -> None:
         super().__init__()
         widths = [inputs] + [outputs] * depth
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.projection = nn.Conv2d(outputs, 1, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -142,9 +142,13 @@ def fill_ahead(
     with ThreadPoolExecutor(ahead) as pool:
         running: deque[Future[list[Tensor]]] = deque()
         for piece in pieces:
-            running.append(pool.submit(work, piece))
-            if len(running) > ahead:
+            endless = isinstance(piece, Segment) and piece.right is None
+            if not endless:
+                running.append(pool.submit(work, piece))
+            while running and (endless or len(running) > ahead):
                 yield from running.popleft().result()
+            if endless:  # may be as long as the clip, but is made frame by frame
+                yield from frames(piece, propagation, flow)
         while running:
             yield from running.popleft().result()
 

@@ -7,6 +7,7 @@ resolution. This gives the quality of the dear estimator everywhere at two third
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -36,9 +37,21 @@ class Motion:
     occluded: NDArray[np.float32]
 
 
+class Links(ABC):
+    """Flow between the neighbouring frames of a segment."""
+
+    @abstractmethod
+    def before(self, index: int) -> Motion:
+        """From frame ``index`` to the frame before it."""
+
+    @abstractmethod
+    def after(self, index: int) -> Motion:
+        """From frame ``index`` to the frame after it."""
+
+
 @dataclass(frozen=True)
-class Links:
-    """Flow between neighbouring frames from ``first`` on, both ways.
+class KnownLinks(Links):
+    """All of them, estimated beforehand.
 
     Attributes:
         first: index of the frame the first link starts at.
@@ -51,26 +64,47 @@ class Links:
     back: Sequence[Motion]
 
     def before(self, index: int) -> Motion:
-        """From frame ``index`` to the frame before it."""
         return self.back[index - 1 - self.first]
 
     def after(self, index: int) -> Motion:
-        """From frame ``index`` to the frame after it."""
         return self.ahead[index - self.first]
+
+
+@dataclass(frozen=True)
+class LiveLinks(Links):
+    """Each estimated when it is asked for, and forgotten: a clip may go on for ever after its last
+    key frame."""
+
+    video: Video
+    flow: FlowEstimator
+
+    def before(self, index: int) -> Motion:
+        return motion(self.flow.between(self.video.frame(index), self.video.frame(index - 1)))
+
+    def after(self, index: int) -> Motion:
+        return motion(self.flow.between(self.video.frame(index), self.video.frame(index + 1)))
 
 
 def link(segment: Segment, flow: FlowEstimator, pool: Executor) -> Links:
     """The flow between all neighbours of a segment, its key frames included."""
+    rough = flow.rough()
+    if segment.right is None:
+        return LiveLinks(segment.video, rough)
+    return known(segment, rough, pool)
+
+
+def known(segment: Segment, rough: FlowEstimator, pool: Executor) -> KnownLinks:
+    """The links of a segment, estimated side by side."""
+    video = segment.video
     first = segment.start if segment.left is None else segment.left.index
     last = segment.stop - 1 if segment.right is None else segment.right.index
-    rough, video = flow.rough(), segment.video
 
     def pair(index: int) -> tuple[Motion, Motion]:
         there, back = rough.pair(video.frame(index), video.frame(index + 1))
         return motion(there), motion(back)
 
     pairs = list(pool.map(pair, range(first, last)))
-    return Links(first, [there for there, _ in pairs], [back for _, back in pairs])
+    return KnownLinks(first, [there for there, _ in pairs], [back for _, back in pairs])
 
 
 def motion(flow: Flow) -> Motion:

@@ -70,25 +70,25 @@ class EbSynth(Propagation):
         with ThreadPoolExecutor(2) as pool:
             links = link(segment, flow, pool)
 
-            def side(key: Frame, frames: Sequence[int]) -> list[Guess]:
+            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
                 return self.synthesised(segment.video, key, frames, links, flow)
 
             yield from join(segment, side, self.blend, links, pool)
 
     def synthesised(
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
-    ) -> list[Guess]:
+    ) -> Iterator[Guess]:
         """Each of the frames made from patches of the key frame."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        found: list[Guess] = []
+        last = style
         for stop in follow(video, key.index, frames, links, flow):
             index, target, motion = stop.index, stop.target, stop.motion
             step = links.before(index) if index > key.index else links.after(index)
-            before = sample(found[-1].image if found else style, step.offset, cv2.INTER_NEAREST)
+            before = sample(last, step.offset, cv2.INTER_NEAREST)
             guides = self.pictures(style, source, before, target, motion)
             mismatch = error(sample(source, motion.offset, cv2.INTER_CUBIC), target)
-            found.append(Guess(self.run(style, guides), mismatch))
-        return found
+            last = self.run(style, guides)
+            yield Guess(last, mismatch)
 
     def pictures(
         self, style: Pixels, source: Pixels, before: Pixels, target: Pixels, motion: Motion

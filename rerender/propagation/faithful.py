@@ -56,25 +56,25 @@ class Faithful(Propagation):
         with ThreadPoolExecutor(2) as pool:
             links = link(segment, flow, pool)
 
-            def side(key: Frame, frames: Sequence[int]) -> list[Guess]:
+            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
                 return self.synthesised(segment.video, key, frames, links, flow)
 
             yield from join(segment, side, self.blend, links, pool)
 
     def synthesised(
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
-    ) -> list[Guess]:
+    ) -> Iterator[Guess]:
         """Each of the frames made from patches of the key frame."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        found: list[Guess] = []
+        last = style
         for stop in follow(video, key.index, frames, links, flow):
             index, target, motion = stop.index, stop.target, stop.motion
             step = links.before(index) if index > key.index else links.after(index)
-            last = found[-1].image if found else style
             before = sample(last, step.offset, cv2.INTER_NEAREST)
             images = Images(style, source, before, target, motion.offset)
-            found.append(self.synthesise(images, index))
-        return found
+            guess = self.synthesise(images, index)
+            yield guess
+            last = guess.image
 
     def synthesise(self, images: Images, frame: int) -> Guess:
         """One frame, from the coarsest level to the finest."""

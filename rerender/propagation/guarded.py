@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.propagation.chain import Links, link
+from rerender.propagation.chain import KnownLinks, known
 from rerender.video import Segment
 
 LOG = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Guarded(Propagation):
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         with ThreadPoolExecutor(2) as pool:
-            figures = quality(link(segment, flow, pool))
+            figures = quality(known(segment, flow.rough(), pool))
         for index, figure in figures.items():
             LOG.info("flow %d-%d: %.1f %% of pixels find back", index, index + 1, 100 * figure)
         worst = min(figures.values())
@@ -47,7 +47,7 @@ class Guarded(Propagation):
         yield from (self.method if worst >= self.least else self.safer).fill(segment, flow)
 
 
-def quality(links: Links) -> dict[int, float]:
+def quality(links: KnownLinks) -> dict[int, float]:
     """For each link, by the index of its first frame, the share of pixels that find back both
     ways, 0..1."""
     return {

@@ -71,30 +71,31 @@ class PatchMatch(Propagation):
         with ThreadPoolExecutor(2) as pool:
             links = link(segment, flow, pool)
 
-            def side(key: Frame, frames: Sequence[int]) -> list[Guess]:
+            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
                 return self.matched(segment.video, key, frames, links, flow)
 
             yield from join(segment, side, self.blend, links, pool)
 
     def matched(
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
-    ) -> list[Guess]:
+    ) -> Iterator[Guess]:
         """Each of the frames put together from patches of the key frame."""
-        found: list[Guess] = []
+        last: Pixels | None = None
         picture = Picture.of(key, video, self.guides)
         for stop in follow(video, key.index, frames, links, flow):
             index, target, motion = stop.index, stop.target, stop.motion
             warped = picture.warped(motion.offset, target)
             before = warped.image
-            if found:
+            if last is not None:
                 step = links.before(index) if index > key.index else links.after(index)
-                before = sample(found[-1].image, step.offset)
+                before = sample(last, step.offset)
             estimate = self.guides.towards(warped.image, before)
             packed = self.guides.pack(estimate, target, edges(target), motion.offset)
             matches = self.match(picture.packed, packed, motion.offset, index)
             voted = picture.voted(matches, self.search.stride, target)
-            found.append(merge(warped, voted, self.tolerance))
-        return found
+            merged = merge(warped, voted, self.tolerance)
+            yield merged
+            last = merged.image
 
     def match(
         self, source: Packed, target: Packed, offset: NDArray[np.float32], frame: int

@@ -12,31 +12,38 @@ from rerender.propagation.blend import Blend, Guess, Pair
 from rerender.propagation.chain import Links
 from rerender.video import Frame, Segment
 
-Side = Callable[[Frame, Sequence[int]], list[Guess]]
+Side = Callable[[Frame, Sequence[int]], Iterator[Guess]]
 """``side(key, frames)``: each frame as the key frame would have it; they lead away from the key."""
 
 
 def join(
     segment: Segment, side: Side, blend: Blend, links: Links, pool: Executor
 ) -> Iterator[Tensor]:
-    """The frames of a segment ``[3,H,W]`` in 0..1, in order."""
+    """The frames of a segment ``[3,H,W]`` in 0..1, in order; with a left key frame alone each is
+    handed out as soon as it is made."""
+    if segment.left is not None and segment.right is None:
+        for guess in side(segment.left, range(segment.start, segment.stop)):
+            yield pixels.image(guess.image)
+        return
     left, right = both(segment, side, pool)
-    if left and right:
+    if left:
         for blended in blend.run(pairs(segment, left, right, links)):
             yield pixels.image(blended)
     else:
-        for guess in left or right:
+        for guess in right:
             yield pixels.image(guess.image)
 
 
 def both(segment: Segment, side: Side, pool: Executor) -> tuple[list[Guess], list[Guess]]:
     """What each key frame makes of the frames, in order of time; nothing where there is no key."""
     frames = range(segment.start, segment.stop)
-    first = pool.submit(side, segment.left, frames) if segment.left else None
-    second = pool.submit(side, segment.right, frames[::-1]) if segment.right else None
-    left = first.result() if first else []
-    right = second.result() if second else []
-    return left, right[::-1]
+
+    def work(key: Frame | None, order: Sequence[int]) -> list[Guess]:
+        return [] if key is None else list(side(key, order))
+
+    left = pool.submit(work, segment.left, frames)
+    right = pool.submit(work, segment.right, frames[::-1])
+    return left.result(), right.result()[::-1]
 
 
 def pairs(

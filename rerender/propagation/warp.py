@@ -41,20 +41,18 @@ class Warp(Propagation):
         with ThreadPoolExecutor(2) as pool:
             links = link(segment, flow, pool)
 
-            def side(key: Frame, frames: Sequence[int]) -> list[Guess]:
+            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
                 return self.warped(segment.video, key, frames, links, flow)
 
             yield from join(segment, side, self.blend, links, pool)
 
     def warped(
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
-    ) -> list[Guess]:
+    ) -> Iterator[Guess]:
         """The key frame warped to each of the frames."""
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        return [
-            self.guess(style, source, stop.target, stop.motion)
-            for stop in follow(video, key.index, frames, links, flow)
-        ]
+        for stop in follow(video, key.index, frames, links, flow):
+            yield self.guess(style, source, stop.target, stop.motion)
 
     def guess(self, style: Pixels, source: Pixels, target: Pixels, motion: Motion) -> Guess:
         """One frame and its error."""

@@ -14,7 +14,7 @@ from rerender.flow.dis import Dis
 from rerender.prescan import CONF
 from rerender.propagate import propagate
 from rerender.video import MemoryVideo
-from tests.propagation.scenes import keys, moving, still
+from tests.propagation.scenes import keys, moving, still, texture
 
 CHOICES = sorted(path.stem for path in (CONF / "propagation").glob("*.yaml"))
 EXTERNAL = {"ebsynth"}  # needs a program that is not ours
@@ -78,3 +78,22 @@ def test_a_known_motion_is_followed(name: str) -> None:
         return float((images[3] - truth)[:, 12:-12, 16:-16].square().mean())
 
     assert error(images) < 0.1 * error(held)
+
+
+STREAMING = [name for name in OWN if name not in ("guarded",)]
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_frames_after_the_last_key_are_made_one_at_a_time(name: str) -> None:
+    read: list[int] = []
+
+    class Endless(MemoryVideo):
+        def __getitem__(self, index: int) -> Tensor:
+            read.append(index)
+            return super().__getitem__(index)
+
+    video = Endless([texture(24, 32)] * 500)
+    images = propagate(video, keys(video, [0]), choice(name), Dis())
+    for _ in range(3):
+        next(images)
+    assert max(read) <= 3

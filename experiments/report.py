@@ -144,10 +144,10 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     return {"axes": names, "methods": fronts.front(points, axes), "image": "media/front.png"}
 
 
-def _score(root: Path, tree: Mapping[str, Any] | None) -> None:
+def _score(root: Path, tree: Mapping[str, Any] | None, with_vae: bool) -> None:
     """Bring the scores up to date; what cannot be scored is said, the page is made all the same."""
     try:
-        score_folder(root, tree)
+        score_folder(root, tree, with_vae=with_vae)
     except RerenderError as error:
         report(str(error), "not scored")
 
@@ -158,12 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, help="a run folder or a folder of results")
     parser.add_argument("settings", nargs="*", help="key=value that say what the clips are")
     parser.add_argument("--score", action="store_true", help="score what is not scored yet first")
+    parser.add_argument("--vae", action="store_true", help="score the autoencoder's round trip too")
     parser.add_argument("--title", default="", help="head of the page")
     given = parser.parse_intermixed_args(arguments)
     try:
         tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
         if given.score:
-            _score(given.results, tree)
+            _score(given.results, tree, given.vae)
         path = build(given.results, tree, given.title)
     except RerenderError as error:
         code, message = failure(error)

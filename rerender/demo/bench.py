@@ -21,7 +21,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from rerender.demo import data, perceptual
 from rerender.demo.world import HELD_OUT, World
 
-STEPS, GUIDANCE = 20, 3.0
+STEPS, GUIDANCE = 20, 2.0
 TOLERANCE = 2  # pixels within which two edges agree
 FRAME = 11  # of every clip
 _BATCH = 16

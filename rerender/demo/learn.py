@@ -111,7 +111,8 @@ def learn(stage: Stage, budget: Budget, folder: Path) -> None:
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(average[name])
-    save_file(average, folder / "final.safetensors", {"step": str(step), "minutes": str(minutes)})
+    packed = {name: value.contiguous().cpu() for name, value in average.items()}
+    save_file(packed, folder / "final.safetensors", {"step": str(step), "minutes": str(minutes)})
 
 
 def optimisers(parameters: dict[str, Tensor], rate: float) -> list[torch.optim.Optimizer]:

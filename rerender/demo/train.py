@@ -8,19 +8,21 @@ what is finished into a weights folder.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import torch
 
+from rerender.demo.export import export
 from rerender.demo.learn import Budget, learn
 from rerender.demo.stages import STAGES
 
-# steps, minutes, batch: what the shipped weights were trained with on two cores.
-DEFAULTS: dict[str, tuple[int, float, int]] = {
-    "vae": (6000, 15, 8),
-    "clip": (3000, 15, 48),
-    "lpips_demo": (2000, 5, 16),
-    "diffusion": (20000, 70, 16),
+# Steps and batch of the shipped weights.
+DEFAULTS: dict[str, tuple[int, int]] = {
+    "vae": (900, 8),
+    "clip": (640, 48),
+    "lpips_demo": (500, 16),
+    "diffusion": (3050, 16),
 }
 
 
@@ -29,13 +31,11 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     for name in options.stages:
-        steps, minutes, batch = DEFAULTS[name]
+        steps, batch = DEFAULTS[name]
         stage = STAGES[name](options.seed, options.batch or batch, options.device)
-        budget = Budget(options.steps or steps, options.minutes or minutes)
+        budget = Budget(options.steps or steps, options.minutes)
         learn(stage, budget, options.work / name)
     if options.export:
-        from rerender.demo.export import export
-
         export(options.work, options.export)
 
 
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("outputs/demo_training"))
     parser.add_argument("--export", type=Path, help="write the weights folder here")
     parser.add_argument("--steps", type=int, help="per stage, instead of the stage's own")
-    parser.add_argument("--minutes", type=float, help="per stage, instead of the stage's own")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end a stage after so long")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ class Line(learn.Stage):
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.last = nn.Linear(20, 1)
-        self.modules = nn.ModuleDict({"a": nn.Linear(20, 20), "b": self.last})
+        # Channels-last weights are not contiguous: saving must cope with them.
+        self.odd = nn.Conv2d(16, 16, 3).to(memory_format=torch.channels_last)
+        self.modules = nn.ModuleDict({"a": nn.Linear(20, 20), "b": self.last, "c": self.odd})
         self.shown = 0
 
     def loss(self, step: int) -> Tensor:
@@ -72,7 +75,7 @@ class Line(learn.Stage):
         x = torch.randn(32, 20, generator=g)
         guess = self.modules["b"](self.modules["a"](x))
         gap: Tensor = guess - x.sum(1, keepdim=True)
-        return gap.square().mean()
+        return gap.square().mean() + self.odd.weight.square().mean()
 
     def preview(self, path: Path) -> None:
         self.shown += 1
@@ -111,3 +114,27 @@ def test_the_budget_ends_by_steps_or_by_minutes() -> None:
     assert budget.spent(50, 0) == 0.5 and budget.spent(50, 9) == 0.9 and budget.spent(200, 0) == 1
     assert learn.rate_factor(0, 0) < 0.05 and learn.rate_factor(500, 0.4) == 1
     assert learn.rate_factor(500, 1) == 0
+
+
+def test_the_command_trains_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rerender.demo import train
+
+    asked = ["--stages", "lpips_demo", "--steps", "2", "--batch", "4", "--work", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["train", *asked])
+    train.main()
+    assert (tmp_path / "lpips_demo" / "final.safetensors").is_file()
+    assert (tmp_path / "lpips_demo" / "preview.png").is_file()
+
+
+def test_the_card_shows_the_figures(tmp_path: Path) -> None:
+    from rerender.demo import card, weights
+
+    figures = json.loads((weights.FOLDER / "figures.json").read_text())
+    shipped = (weights.FOLDER / "README.md").read_text()
+    assert card.table(figures) in shipped
+    copy = tmp_path / "README.md"
+    copy.write_text(shipped)
+    card.write(copy, figures)
+    assert copy.read_text() == shipped
+    card.write(copy, {**figures, "vae": {"mean": 12.3}})
+    assert "| 12.3 dB | 25 dB |" in copy.read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rerender import store
-from rerender.contracts import Tracker
+from rerender.contracts import Cell, Tracker
 from rerender.errors import LockedError
 from rerender.progress import Progress
 from rerender.record import Record, claimed, logged
@@ -42,6 +42,9 @@ class Broken(Tracker):
     def file(self, name: str, path: Path) -> None:
         self._fail()
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        self._fail()
+
     def finish(self, exit_code: int) -> None:
         self._fail()
 
@@ -60,6 +63,7 @@ def test_a_tracker_that_fails_is_left_alone_after_one_warning(
         kept.log({"a": 1.0})
         kept.summary({"b": 2.0})
         kept.file(tmp_path / "video.mp4")
+        kept.table("scores", ["metric"], [["warp_error"], [float("nan")]])
         kept.finish(0)
     assert tracker.calls == 1
     warnings = capsys.readouterr().err.splitlines()
@@ -67,7 +71,7 @@ def test_a_tracker_that_fails_is_left_alone_after_one_warning(
         "warning: tracker: start failed (ConnectionError: nobody there); going on without it"
     ]
     events = [json.loads(line)["event"] for line in (tmp_path / "record.jsonl").open()]
-    assert events == ["start", "log", "summary", "file", "finish"]
+    assert events == ["start", "log", "summary", "file", "table", "finish"]
 
 
 def test_only_the_pictures_asked_for_are_kept(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_a_run_leaves_everything_and_nothing_else(
         "metrics.json",
         "record.jsonl",
         "run.log",
+        "scores.jsonl",
         "sheet.png",
         "video.mp4",
         "wandb",

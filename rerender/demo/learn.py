@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rerender.contracts import Tracker
 from rerender.demo.muon import Muon
 
 _AVERAGE = 0.998
@@ -65,8 +66,10 @@ def rate_factor(step: int, spent: float) -> float:
     return float(min(1.0, (step + 1) / _WARM_UP) * (1 - falling) ** 1.2)
 
 
-def learn(stage: Stage, budget: Budget, folder: Path) -> None:
+def learn(stage: Stage, budget: Budget, folder: Path, tracker: Tracker | None = None) -> None:
     """Train a stage until its budget is spent, resuming from ``folder`` where it has begun.
+
+    Losses go to ``loss.jsonl`` in the folder and, where there is one, to a started tracker.
 
     Leaves the averaged weights in ``stage.modules`` and, as ``final.safetensors``, in ``folder``.
     """
@@ -99,6 +102,8 @@ def learn(stage: Stage, budget: Budget, folder: Path) -> None:
             if step % 10 == 0:
                 line = {"step": step, "minutes": round(minutes, 3), "loss": loss.item()}
                 log.write(json.dumps(line) + "\n")
+                if tracker is not None:
+                    tracker.log({f"{stage.name}/{key}": value for key, value in line.items()})
                 bar.update(round(100 * spent, 1) - bar.n)
                 bar.set_postfix(step=step, loss=f"{loss.item():.4f}")
             if time.monotonic() - saved > _SAVE_EVERY:

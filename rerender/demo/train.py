@@ -13,9 +13,12 @@ from pathlib import Path
 
 import torch
 
+from rerender.contracts import Tracker
 from rerender.demo.export import export
 from rerender.demo.learn import Budget, learn
 from rerender.demo.stages import STAGES
+from rerender.tracker.none import Silent
+from rerender.tracker.wandb import WandB
 
 # Steps and batch of the shipped weights.
 DEFAULTS: dict[str, tuple[int, int]] = {
@@ -30,11 +33,15 @@ def main() -> None:
     """Parse the command line, train the stages asked for, export."""
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    tracker: Tracker = WandB() if options.tracker == "wandb" else Silent()
+    tracker.start(options.work, {"stages": options.stages, "seed": options.seed}, "demo", "train")
     for name in options.stages:
         steps, batch = DEFAULTS[name]
         stage = STAGES[name](options.seed, options.batch or batch, options.device)
         budget = Budget(options.steps or steps, options.minutes)
-        learn(stage, budget, options.work / name)
+        learn(stage, budget, options.work / name, tracker)
+    tracker.finish(0)
     if options.export:
         export(options.work, options.export)
 
@@ -47,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="per stage, instead of the stage's own")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end a stage after so long")
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--tracker", choices=["wandb", "none"], default="wandb")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)

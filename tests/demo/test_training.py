@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from rerender.demo import components, data, learn, start
 from rerender.demo.captions import STYLES
 from rerender.demo.muon import orthogonal
 from rerender.demo.world import HELD_OUT, World
+from rerender.tracker.none import Silent
 
 
 def test_the_closed_form_start_is_a_good_linear_code() -> None:
@@ -107,6 +109,18 @@ def test_a_finished_stage_loads_into_new_modules(tmp_path: Path) -> None:
     third = Line()
     learn.load(third.modules, tmp_path / "checkpoint.safetensors", prefix="average.")
     assert torch.equal(third.last.weight, stage.last.weight)
+
+
+def test_losses_go_to_the_tracker(tmp_path: Path) -> None:
+    class Listening(Silent):
+        rows: ClassVar[list[dict[str, Any]]] = []
+
+        def log(self, values: Any, step: int | None = None) -> None:
+            self.rows.append(dict(values))
+
+    learn.learn(Line(), learn.Budget(20, 5), tmp_path, Listening())
+    assert [row["line/step"] for row in Listening.rows] == [10, 20]
+    assert all(row["line/loss"] > 0 for row in Listening.rows)
 
 
 def test_the_budget_ends_by_steps_or_by_minutes() -> None:

@@ -76,6 +76,7 @@ class StableDiffusion(Model):
         if freeu is not None:
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
+        self._embedded: tuple[tuple[str, ...], Tensor] | None = None
 
     def _networks(self) -> list[Any]:
         parts = self.parts
@@ -122,12 +123,19 @@ class StableDiffusion(Model):
     def condition(
         self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
     ) -> Condition:
-        text = self._embed([negative_prompt, prompt] if guided else [prompt])
+        text = self._text((negative_prompt, prompt) if guided else (prompt,))
         hints = tuple(
             encoder(control[None].to(self.device, self.dtype))
             for encoder, control in zip(self._hint_encoders, controls, strict=True)
         )
         return Condition(text, hints)
+
+    def _text(self, prompts: tuple[str, ...]) -> Tensor:
+        """The embedding of the prompts; that of the last prompts is kept, since all key frames of
+        a clip have the same."""
+        if self._embedded is None or self._embedded[0] != prompts:
+            self._embedded = (prompts, self._embed(list(prompts)))
+        return self._embedded[1]
 
     def _embed(self, prompts: list[str]) -> Tensor:
         """Last hidden states ``[B,T,D]``; prompts are cut at the model's length."""

@@ -125,6 +125,17 @@ def test_alphas_and_digest(tiny: StableDiffusion) -> None:
     assert len(tiny.digest()) == 16
 
 
+def test_prompts_are_embedded_once(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed, seen = tiny._embed, []
+    monkeypatch.setattr(tiny, "_embed", lambda prompts: seen.append(prompts) or embed(prompts))
+    first = tiny.condition("once", "bad", [CONTROL], guided=True).text
+    again = tiny.condition("once", "bad", [CONTROL], guided=True).text
+    other = tiny.condition("once", "bad", [CONTROL], guided=False).text
+    assert seen == [["bad", "once"], ["once"]]
+    assert torch.equal(first, again)
+    assert torch.allclose(first[1:], other, atol=1e-6)
+
+
 def test_freeu_of_ones_changes_nothing_and_others_do(tiny: StableDiffusion) -> None:
     from rerender.model.diffusion import StableDiffusion
 

@@ -332,7 +332,12 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(perform, "render", breaking(error, number))
-    assert main([*SMOKE, "out=out"]) == code
+    # A shell starts its background jobs with SIGINT ignored: here it must interrupt.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main([*SMOKE, "out=out"]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     err = capsys.readouterr().err
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert says in line

@@ -212,3 +212,4 @@ def test_a_negative_size_neither_hangs_nor_passes(tmp_path: Path) -> None:
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "a").write_bytes(bytes(header) + bytes(4096))
     refusal(tmp_path / "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

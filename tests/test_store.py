@@ -199,10 +199,12 @@ def test_a_killed_holder_gives_the_lock_back(tmp_path: Path) -> None:
     holder = context.Process(target=hold, args=(tmp_path, theirs))
     holder.start()
     ours.recv()
+    with pytest.raises(LockedError), store.lock(tmp_path):
+        pass
     holder.kill()
     holder.join()
     with store.lock(tmp_path):
-        pass
+        assert not holder.is_alive()
 
 
 def test_append_adds_lines_and_makes_the_folder(tmp_path: Path) -> None:

@@ -146,6 +146,42 @@ class Condition:
     hints: tuple[Tensor, ...] = ()
 
 
+Shown = Mapping[int, Tensor]
+"""Tokens ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
+
+Look = Callable[[Layer, Shown, int], Shown]
+"""``look(layer, tokens, step)``: what each of the key frames attends to, ``[B,M,C]``. It is shown
+the key frames that share a batch: its constraint's pivots always, the others or a part of them."""
+
+
+class Together(NamedTuple):
+    """A key frame's place among those of its shot that look at each other in a batch.
+
+    Attributes:
+        ordinal: its number in the shot.
+        step: executed step, the same for all.
+        looks: applied in turn, the same for all.
+    """
+
+    ordinal: int
+    step: int
+    looks: tuple[Look, ...]
+
+
+class Maps(NamedTuple):
+    """Looks at softmax maps of attention layers and says what takes their place.
+
+    Attributes:
+        wants: ``wants(layer, N)``: whether it asks for the maps of a layer with N query tokens;
+            maps that nobody wants are never computed.
+        edit: ``edit(layer, maps [B,heads,N,M]) -> [B,heads,N,M]``, float32, B over the guidance
+            branches, M keys: tokens attended to, or of the prompt where ``layer.cross``.
+    """
+
+    wants: Callable[[Layer, int], bool]
+    edit: Callable[[Layer, Tensor], Tensor]
+
+
 class Query(NamedTuple):
     """One sample of a batch for the network.
 
@@ -155,6 +191,8 @@ class Query(NamedTuple):
         condition: text and control hints.
         weights: strength of each ControlNet at this step; 0 switches it off.
         attend: what self-attention looks at; None means at itself.
+        maps: who looks at attention maps.
+        together: which other samples of the batch its self-attention looks at.
     """
 
     noisy: Tensor
@@ -162,6 +200,8 @@ class Query(NamedTuple):
     condition: Condition
     weights: tuple[float, ...]
     attend: Callable[[Layer, Tensor], Tensor] | None = None
+    maps: Maps | None = None
+    together: Together | None = None
 
 
 class Model(ABC):
@@ -215,7 +255,12 @@ class Model(ABC):
     @abstractmethod
     def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
         """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one
-        batch; float32."""
+        batch; float32. Differentiable where a noisy latent or a text asks for gradients."""
+
+    @abstractmethod
+    def tokens(self, prompt: str) -> Sequence[int]:
+        """The tokens of a prompt, as many as its embedding has rows: a beginning, the words, then
+        ends up to the model's length."""
 
     @abstractmethod
     def digest(self) -> str:

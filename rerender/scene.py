@@ -37,18 +37,20 @@ Noise = Callable[[str, int], Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """A self-attention layer of the denoising network.
+    """An attention layer of the denoising network.
 
     Attributes:
         name: its path in the network.
         place: encoder ("down"), bottleneck ("mid") or decoder ("up").
         level: 0 for the coarsest resolution that its half of the network attends at, 1 for the
             next finer one, and so on.
+        cross: attends to the prompt; self-attention where not.
     """
 
     name: str
     place: Literal["down", "mid", "up"]
     level: int
+    cross: bool = False
 
 
 @dataclass

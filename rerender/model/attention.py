@@ -1,14 +1,15 @@
-"""The one attention processor: it shows a layer's tokens and asks what to attend to.
+"""The attention processors: they show a layer's tokens and maps and ask what to make of them.
 
-Self-attention of a stock UNet is left as it is until a query brings an ``attend`` function. Then
-queries come from the layer's own tokens while keys and values are made of the tokens returned
-(Rerender §4.1, eq. 6, of which ordinary self-attention is the case "own tokens").
+Attention of a stock UNet is left as it is until a query of the batch asks for something. Keys and
+values of self-attention are made of the tokens that ``attend`` and ``together`` return (Rerender
+§4.1, eq. 6, of which ordinary self-attention is the case "own tokens"). Softmax maps of self- and
+cross-attention (prompt-to-prompt, arXiv 2208.01626) exist only in the layers that ``maps`` wants.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,54 +17,88 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rerender.contracts import Maps, Query
 from rerender.scene import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Attend = Callable[[Layer, Tensor], Tensor]
-
-_PATH = re.compile(r"(down|mid|up)_block(?:s\.(\d+))?\..*attn1\.processor$")
+_PATH = re.compile(r"(down|mid|up)_block(?:s\.(\d+))?\..*attn(1|2)\.processor$")
 
 
 class Attention:
-    """Self-attention of one network, open to be asked about.
+    """Self- and cross-attention of one network, open to be asked about.
 
     Args:
-        unet: a ``UNet2DConditionModel``; its self-attention processors are replaced, its
-            cross-attention processors are kept.
+        unet: a ``UNet2DConditionModel``; its self-attention processors are replaced, those of
+            cross-attention are wrapped.
     """
 
     def __init__(self, unet: Any) -> None:
-        self._attends: Sequence[Attend | None] = ()
-        self.layers = _layers(unet.attn_processors)
-        named = {layer.name: layer for layer in self.layers}
-        unet.set_attn_processor(
-            {
-                name: _Processor(named[name], self) if name in named else processor
-                for name, processor in unet.attn_processors.items()
-            }
-        )
+        self._queries: Sequence[Query] = ()
+        stock = unet.attn_processors
+        every = _layers(stock)
+        self.layers = [layer for layer in every if not layer.cross]
+        ours: dict[str, Any] = {
+            layer.name: _Cross(layer, self, stock[layer.name])
+            if layer.cross
+            else _Self(layer, self)
+            for layer in every
+        }
+        unet.set_attn_processor({**stock, **ours})
 
     @contextmanager
-    def asking(self, attends: Sequence[Attend | None]) -> Iterator[None]:
-        """Ask ``attends[i]`` what the ``i``-th of the equal parts of a batch attends to."""
-        self._attends = attends
+    def asking(self, queries: Sequence[Query]) -> Iterator[None]:
+        """The ``i``-th of the equal parts of a batch belongs to ``queries[i]``."""
+        self._queries = queries
         try:
             yield
         finally:
-            self._attends = ()
+            self._queries = ()
 
     def contexts(self, layer: Layer, tokens: Tensor) -> list[Tensor]:
         """What each part of a batch ``[P*B,N,C]`` attends to: P tensors ``[B,M,C]``."""
-        parts = tokens.chunk(max(len(self._attends), 1))
-        return [
-            attend(layer, part) if attend else part
-            for attend, part in zip(self._attends or (None,), parts, strict=True)
+        if not self._queries:
+            return [tokens]
+        contexts = [
+            query.attend(layer, part) if query.attend else part
+            for query, part in zip(self._queries, self._parts(tokens), strict=True)
         ]
+        for members in self._meetings():
+            together = self._queries[members[0]].together
+            assert together is not None
+            shown = {self._ordinal(index): contexts[index] for index in members}
+            for look in together.looks:
+                shown = dict(look(layer, shown, together.step))
+            for index in members:
+                contexts[index] = shown[self._ordinal(index)]
+        return contexts
+
+    def maps(self, layer: Layer, tokens: Tensor) -> list[Maps | None]:
+        """For each part of a batch ``[P*B,N,C]``, who wants the maps of the layer."""
+        cells = tokens.shape[1]
+        asked = [query.maps for query in self._queries]
+        return [maps if maps and maps.wants(layer, cells) else None for maps in asked]
+
+    def _parts(self, tokens: Tensor) -> Sequence[Tensor]:
+        return tokens.chunk(max(len(self._queries), 1))
+
+    def _ordinal(self, index: int) -> int:
+        together = self._queries[index].together
+        assert together is not None
+        return together.ordinal
+
+    def _meetings(self) -> list[list[int]]:
+        """Parts that look at each other: same step, same looks."""
+        found: dict[Any, list[int]] = {}
+        for index, query in enumerate(self._queries):
+            if query.together is not None:
+                key = (query.together.step, query.together.looks)
+                found.setdefault(key, []).append(index)
+        return list(found.values())
 
 
-class _Processor:
+class _Self:
     """Scaled dot-product self-attention whose keys and values may come from other tokens."""
 
     def __init__(self, layer: Layer, room: Attention) -> None:
@@ -78,13 +113,48 @@ class _Processor:
         temb: Tensor | None = None,
     ) -> Tensor:
         contexts = self.room.contexts(self.layer, hidden_states)
-        attended = _attention(attn, hidden_states, contexts)
-        projected: Tensor = attn.to_out[1](attn.to_out[0](attended))
-        return projected
+        maps = self.room.maps(self.layer, hidden_states)
+        if any(maps):
+            attended = _mapped(attn, self.layer, hidden_states, contexts, maps)
+        else:
+            attended = _attention(attn, hidden_states, contexts)
+        return _projected(attn, attended)
+
+
+class _Cross:
+    """The stock cross-attention, unless somebody wants its maps."""
+
+    def __init__(self, layer: Layer, room: Attention, stock: Any) -> None:
+        self.layer, self.room, self.stock = layer, room, stock
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        maps = self.room.maps(self.layer, hidden_states)
+        if not any(maps):
+            answer: Tensor = self.stock(
+                attn, hidden_states, encoder_hidden_states, attention_mask, temb
+            )
+            return answer
+        assert encoder_hidden_states is not None
+        contexts = encoder_hidden_states.chunk(len(maps))
+        return _projected(attn, _mapped(attn, self.layer, hidden_states, contexts, maps))
+
+
+def _projected(attn: Any, attended: Tensor) -> Tensor:
+    projected: Tensor = attn.to_out[1](attn.to_out[0](attended))
+    return projected
 
 
 def _attention(attn: Any, tokens: Tensor, contexts: Sequence[Tensor]) -> Tensor:
     """Multi-head attention of ``[P*B,N,C]`` over P contexts, in one call where lengths agree."""
+    if len(contexts) > 1 and all(context is contexts[0] for context in contexts):
+        return _shared(attn, tokens, contexts[0], len(contexts))
     if len({context.shape[1] for context in contexts}) == 1:
         return _heads(attn, tokens, torch.cat(list(contexts)))
     parts = tokens.chunk(len(contexts))
@@ -92,21 +162,60 @@ def _attention(attn: Any, tokens: Tensor, contexts: Sequence[Tensor]) -> Tensor:
     return torch.cat([_heads(attn, *pair) for pair in zip(parts, contexts, strict=True)])
 
 
+def _shared(attn: Any, tokens: Tensor, context: Tensor, parts: int) -> Tensor:
+    """All parts look at one and the same context: keys and values are made once."""
+    branches, cells = context.shape[0], tokens.shape[1]
+    joined = tokens.reshape(parts, branches, cells, -1).transpose(0, 1).flatten(1, 2)
+    mixed = _heads(attn, joined, context)
+    return mixed.reshape(branches, parts, cells, -1).transpose(0, 1).flatten(0, 1)
+
+
 def _heads(attn: Any, tokens: Tensor, context: Tensor) -> Tensor:
-    query, key, value = attn.to_q(tokens), attn.to_k(context), attn.to_v(context)
-    split = [x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key, value)]
-    mixed = F.scaled_dot_product_attention(*split)
-    return mixed.transpose(1, 2).flatten(2).to(query.dtype)
+    query, key, value = _split(attn, tokens, context)
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return mixed.transpose(1, 2).flatten(2).to(tokens.dtype)
+
+
+def _split(attn: Any, tokens: Tensor, context: Tensor) -> list[Tensor]:
+    """Queries, keys and values, ``[B,heads,N or M,d]`` each."""
+    projected = (attn.to_q(tokens), attn.to_k(context), attn.to_v(context))
+    return [x.reshape(*x.shape[:2], attn.heads, -1).transpose(1, 2) for x in projected]
+
+
+def _mapped(
+    attn: Any,
+    layer: Layer,
+    tokens: Tensor,
+    contexts: Sequence[Tensor],
+    maps: Sequence[Maps | None],
+) -> Tensor:
+    """Attention part by part, through explicit softmax maps where they are wanted."""
+    parts = tokens.chunk(len(maps))
+    rows = zip(parts, contexts, maps, strict=True)
+    return torch.cat(
+        [
+            _explicit(attn, layer, part, context, asked) if asked else _heads(attn, part, context)
+            for part, context, asked in rows
+        ]
+    )
+
+
+def _explicit(attn: Any, layer: Layer, tokens: Tensor, context: Tensor, maps: Maps) -> Tensor:
+    query, key, value = _split(attn, tokens, context)
+    scores = query @ key.transpose(-1, -2) * float(attn.scale)
+    weights = maps.edit(layer, scores.float().softmax(-1))
+    mixed = weights.to(value) @ value
+    return mixed.transpose(1, 2).flatten(2).to(tokens.dtype)
 
 
 def _layers(processors: dict[str, Any]) -> list[Layer]:
-    """Self-attention layers in the order they run: encoder, bottleneck, decoder."""
+    """Attention layers in the order they run: encoder, bottleneck, decoder."""
     found = [(m, name) for name in processors if (m := _PATH.match(name))]
     order = {"down": 0, "mid": 1, "up": 2}
     found.sort(key=lambda item: (order[item[0][1]], int(item[0][2] or 0)))
     blocks = {place: sorted({int(m[2] or 0) for m, _ in found if m[1] == place}) for place in order}
     return [
-        Layer(name, place, _level(place, int(m[2] or 0), blocks[place]))  # type: ignore[arg-type]
+        Layer(name, place, _level(place, int(m[2] or 0), blocks[place]), m[3] == "2")  # type: ignore[arg-type]
         for m, name in found
         for place in [m[1]]
     ]

@@ -138,20 +138,33 @@ class StableDiffusion(Model):
         return self._embedded[1]
 
     def _embed(self, prompts: list[str]) -> Tensor:
-        """Last hidden states ``[B,T,D]``; prompts are cut at the model's length."""
+        """Last hidden states ``[B,T,D]``."""
+        tokens = self._tokenized(prompts).to(self.device)
+        embedding: Tensor = self.parts.text_encoder(tokens)[0]
+        return embedding.to(self.dtype)
+
+    def _tokenized(self, prompts: list[str]) -> Tensor:
+        """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""
         tokenizer = self.parts.tokenizer
-        tokens = tokenizer(
+        found: Tensor = tokenizer(
             prompts,
             padding="max_length",
             max_length=tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
-        )
-        embedding: Tensor = self.parts.text_encoder(tokens.input_ids.to(self.device))[0]
-        return embedding.to(self.dtype)
+        ).input_ids
+        return found
 
-    @torch.no_grad()
+    def tokens(self, prompt: str) -> Sequence[int]:
+        return [int(token) for token in self._tokenized([prompt])[0]]
+
     def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+        inputs = [tensor for q in queries for tensor in (q.noisy, q.condition.text)]
+        traced = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        with torch.set_grad_enabled(traced):
+            return self._predict(queries)
+
+    def _predict(self, queries: Sequence[Query]) -> list[Tensor]:
         branches = queries[0].condition.text.shape[0]
         noisy = torch.cat([query.noisy for query in queries]).to(self.device)
         batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
@@ -159,9 +172,8 @@ class StableDiffusion(Model):
         text = torch.cat([query.condition.text for query in queries])
         steps = times.repeat_interleave(branches)
         down, mid = self._residuals(queries, batch, steps, text)
-        attends = [query.attend for query in queries]
-        asking = self._attention.asking(attends) if any(attends) else nullcontext()
-        with asking:
+        asked = any(query.attend or query.maps or query.together for query in queries)
+        with self._attention.asking(queries) if asked else nullcontext():
             output = self.parts.unet(
                 batch,
                 steps,

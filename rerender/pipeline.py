@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -10,8 +10,8 @@ from torch import Tensor
 from rerender.contracts import Model
 from rerender.parts import Parts
 from rerender.propagate import propagate
-from rerender.scene import Watch
-from rerender.translate import translate
+from rerender.scene import Translation, Watch
+from rerender.translate import Ledger, translate
 from rerender.video import Clip
 
 
@@ -30,10 +30,35 @@ def render(
     Yields:
         As many frames as the source has, ``[3,H,W]`` in 0..1.
     """
-    watch = watch or Watch()
-    flow = parts.flow.open(clip)
-    parts = replace(parts, flow=flow)
     shots = parts.keyframes.pick(clip.video)  # §4: every K-th frame, or by content
-    translations = translate(clip, shots, model, parts, seed, watch)  # §4.1
-    frames = propagate(clip.video, translations, parts.propagation, flow, watch)  # §4.2
+    translations = translated(clip, shots, model, parts, seed, watch)  # §4.1
+    return filled(clip, translations, parts, watch)  # §4.2
+
+
+def translated(
+    clip: Clip,
+    shots: Sequence[Sequence[int]],
+    model: Model,
+    parts: Parts,
+    seed: int = 0,
+    watch: Watch | None = None,
+    ledger: Ledger | None = None,
+) -> Iterator[Translation]:
+    """The first half: key frames through the diffusion model (arguments as `render`, and
+    ``ledger`` as `rerender.translate.translate`)."""
+    parts = replace(parts, flow=parts.flow.open(clip))
+    return translate(clip, shots, model, parts, seed, watch, ledger=ledger)
+
+
+def filled(
+    clip: Clip,
+    translations: Iterable[Translation],
+    parts: Parts,
+    watch: Watch | None = None,
+    first: int = 0,
+) -> Iterator[Tensor]:
+    """The second half: every frame from its key frames (``first`` as
+    `rerender.propagate.propagate`)."""
+    flow = parts.flow.open(clip)
+    frames = propagate(clip.video, translations, parts.propagation, flow, watch, first=first)
     return parts.smooth.run(frames, clip.video, flow)

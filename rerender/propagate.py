@@ -31,6 +31,7 @@ def propagate(
     flow: FlowEstimator,
     watch: Watch | None = None,
     ahead: int = 1,
+    first: int = 0,
 ) -> Iterator[Tensor]:
     """Every frame of the video in its translated look, as many as the source has.
 
@@ -51,24 +52,30 @@ def propagate(
         ahead: segments worked on at the same time. 1 hands out all it can before it asks for the
             next key frame; more keeps more cores busy where the key frames are there already, and
             holds as many segments in memory.
+        first: frame to begin with, a key frame or the one after a key frame.
 
     Yields:
-        Images ``[3,H,W]``, float32, 0..1, one for each source frame, in order.
+        Images ``[3,H,W]``, float32, 0..1, one for each source frame from ``first`` on, in order.
 
     Raises:
         InputError: no key frame at all, key frames out of order, beyond the end of the video or of
             another size than it.
     """
     watch = watch or Watch()
-    pieces = cut(video, keys)
+    pieces = (piece for piece in cut(video, keys) if begins(piece) >= first)
     images = (
         fill(pieces, propagation, flow)
         if ahead <= 1
         else fill_ahead(pieces, propagation, flow, ahead)
     )
-    for done, image in enumerate(images, start=1):
+    for done, image in enumerate(images, start=first + 1):
         watch.advance("propagate", done, len(video))
         yield image
+
+
+def begins(piece: Piece) -> int:
+    """The first frame of a piece."""
+    return piece.index if isinstance(piece, Frame) else piece.start
 
 
 def cut(video: Video, keys: Iterable[Translation]) -> Iterator[Piece]:

@@ -42,6 +42,36 @@ class Cast:
     previous: Translation
     remembered: Translation
 
+    @classmethod
+    def after(cls, translation: Translation, before: Cast | None, kept: bool) -> Cast:
+        """The cast of the next key frame of a shot; ``kept`` says whether features of this one
+        are."""
+        if before is None:
+            return cls(translation, translation, translation)
+        return cls(before.anchor, translation, translation if kept else before.remembered)
+
+
+class Ledger:
+    """What an earlier attempt at the same key frames has finished, and where this one notes what it
+    finishes. This one knows of nothing and notes nothing.
+
+    Attributes:
+        finished: translations with their final images, from the first key frame on, in order.
+        cast: what the next key frame of the last one's shot refers to.
+    """
+
+    finished: Sequence[Translation] = ()
+    cast: Cast | None = None
+
+    def finish(self, translation: Translation, cast: Cast | None) -> None:
+        """Note a key frame.
+
+        Args:
+            translation: the key frame, finished.
+            cast: what the next one of its shot refers to; None where the shot cannot be taken up
+                after this key frame alone.
+        """
+
 
 def translate(
     clip: Clip,
@@ -51,6 +81,7 @@ def translate(
     seed: int = 0,
     watch: Watch | None = None,
     draw: Draw | None = None,
+    ledger: Ledger | None = None,
 ) -> Iterator[Translation]:
     """Translate the key frames of a clip, in order, as they are finished.
 
@@ -62,16 +93,31 @@ def translate(
         seed: of all noise.
         watch: told of every network evaluation, stage ``"translate"``.
         draw: other noise than the seed's, such as recorded tensors.
+        ledger: key frames that are finished already are taken from here, others noted here.
 
     Yields:
         Translations with their images; traces are kept no longer than a later key frame needs.
     """
     studio = Studio(clip, model, parts, seed, watch or Watch(), draw)
-    progress = _Progress(studio, sum(len(shot) for shot in shots), len(shots))
+    ledger = ledger or Ledger()
+    finished = list(ledger.finished)
+    progress = _Progress(studio, shots, len(finished))
     for number, shot in enumerate(shots):
+        known, finished = finished[: len(shot)], finished[len(shot) :]
+        yield from known
+        if len(known) == len(shot):
+            continue
+        cast = ledger.cast if known else None
         palette = studio.palette(shot[0], number, progress) if parts.sampling.recolor else None
-        jobs = studio.jobs(shot, number, palette)
-        yield from run(jobs, model.predict_noise, parts.sampling.lanes, progress.evaluated)
+        jobs = studio.jobs(shot, number, palette, len(known), cast)
+        alone = parts.sampling.lanes == 1
+        ran = run(jobs, model.predict_noise, parts.sampling.lanes, progress.evaluated)
+        for ordinal, translation in enumerate(ran, len(known)):
+            # With lanes, later key frames are under way already: only the whole shot is a state
+            # that can be gone on from with the same batches, and so with the same bytes.
+            cast = studio.next_cast(translation, cast, ordinal) if alone else None
+            ledger.finish(translation, cast)
+            yield translation
 
 
 @dataclass(frozen=True)
@@ -99,16 +145,26 @@ class Studio:
         window = self.parts.sampling.window
         return [c for c in self.parts.constraint if c.needs_draft and window(c)]
 
-    def jobs(self, shot: Sequence[int], number: int, palette: Tensor | None) -> Iterator[Work]:
-        """One job for each key frame of a shot; each refers to those before it."""
-        cast: Cast | None = None
-        for ordinal, index in enumerate(shot):
+    def jobs(
+        self,
+        shot: Sequence[int],
+        number: int,
+        palette: Tensor | None,
+        first: int = 0,
+        cast: Cast | None = None,
+    ) -> Iterator[Work]:
+        """One job for each key frame of a shot from the ``first``-th on; each refers to those
+        before it, the first one to ``cast``."""
+        for ordinal, index in enumerate(shot[first:], first):
             layers = self._remembered_layers(ordinal)
             dtype, device = self.parts.sampling.storage()
             translation = Translation(self._key(index, number), Trace(dtype=dtype, device=device))
             yield self._work(translation, cast, palette, Recorder(translation.trace, layers))
-            kept = translation if layers or cast is None else cast.remembered
-            cast = Cast(cast.anchor if cast else translation, translation, kept)
+            cast = self.next_cast(translation, cast, ordinal)
+
+    def next_cast(self, translation: Translation, before: Cast | None, ordinal: int) -> Cast:
+        """What the key frame after the ``ordinal``-th of a shot refers to."""
+        return Cast.after(translation, before, bool(self._remembered_layers(ordinal)))
 
     def palette(self, index: int, shot: int, progress: _Progress) -> Tensor:
         """A first result from pure noise, whose colours the source will take."""
@@ -235,13 +291,16 @@ def _readiness(cast: Cast | None) -> Callable[[int], bool]:
 class _Progress:
     """Counts network evaluations against the number that all key frames will take."""
 
-    def __init__(self, studio: Studio, keys: int, shots: int) -> None:
-        executed, extra = len(studio.schedule), 0
-        if studio.parts.constraint:
-            extra = (keys - shots) * (executed - studio.fork())
-        if studio.parts.sampling.recolor:
-            extra += shots * studio.parts.sampling.steps
-        self.watch, self.done, self.total = studio.watch, 0, keys * executed + extra
+    def __init__(self, studio: Studio, shots: Sequence[Sequence[int]], finished: int) -> None:
+        executed = len(studio.schedule)
+        again = executed - studio.fork() if studio.parts.constraint else 0
+        palette = studio.parts.sampling.steps if studio.parts.sampling.recolor else 0
+        costs = [
+            executed + (again if ordinal else palette)
+            for shot in shots
+            for ordinal in range(len(shot))
+        ]
+        self.watch, self.done, self.total = studio.watch, 0, sum(costs[finished:])
 
     def evaluated(self, ask: Ask) -> None:
         self.done += 1

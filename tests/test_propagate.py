@@ -164,3 +164,14 @@ def test_a_trace_is_let_go_when_its_frame_is_handed_out() -> None:
     images = propagate(blank(3), map(watched, (0, 1, 2)), Hold(), NoFlow())
     next(images)
     assert alive[0]() is None
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 5, 9])
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_what_is_made_already_is_left_out(first: int, ahead: int) -> None:
+    """From a key frame on, or from the frame after one, the rest is what it always is."""
+    video = MemoryVideo([torch.full((3, 2, 2), index / 20) for index in range(12)])
+    stream = [translated(index, torch.rand(3, 2, 2)) for index in (0, 4, 8)]
+    whole = list(propagate(video, stream, Hold(), NoFlow()))
+    rest = list(propagate(video, stream, Hold(), NoFlow(), ahead=ahead, first=first))
+    assert all(torch.equal(a, b) for a, b in zip(whole[first:], rest, strict=True))

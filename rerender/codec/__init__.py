@@ -1,6 +1,6 @@
 """Video files: the only room that knows codecs and containers."""
 
 from rerender.codec.decode import FileVideo, open_video
-from rerender.codec.encode import Encoded, encode
+from rerender.codec.encode import Encoded, Planes, encode, encode_planes, planes
 
-__all__ = ["Encoded", "FileVideo", "encode", "open_video"]
+__all__ = ["Encoded", "FileVideo", "Planes", "encode", "encode_planes", "open_video", "planes"]

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, BinaryIO
+from itertools import chain
+from typing import Any, BinaryIO, TypeAlias
 
 import av
 import av.error
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rerender.codec.audio import Sound, copy_sound
@@ -22,6 +25,8 @@ from rerender.video import Video
 _BT709, _LIMITED = 1, 1  # H.273 numbers of matrix, primaries, transfer; FFmpeg's of the range
 _MAX_TICKS = 2**31 - 1  # an mp4 counts ticks per second in 32 bits
 _KEY_EVERY = 50
+
+Planes: TypeAlias = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -60,22 +65,52 @@ def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17
         InputError: the source's times do not fit into an mp4.
         ValueError: the number or size of frames is wrong, or one holds NaN or infinity.
     """
+    return encode_planes(planes(frames, video), video, file, crf)
+
+
+def planes(frames: Iterable[Tensor], video: Video, first: int = 0) -> Iterator[Planes]:
+    """Frames as the encoder takes them: Y, U and V of BT.709 in 4:2:0 below each other.
+
+    Args:
+        frames: as `encode`.
+        video: the source.
+        first: number of the first of the frames, for messages.
+
+    Yields:
+        ``[3/2 H, W]`` in 8 bits for each frame, H and W even.
+
+    Raises:
+        ValueError: the size of a frame is wrong, or it holds NaN or infinity.
+    """
+    for index, image in enumerate(frames, first):
+        _check(index, image, video)
+        image = to_output(image, video)
+        bottom, right = image.shape[1] % 2, image.shape[2] % 2
+        if bottom or right:
+            image = F.pad(image[None].float(), (0, right, 0, bottom), mode="replicate")[0]
+        yield to_yuv420(image)
+
+
+def encode_planes(
+    pictures: Iterable[Planes], video: Video, file: BinaryIO, crf: int = 17
+) -> Encoded:
+    """The same as `encode`, from what `planes` makes."""
     if not 0 <= crf <= 51:
         raise ConfigError("crf", f"a rate factor is 0 to 51, received {crf}", "try 17")
-    ticks, unit = _ticks(video)
-    pictures = _checked(frames, video)
-    first = next(pictures)
-    height, width = first.shape[-2:]
-    padding = (height % 2, width % 2)
+    ticks = _ticks(video)
+    counted = _counted(pictures, len(video))
+    first = next(counted)
+    size = (first.shape[0] * 2 // 3, first.shape[1])
+    padding = (video.output_size[0] % 2, video.output_size[1] % 2)
     # "bitexact" keeps version and date out of the file.
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = _stream(container, first, padding, unit, ticks, crf)
+        stream = _stream(container, size, ticks, crf)
         with copy_sound(video, container) as sound:
-            for image in _chain(first, pictures):
-                _write(container, stream, sound, image, ticks)
+            for picture in chain([first], counted):
+                _write(container, stream, sound, picture, ticks)
             _mux(container, sound, stream.encode(None), ticks)
             sound.finish()
-    return Encoded(len(video), (height + padding[0], width + padding[1]), padding, sound.fate)
+    return Encoded(len(video), size, padding, sound.fate)
 
 
 @dataclass
@@ -92,47 +127,41 @@ class _Ticks:
         return self.times[place + 1] - time
 
 
-def _ticks(video: Video) -> tuple[_Ticks, Fraction]:
+def _ticks(video: Video) -> _Ticks:
     start = video.timestamps[0]
     times = [time - start for time in (*video.timestamps, video.end)]
     rate = math.lcm(*(time.denominator for time in times))
     if rate > _MAX_TICKS:
         problem = f"its frame times need {rate} ticks per second, an mp4 holds {_MAX_TICKS}"
         raise InputError("video", problem, "convert the source to a constant frame rate")
-    unit = Fraction(1, rate)
-    return _Ticks(tuple(int(time * rate) for time in times), unit), unit
+    return _Ticks(tuple(int(time * rate) for time in times), Fraction(1, rate))
 
 
-def _checked(frames: Iterable[Tensor], video: Video) -> Iterator[Tensor]:
-    count, index = len(video), -1
-    sizes = (video.size, video.output_size)
-    for index, image in enumerate(frames):
+def _check(index: int, image: Tensor, video: Video) -> None:
+    if image.shape[0] != 3 or tuple(image.shape[1:]) not in (video.size, video.output_size):
+        raise ValueError(f"frame {index} is {list(image.shape)}, the video {list(video.size)}")
+    if not bool(image.isfinite().all()):
+        raise ValueError(f"frame {index} holds NaN or infinity")
+
+
+def _counted(pictures: Iterable[Planes], count: int) -> Iterator[Planes]:
+    index = -1
+    for index, picture in enumerate(pictures):
         if index == count:
             raise ValueError(f"more than {count} frames came, as many as the source has")
-        if image.shape[0] != 3 or tuple(image.shape[1:]) not in sizes:
-            raise ValueError(f"frame {index} is {list(image.shape)}, the video {list(sizes[0])}")
-        if not bool(image.isfinite().all()):
-            raise ValueError(f"frame {index} holds NaN or infinity")
-        yield to_output(image, video)
+        yield picture
     if index + 1 < count:
         raise ValueError(f"only {index + 1} frames came, the source has {count}")
 
 
-def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from rest
-
-
-def _stream(
-    container: Any, image: Tensor, padding: tuple[int, int], unit: Fraction, ticks: _Ticks, crf: int
-) -> Any:
-    span = ticks.times[-1] * unit
+def _stream(container: Any, size: tuple[int, int], ticks: _Ticks, crf: int) -> Any:
+    span = ticks.times[-1] * ticks.unit
     rate = Fraction(len(ticks.times) - 1) / span
     stream = container.add_stream("libx264", rate=rate.limit_denominator(1001))
-    stream.height, stream.width = image.shape[1] + padding[0], image.shape[2] + padding[1]
+    stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
-    context.time_base = stream.time_base = unit
+    context.time_base = stream.time_base = ticks.unit
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = _LIMITED
     context.sample_aspect_ratio = Fraction(1)
@@ -142,11 +171,8 @@ def _stream(
     return stream
 
 
-def _write(container: Any, stream: Any, sound: Sound, image: Tensor, ticks: _Ticks) -> None:
-    bottom, right = stream.height - image.shape[1], stream.width - image.shape[2]
-    if bottom or right:
-        image = F.pad(image[None].float(), (0, right, 0, bottom), mode="replicate")[0]
-    frame = av.VideoFrame.from_ndarray(to_yuv420(image), format="yuv420p")
+def _write(container: Any, stream: Any, sound: Sound, picture: Planes, ticks: _Ticks) -> None:
+    frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
     frame.colorspace = frame.color_primaries = frame.color_trc = _BT709
     frame.color_range = _LIMITED
     frame.time_base, frame.pts = ticks.unit, ticks.times[ticks.done]

@@ -12,9 +12,11 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import socket
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from rerender.errors import ConfigError, LockedError, RerenderError, ResourceError
 
-LOCK = "lock"
+LOCK, TEMPORARY = "lock", ".tmp-"
 
 _CURES = {
     errno.ENOSPC: "free some space or write somewhere else",
@@ -69,7 +71,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         ResourceError, ConfigError: as `put`; errors of the block itself pass through.
     """
     folder(path.parent)
-    temporary = path.parent / f".tmp-{os.getpid()}-{uuid.uuid4().hex}"
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}"
     with _explained(path):
         file = cast(BinaryIO, temporary.open("xb+"))
     try:
@@ -83,6 +85,50 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+class Scratch:
+    """Bytes on disk for as long as this lives: one file without a name, in the system's folder for
+    temporary files (``TMPDIR``), which vanishes with the process however that ends.
+
+    Raises:
+        ResourceError: the file cannot be made.
+    """
+
+    def __init__(self) -> None:
+        self._place = Path(tempfile.gettempdir())
+        with _explained(self._place):
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as this
+        self._end = 0
+
+    def write(self, data: bytes, place: int | None = None) -> int:
+        """Keep bytes and return their place.
+
+        Args:
+            data: what to keep.
+            place: of equally many bytes to write over; None takes fresh room.
+
+        Raises:
+            ResourceError: the disk is full or fails.
+        """
+        start = self._end if place is None else place
+        rest = memoryview(data)
+        with _explained(self._place):
+            while rest:  # a write may be cut short
+                written = os.pwrite(self._file.fileno(), rest, start + len(data) - len(rest))
+                rest = rest[written:]
+        self._end = max(self._end, start + len(data))
+        return start
+
+    def read(self, place: int, size: int) -> bytes:
+        """The ``size`` bytes kept at a place."""
+        found = b""
+        while len(found) < size:
+            part = os.pread(self._file.fileno(), size - len(found), place + len(found))
+            if not part:
+                raise ValueError(f"nothing is kept at {place}+{size}")
+            found += part
+        return found
 
 
 def append(path: Path, data: bytes) -> None:
@@ -135,30 +181,84 @@ def folder(path: Path) -> Path:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Have a folder to oneself while the block runs; the lock goes with the process.
 
     Args:
         path: the folder, made if missing.
+        waiting: told who has it, before waiting for its end; None does not wait.
 
     Raises:
         LockedError: another process has it (its pid and host are named).
     """
     file = folder(path) / LOCK
-    with _explained(file):
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-            raise LockedError(path, f"in use by {owner}", "wait for it or stop it") from error
+    while True:
         with _explained(file):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            _have(handle, path, waiting)
+            if _is_still(handle, file):
+                with _explained(file):
+                    os.ftruncate(handle, 0)
+                    os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                yield
+                return
+        finally:
+            os.close(handle)
+        folder(path)  # the one who had it took it away; begin again
+
+
+def _have(handle: int, path: Path, waiting: Callable[[str], None] | None) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+        if waiting is None:
+            raise LockedError(path, f"in use by {owner}", "wait for it or stop it") from error
+        waiting(owner)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _is_still(handle: int, file: Path) -> bool:
+    """Whether the file that was locked is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), file.stat(follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a finished folder its name; it is there as a whole or not at all.
+
+    Raises:
+        ResourceError, ConfigError: as `put`, also where the name is taken.
+    """
+    folder(target.parent)
+    with _explained(target):
+        source.rename(target)
+        _sync(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Take away a file or a folder with all that is in it; one that is gone already is no error."""
+    with _explained(path), suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def touch(path: Path) -> None:
+    """Note that a file was used now, where that can be noted."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def sweep(path: Path) -> None:
+    """Take away what writers that were killed left in a folder and below; for whoever has it to
+    himself."""
+    for leftover in path.rglob(f"{TEMPORARY}*"):
+        remove(leftover)
 
 
 def _sync(path: Path) -> None:

@@ -216,3 +216,30 @@ def test_append_adds_lines_and_makes_the_folder(tmp_path: Path) -> None:
 def test_append_refuses_a_folder_in_its_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         store.append(tmp_path, b"line\n")
+
+
+def test_scratch_gives_back_what_was_kept_and_leaves_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scratch = store.Scratch()
+    places = [scratch.write(bytes([value]) * 5) for value in range(3)]
+    assert scratch.write(b"again", places[1]) == places[1]
+    assert [scratch.read(place, 5) for place in places] == [b"\0" * 5, b"again", b"\2" * 5]
+    assert scratch.write(b"more") == 15
+    assert names(tmp_path) == []
+    with pytest.raises(ValueError, match="nothing is kept"):
+        scratch.read(15, 5)
+
+
+def test_scratch_explains_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    scratch = store.Scratch()
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ResourceError, match="free some space"):
+        scratch.write(b"data")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ResourceError, match="missing"):
+        store.Scratch()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.errors import ConfigError
-from rerender.video import Video
+from rerender.video import Video, sha256_of
 
 _KEPT = 16  # resized frames held in memory
 
@@ -100,6 +100,10 @@ class FittedVideo(Video):
 
     def __getitem__(self, index: int) -> Tensor:
         return self._read(index)
+
+    def digest(self) -> str:
+        sizes = repr((self._size, self._output_size))
+        return sha256_of(self._video.digest().encode(), sizes.encode())
 
     def _resized(self, index: int) -> Tensor:
         return resize(self._video[index], self._size)

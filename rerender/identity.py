@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from eval.metrics.weights import DEMO, digest
 from rerender.job import UNHASHED, from_yaml, key_of
-from rerender.prescan import ROOT
+from rerender.provenance import code_digest, versions
 from rerender.record import CONFIG
 
 OUTPUTS, METRICS = Path("outputs"), "metrics.json"
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python", "av")
 _ELSEWHERE = (*UNHASHED, "model")  # the loaded weights are compared themselves
 _LONGEST = 4096
 Tree = Mapping[str, Any]
@@ -99,25 +95,6 @@ def read(folder: Path) -> dict[str, Any] | None:
         if isinstance(facts, dict) and wanted <= facts.keys() and facts["config"] == key_of(config):
             return facts
     return None
-
-
-@cache
-def code_digest() -> str:
-    """A short hash of the code that makes and measures results, as it was when first asked."""
-    total = hashlib.sha256()
-    for package in ("rerender", "eval"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            total.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
-    return total.hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
-    """Versions of the interpreter and of the libraries that compute."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def _inputs(node: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -191,10 +191,14 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
     Raises:
         LockedError: another process has it (its pid and host are named).
     """
-    file = folder(path) / LOCK
-    while True:
+    while True:  # the one who has it may take the folder away at his end: then begin again
+        file = folder(path) / LOCK
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with _explained(file):
-            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            try:
+                handle = os.open(file, flags, 0o644)
+            except FileNotFoundError:
+                continue
         try:
             _have(handle, path, waiting)
             if _is_still(handle, file):
@@ -205,7 +209,6 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
                 return
         finally:
             os.close(handle)
-        folder(path)  # the one who had it took it away; begin again
 
 
 def _have(handle: int, path: Path, waiting: Callable[[str], None] | None) -> None:

@@ -6,12 +6,13 @@ Only ``rerender.model`` knows other ranges, and only ``rerender.codec`` knows fi
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -73,6 +74,26 @@ class Video(ABC):
     def frame(self, index: int) -> Frame:
         """Frame ``index`` together with its position."""
         return Frame(index, self[index])
+
+    def digest(self) -> str:
+        """A hash of all that can be read from this video: frames, times, sizes and sound. Kinds of
+        video that know what their frames come from hash that instead of every frame."""
+        frames = (self[index].contiguous().numpy() for index in range(len(self)))
+        sound = self.audio.read_bytes() if self.audio else b""
+        times = repr((self.size, self.output_size, *self.timestamps, self.end))
+        return sha256_of(times.encode(), *frames, sound)
+
+
+def sha256_of(*contents: Any) -> str:
+    """The sha256 of contents, each by its own sha256, so that borders between them count.
+
+    Args:
+        contents: bytes, or contiguous arrays.
+    """
+    total = hashlib.sha256()
+    for content in contents:
+        total.update(hashlib.sha256(content).digest())
+    return total.hexdigest()
 
 
 class MemoryVideo(Video):

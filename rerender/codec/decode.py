@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
@@ -19,7 +20,7 @@ from rerender.codec.container import open_container, reason
 from rerender.codec.index import Index, Key, scan, video_stream
 from rerender.codec.look import Look, look_of
 from rerender.errors import ConfigError, InputError
-from rerender.video import Video
+from rerender.video import Video, sha256_of
 
 log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
@@ -108,6 +109,13 @@ class FileVideo(Video):
     @property
     def timestamps(self) -> Sequence[Fraction]:
         return self._times
+
+    def digest(self) -> str:
+        with self._path.open("rb") as file:
+            content = hashlib.sha256()
+            while block := file.read(2**20):
+                content.update(block)
+        return sha256_of(content.digest(), repr((self._pts, self._end)).encode())
 
     @property
     def end(self) -> Fraction:

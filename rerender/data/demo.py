@@ -15,7 +15,7 @@ from rerender.contracts import Data
 from rerender.demo.world import HELD_OUT, MOTIONS, World
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
-from rerender.video import Clip, Video
+from rerender.video import Clip, Video, sha256_of
 
 _KEPT = 16
 _RATE = Fraction(25)
@@ -85,6 +85,9 @@ class DemoVideo(Video):
     @property
     def timestamps(self) -> Sequence[Fraction]:
         return tuple(index / _RATE for index in range(self._world.frames))
+
+    def digest(self) -> str:
+        return sha256_of(repr((self._world, self.timestamps)).encode())
 
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < self._world.frames:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from rerender.errors import ConfigError, InputError
-from rerender.video import Video
+from rerender.video import Video, sha256_of
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "MPO")
@@ -67,6 +67,9 @@ class Pictures(Video):
     @property
     def end(self) -> Fraction:
         return len(self._files) / self._rate
+
+    def digest(self) -> str:
+        return sha256_of(str(self._rate).encode(), *(file.read_bytes() for file in self._files))
 
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < len(self._files):

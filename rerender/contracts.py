@@ -7,7 +7,7 @@ calls, and they refuse bad values when they are built.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,7 +17,7 @@ from torch import Tensor
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow, occlusion
 from rerender.scene import Layer, Noise, Scene, State
-from rerender.video import Clip, Frame, Segment, Video
+from rerender.video import Clip, Frame, KeyFrame, Segment, Video
 
 Attend = Callable[[Layer, Tensor, int], Tensor]
 """``attend(layer, tokens [B,N,C], step) -> [B,M,C]``: what keys and values are made of."""
@@ -283,12 +283,29 @@ class Checkpoint(ABC):
         """The model with one ControlNet for each control, in that order."""
 
 
+class Pull(NamedTuple):
+    """A scalar that is made smaller: its gradient, taken through the network, moves the latent.
+
+    Attributes:
+        energy: ``energy(state)`` -> scalar. The state's clean latent is a function of its noisy
+            one, and so is all that attention has seen in the evaluation just made.
+        size: how far the latent moves along the negative gradient.
+        ahead: move the latent that enters the network, which then looks a second time
+            (pix2pix-zero, arXiv 2302.03027); else the one that leaves the step (Pix2Video).
+    """
+
+    energy: Callable[[State], Tensor]
+    size: float
+    ahead: bool = False
+
+
 class Edits(NamedTuple):
     """What a constraint does to the denoising of one key frame. None leaves that thing alone."""
 
     attend: Attend | None = None  # tokens self-attention looks at
     clean: Edit | None = None  # predicted clean latent of a step
     noisy: Edit | None = None  # latent that enters the network
+    pull: Pull | None = None  # energy whose gradient moves the latent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +323,8 @@ class Constraint(ABC):
 
     needs_draft: ClassVar[bool] = False  # wants the key frame translated once without it
     edits_noisy: ClassVar[bool] = False  # changes the latent that enters the network
+    needs_previous: ClassVar[bool] = False  # reads clean latents of the key frame before
+    looks_twice: ClassVar[bool] = False  # has a pull that moves ahead: one more evaluation a step
 
     def __post_init__(self) -> None:
         require_window(f"constraint.{self.name}", self.start, self.stop)
@@ -343,6 +362,62 @@ class Schedule:
         return len(self.timesteps)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What a start may use: one key frame before its first step.
+
+    Attributes:
+        key: the key frame.
+        distance: frames between its shot's anchor and itself.
+        latent: the source's latent, ``[1,C,h,w]``.
+        noise: the fixed noise of this key frame.
+        schedule: the executed steps.
+        weights: strength of each ControlNet at each step, ``[steps][nets]``.
+        guidance: scale of classifier-free guidance.
+        condition: what the key frame is told.
+        source: makes the same condition with the source prompt in place of the prompt.
+        pure: whether pure noise is asked for, not the source.
+    """
+
+    key: KeyFrame
+    distance: int
+    latent: Tensor
+    noise: Noise
+    schedule: Schedule
+    weights: Sequence[tuple[float, ...]]
+    guidance: float
+    condition: Condition
+    source: Callable[[], Condition]
+    pure: bool = False
+
+
+class Opening(NamedTuple):
+    """What the denoising of a key frame begins with.
+
+    Attributes:
+        noisy: the latent that enters the first executed step, ``[1,C,h,w]``.
+        texts: prompt embeddings ``[B,T,D]`` for each executed step; () keeps the condition's.
+    """
+
+    noisy: Tensor
+    texts: tuple[Tensor, ...] = ()
+
+
+class Start(ABC):
+    """Where the denoising of a key frame begins."""
+
+    inverts: ClassVar[bool] = False  # reverses the sampler's steps
+    needs_guidance: ClassVar[bool] = False  # changes the unconditional branch
+
+    @abstractmethod
+    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+        """Ask for network evaluations, be sent the predicted noise, return the opening."""
+
+    def evaluations(self, steps: int) -> int:
+        """The most evaluations that `begin` asks for with so many executed steps."""
+        return 0
+
+
 class Move(NamedTuple):
     """One step of a sampler.
 
@@ -361,6 +436,7 @@ class Sampler(ABC):
     """The numerical solver of the denoising process."""
 
     rewrites_past: ClassVar[bool] = False  # corrects the latent of the step before
+    invertible: ClassVar[bool] = False  # each step is the one that `rerender.inversion` reverses
 
     @abstractmethod
     def schedule(self, steps: int, model: Model) -> Schedule:

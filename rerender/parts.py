@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -18,8 +18,10 @@ from rerender.contracts import (
     Sampler,
     Schedule,
     Smooth,
+    Start,
 )
 from rerender.errors import ConfigError
+from rerender.start.noised import Noised
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,29 @@ class Parts:
     constraint: tuple[Constraint, ...]
     propagation: Propagation
     smooth: Smooth
+    start: Start = field(default_factory=Noised)
 
     def __post_init__(self) -> None:
+        self._check_start()
         for constraint in self.constraint:
             self._check_sampler(constraint)
             self._check_window(constraint)
+
+    def _check_start(self) -> None:
+        name = type(self.start).__module__.rpartition(".")[2]
+        if self.start.inverts and not self.sampler.invertible:
+            raise ConfigError(
+                f"start.{name}",
+                f"goes backwards through steps that sampler {type(self.sampler).__name__} does not "
+                "take",
+                "use sampler=ddim, or start=noised",
+            )
+        if self.start.needs_guidance and not self.sampling.guided:
+            raise ConfigError(
+                f"start.{name}",
+                "changes the unconditional branch, which sampling.guidance=1 does not run",
+                "use a higher guidance, or start=ddim_inversion",
+            )
 
     def _check_sampler(self, constraint: Constraint) -> None:
         if constraint.edits_noisy and self.sampler.rewrites_past:
@@ -156,4 +176,4 @@ class Parts:
     def from_noise(self) -> Parts:
         """The same parts, but starting from pure noise and without constraints."""
         sampling = replace(self.sampling, strength=None, recolor=False)
-        return replace(self, sampling=sampling, constraint=())
+        return replace(self, sampling=sampling, constraint=(), start=Noised())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rerender.contracts import Condition, Edits, Memory, Query, Sampler, Schedule
+from rerender.contracts import Condition, Edits, Memory, Pull, Query, Sampler, Schedule
 from rerender.scene import Layer, Noise, State, Trace
 
 
@@ -24,11 +24,13 @@ class Ask(NamedTuple):
         ready: whether everything it waits for is there.
         query: the network evaluation it wants; None if it only waits.
         note: where the job is, for the progress display.
+        spared: evaluations that were counted on and turn out not to be needed.
     """
 
     ready: Callable[[], bool]
     query: Query | None
     note: str = ""
+    spared: int = 0
 
 
 Job = Generator[Ask, Tensor | None, Any]
@@ -55,6 +57,7 @@ class Task:
         noise: the fixed noise.
         ready: whether earlier key frames have left what a step needs.
         label: the key frame in words, for the progress display.
+        texts: prompt embeddings ``[B,T,D]`` for each step; () keeps the condition's.
     """
 
     schedule: Schedule
@@ -65,6 +68,11 @@ class Task:
     noise: Noise
     ready: Callable[[int], bool]
     label: str = ""
+    texts: Sequence[Tensor] = ()
+
+    def told(self, step: int) -> Condition:
+        """The condition of one step."""
+        return replace(self.condition, text=self.texts[step]) if self.texts else self.condition
 
 
 @dataclass(frozen=True)
@@ -123,21 +131,47 @@ def denoise(
         for edits in active:
             if edits.noisy is not None:
                 state = replace(state, noisy=edits.noisy(state))
-        branches = yield _ask(task, state, active, recorder)
-        assert branches is not None
-        estimate = guide(branches, task.guidance).to(state.noisy)
-        clean = (state.noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
+        pulls = [edits.pull for edits in active if edits.pull is not None]
+        if ahead := [pull for pull in pulls if pull.ahead]:
+            shift = (yield from _look(task, state, active, None, ahead))[2]
+            state = replace(state, noisy=state.noisy - shift)
+        behind = [pull for pull in pulls if not pull.ahead]
+        estimate, clean, shift = yield from _look(task, state, active, recorder, behind)
         for edits in active:
             if edits.clean is not None:
                 clean = edits.clean(replace(state, clean=clean))
         memory = Memory(position.history, task.noise)
         state = replace(state, clean=clean)
         moved = task.sampler.move(task.schedule, state, estimate, memory)
-        position = Position(step + 1, moved.noisy, moved.direction, moved.history)
+        noisy = moved.noisy - shift if behind else moved.noisy
+        position = Position(step + 1, noisy, moved.direction, moved.history)
         if recorder is not None:
             recorder.trace.clean[step] = clean
             recorder.trace.settled = step + 1
     return position
+
+
+def _look(
+    task: Task,
+    state: State,
+    active: Sequence[Edits],
+    recorder: Recorder | None,
+    pulls: Sequence[Pull],
+) -> Generator[Ask, Tensor | None, tuple[Tensor, Tensor, Tensor]]:
+    """One evaluation: the guided noise estimate, the clean latent it predicts, and how far the
+    pulls move the latent."""
+    if pulls:
+        state = replace(state, noisy=state.noisy.detach().requires_grad_())
+    branches = yield _ask(task, state, active, recorder)
+    assert branches is not None
+    with torch.set_grad_enabled(bool(pulls)):
+        estimate = guide(branches, task.guidance).to(state.noisy)
+        clean = (state.noisy - (1 - state.alpha) ** 0.5 * estimate) / state.alpha**0.5
+        energies = [pull.size * pull.energy(replace(state, clean=clean)) for pull in pulls]
+    if not pulls:
+        return estimate, clean, torch.zeros_like(clean)
+    (shift,) = torch.autograd.grad(torch.stack(energies).sum(), state.noisy)
+    return estimate.detach(), clean.detach(), shift
 
 
 def guide(branches: Tensor, scale: float) -> Tensor:
@@ -153,7 +187,7 @@ def _ask(task: Task, state: State, active: Sequence[Edits], recorder: Recorder |
     query = Query(
         state.noisy,
         task.schedule.timesteps[step],
-        task.condition,
+        task.told(step),
         task.weights[step],
         _attend([edits for edits in active if edits.attend], step, recorder),
     )

@@ -46,7 +46,7 @@ def run(
         jobs: taken one by one, when a lane is free; a job may wait for those before it only.
         predict: evaluates the network for a batch of queries.
         lanes: the most queries in a batch, and the most jobs under way.
-        report: told of every evaluation done.
+        report: told of every evaluation done or spared.
 
     Raises:
         RuntimeError: the first unfinished job waits, so that nothing can ever go on (a bug).
@@ -78,6 +78,8 @@ def _tick(running: Sequence[_Lane], predict: Predict, report: Callable[[Ask], No
     answers = predict([ask.query for _, ask in batch if ask.query]) if batch else []
     for lane in ready:
         if lane.ask is not None and lane.ask.query is None:
+            if lane.ask.spared:
+                report(lane.ask)
             lane.answer(None)
     for (lane, ask), value in zip(batch, answers, strict=True):
         report(ask)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from rerender.contracts import Constraint, Model, Schedule
+from rerender.contracts import Condition, Constraint, Model, Opening, Schedule, Stage
 from rerender.flow.field import Flow, colored
 from rerender.noise import keyed
 from rerender.parts import Parts
 from rerender.recolor import recolor
-from rerender.sample import Ask, Bound, Position, Recorder, Task, denoise, start
+from rerender.sample import Ask, Bound, Recorder, Task, denoise, start
 from rerender.scene import Noise, Reference, Scene, Trace, Translation, Watch
 from rerender.schedule import run
 from rerender.video import Clip, KeyFrame
@@ -140,6 +140,14 @@ class Studio:
         starts = [self.parts.sampling.window(c).start for c in self._drafting()]
         return min(starts, default=len(self.schedule))
 
+    def again(self) -> int:
+        """Second looks that constraints take at a key frame after the anchor, in its final pass and
+        from the fork on in its draft."""
+        twice = [c for c in self.parts.constraint if c.looks_twice]
+        steps = {step for c in twice for step in self.parts.sampling.window(c)}
+        drafted = bool(self._drafting())
+        return sum(1 + (drafted and step >= self.fork()) for step in steps)
+
     def _drafting(self) -> list[Constraint]:
         """Constraints that need a draft and act at all."""
         window = self.parts.sampling.window
@@ -192,8 +200,8 @@ class Studio:
         self, own: Translation, cast: Cast | None, palette: Tensor | None, recorder: Recorder
     ) -> Work:
         """Translate one key frame: (draft,) final pass, decode."""
-        position, noise = self._start(own.key, palette)
-        task = self._task(own.key, noise, cast)
+        task, opening = yield from self._begin(own.key, palette, cast)
+        position, noise = start(opening), task.noise
         last, fork = len(task.schedule), self.fork()
         if cast is None or not self.parts.constraint:
             position = yield from denoise(task, position, last, (), recorder)
@@ -212,18 +220,43 @@ class Studio:
         self.watch.picture("keys", own.key.index, own.image)
         return own
 
-    def _start(self, key: KeyFrame, palette: Tensor | None) -> tuple[Position, Noise]:
-        """The latent a pass begins with: the noised source, or noise alone (SDEdit)."""
+    def _begin(
+        self, key: KeyFrame, palette: Tensor | None, cast: Cast | None
+    ) -> Generator[Ask, Tensor | None, tuple[Task, Tensor]]:
+        """All that lasts over a key frame, and the latent that its passes begin with."""
         source = key.image if palette is None else recolor(key.image, palette)
         latent = self.model.encode(source)
-        noise = self._noise(key, latent)
-        fresh = noise("start", 0).to(latent)
-        if self.parts.sampling.strength is None:
-            return start(fresh), noise
-        if not len(self.schedule):
-            return start(latent), noise
-        alpha = self.schedule.alphas[0]
-        return start(alpha**0.5 * latent + (1 - alpha) ** 0.5 * fresh), noise
+        task = self._task(key, self._noise(key, latent), cast)
+        stage = Stage(
+            key=key,
+            distance=key.index - cast.anchor.key.index if cast else 0,
+            latent=latent,
+            noise=task.noise,
+            schedule=task.schedule,
+            weights=task.weights,
+            guidance=task.guidance,
+            condition=task.condition,
+            source=lambda: self._told(key, self.clip.source_prompt),
+            pure=self.parts.sampling.strength is None,
+        )
+        opening = yield from self._open(stage)
+        return replace(task, texts=opening.texts), opening.noisy
+
+    def _open(self, stage: Stage) -> Generator[Ask, Tensor | None, Opening]:
+        """What the start makes of the stage; it waits for nobody."""
+        start, asked = self.parts.start, 0
+        begun, answer = start.begin(stage), None
+        while True:
+            try:
+                query = next(begun) if answer is None else begun.send(answer)
+            except StopIteration as stop:
+                opening: Opening = stop.value
+                break
+            asked += 1
+            answer = yield Ask(lambda: True, query, f"key frame {stage.key.index}, start")
+        if spared := start.evaluations(len(stage.schedule)) - asked:
+            yield Ask(lambda: True, None, spared=spared)
+        return opening
 
     def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
         if self.draw is not None:
@@ -231,24 +264,25 @@ class Studio:
         frame = key.index if self.parts.sampling.noise == "per_frame" else None
         return keyed(self.seed, tuple(latent.shape), frame)
 
+    def _told(self, key: KeyFrame, prompt: str) -> Condition:
+        negative, guided = self.clip.negative_prompt, self.parts.sampling.guided
+        return self.model.condition(prompt, negative, key.controls, guided)
+
     def _task(self, key: KeyFrame, noise: Noise, cast: Cast | None) -> Task:
-        sampling, clip, schedule = self.parts.sampling, self.clip, self.schedule
+        sampling, schedule = self.parts.sampling, self.schedule
         windows = [(c.weight, sampling.window(c)) for c in self.parts.control]
         weights = [
             tuple(weight if step in window else 0.0 for weight, window in windows)
             for step in range(len(schedule))
         ]
-        condition = self.model.condition(
-            clip.prompt, clip.negative_prompt, key.controls, sampling.guided
-        )
         return Task(
             schedule=schedule,
             sampler=self.parts.sampler,
-            condition=condition,
+            condition=self._told(key, self.clip.prompt),
             weights=weights,
             guidance=sampling.guidance,
             noise=noise,
-            ready=_readiness(cast if self.parts.constraint else None),
+            ready=_readiness(cast, self.parts.constraint),
             label=f"key frame {key.index}",
         )
 
@@ -280,11 +314,13 @@ class Studio:
         return Bound(self.parts.sampling.window(constraint), constraint.bind(scene, self.model))
 
 
-def _readiness(cast: Cast | None) -> Callable[[int], bool]:
-    """Whether the anchor and the remembered key frame have settled a step."""
-    if cast is None:
+def _readiness(cast: Cast | None, constraint: Sequence[Constraint]) -> Callable[[int], bool]:
+    """Whether the key frames that constraints look back at have settled a step."""
+    if cast is None or not constraint:
         return lambda step: True
-    traces = (cast.anchor.trace, cast.remembered.trace)
+    traces = [cast.anchor.trace, cast.remembered.trace]
+    if any(each.needs_previous for each in constraint):
+        traces.append(cast.previous.trace)
     return lambda step: all(trace.settled > step for trace in traces)
 
 
@@ -293,15 +329,16 @@ class _Progress:
 
     def __init__(self, studio: Studio, shots: Sequence[Sequence[int]], finished: int) -> None:
         executed = len(studio.schedule)
-        again = executed - studio.fork() if studio.parts.constraint else 0
+        first = executed + studio.parts.start.evaluations(executed)
+        again = executed - studio.fork() + studio.again() if studio.parts.constraint else 0
         palette = studio.parts.sampling.steps if studio.parts.sampling.recolor else 0
         costs = [
-            executed + (again if ordinal else palette)
+            first + (again if ordinal else palette)
             for shot in shots
             for ordinal in range(len(shot))
         ]
         self.watch, self.done, self.total = studio.watch, 0, sum(costs[finished:])
 
     def evaluated(self, ask: Ask) -> None:
-        self.done += 1
+        self.done += ask.spared if ask.query is None else 1
         self.watch.advance("translate", self.done, self.total, ask.note)

@@ -176,6 +176,7 @@ def test_a_filter_keeps_every_frame_and_what_does_not_change(name: str, count: i
     [
         *(f"constraint=[{name}]" for name in choices("constraint")),
         *(f"sampler={name}" for name in choices("sampler")),
+        *(f"start={name}" for name in choices("start")),
         f"constraint=[{','.join(choices('constraint'))}]",
         "constraint=[]",
     ],

@@ -159,10 +159,12 @@ class StableDiffusion(Model):
         return [int(token) for token in self._tokenized([prompt])[0]]
 
     def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
-        inputs = [tensor for q in queries for tensor in (q.noisy, q.condition.text)]
-        traced = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-        with torch.set_grad_enabled(traced):
-            return self._predict(queries)
+        answers: dict[int, Tensor] = {}
+        for traced, group in _batches(queries):
+            with torch.set_grad_enabled(traced):
+                answered = self._predict([queries[index] for index in group])
+            answers.update(zip(group, answered, strict=True))
+        return [answers[index] for index in range(len(queries))]
 
     def _predict(self, queries: Sequence[Query]) -> list[Tensor]:
         branches = queries[0].condition.text.shape[0]
@@ -234,6 +236,22 @@ class StableDiffusion(Model):
 
     def digest(self) -> str:
         return self._digest
+
+
+def _batches(queries: Sequence[Query]) -> list[tuple[bool, list[int]]]:
+    """Numbers of the queries that share a batch, and whether it keeps a graph for autograd: they
+    have as many branches, and a graph is shared only by those that look at each other."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, query in enumerate(queries):
+        alone = _traced(query) and query.together is None
+        key = (query.condition.text.shape[0], index if alone else -1)
+        groups.setdefault(key, []).append(index)
+    return [(any(_traced(queries[i]) for i in group), group) for group in groups.values()]
+
+
+def _traced(query: Query) -> bool:
+    """Whether gradients are asked for."""
+    return query.noisy.requires_grad or query.condition.text.requires_grad
 
 
 def _betas(config: Mapping[str, Any]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from rerender.scene import State
 @dataclass(frozen=True)
 class DDIM(Sampler):
     """The paper's sampler, eq. 12 of DDIM without its random term."""
+
+    invertible: ClassVar[bool] = True
 
     def schedule(self, steps: int, model: Model) -> Schedule:
         final = 1.0 if model.spacing.get("set_alpha_to_one", True) else float(model.alphas[0])

@@ -1,0 +1,1 @@
+"""Where the denoising of a key frame begins."""

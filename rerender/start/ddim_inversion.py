@@ -1,0 +1,38 @@
+"""The noise that samples the source (DDIM inversion, Song et al. 2021, arXiv 2010.02502)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from rerender.contracts import Opening, Query, Stage, Start
+from rerender.inversion import invert
+from rerender.start.looking import asking
+
+
+@dataclass(frozen=True)
+class DDIMInversion(Start):
+    """The source's latent carried back through the executed steps, told the source prompt and
+    without guidance; ``sampling.strength=null`` goes back through all steps.
+
+    Attributes:
+        evaluations_a_step: 1 is usual, more approach the exact reverse.
+        control: whether the ControlNets act as they will in sampling.
+    """
+
+    evaluations_a_step: Annotated[int, Field(ge=1, le=100)] = 1
+    control: bool = True
+
+    inverts: ClassVar[bool] = True
+
+    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+        ask = asking(stage, stage.source(), self.control)
+        path = yield from invert(stage.latent, stage.schedule, ask, self.evaluations_a_step)
+        return Opening(path[0])
+
+    def evaluations(self, steps: int) -> int:
+        return steps * self.evaluations_a_step

@@ -1,0 +1,27 @@
+"""How inverting starts look at the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from rerender.contracts import Condition, Query, Stage
+
+
+def asking(stage: Stage, told: Condition, control: bool) -> Callable[[Tensor, int], Query]:
+    """``ask(noisy, step)`` -> the query of the positive branch alone.
+
+    Args:
+        stage: gives timesteps and ControlNet strengths.
+        told: the condition.
+        control: whether ControlNets act.
+    """
+    positive = replace(told, text=told.text[-1:])
+
+    def ask(noisy: Tensor, step: int) -> Query:
+        weights = stage.weights[step] if control else (0.0,) * len(stage.weights[step])
+        return Query(noisy, stage.schedule.timesteps[step], positive, weights)
+
+    return ask

@@ -38,10 +38,17 @@ def read(path: Path) -> list[Score]:
     Raises:
         InputError: a line is not a score.
     """
-    if not path.is_file():
-        return []
+    return parse(path.read_bytes(), path) if path.is_file() else []
+
+
+def parse(data: bytes, path: Path) -> list[Score]:
+    """The rows in a score file's content; ``path`` is named where a line is not a score.
+
+    Raises:
+        InputError: a line is not a score.
+    """
     rows = []
-    lines = path.read_bytes().decode(errors="replace").removesuffix("\n").split("\n")
+    lines = data.decode(errors="replace").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_score(json.loads(line)))

@@ -278,6 +278,10 @@ class Checkpoint(ABC):
             controls: names of the controls that need a ControlNet, such as ``("canny",)``.
         """
 
+    def fingerprint(self, controls: Sequence[str]) -> str | None:
+        """A hash of the files that `load` reads; None where only loading can tell."""
+        return None
+
     @abstractmethod
     def load(self, controls: Sequence[str]) -> Model:
         """The model with one ControlNet for each control, in that order."""
@@ -471,6 +475,8 @@ class Propagation(ABC):
 
 class Smooth(ABC):
     """A filter over the finished frames."""
+
+    framewise: ClassVar[bool] = False  # what becomes of a frame depends on no other frame
 
     @abstractmethod
     def run(self, frames: Iterable[Tensor], source: Video, flow: FlowEstimator) -> Iterator[Tensor]:

@@ -40,9 +40,9 @@ def failure(error: BaseException) -> Failure:
     if known is not None:
         return Failure(known.exit_code, str(known))
     if isinstance(error, KeyboardInterrupt):
-        return Failure(INTERRUPTED, "stopped by the user; the same command starts again")
+        return Failure(INTERRUPTED, "stopped by the user; the same command goes on from there")
     if isinstance(error, Terminated):
-        return Failure(TERMINATED, "stopped by a signal; the same command starts again")
+        return Failure(TERMINATED, "stopped by a signal; the same command goes on from there")
     what = " ".join(f"{type(error).__name__}: {error}".split())
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {Path(place[0].filename).name}:{place[0].lineno}" if place else ""

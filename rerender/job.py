@@ -19,7 +19,7 @@ from rerender.errors import ConfigError
 from rerender.parts import Parts
 from rerender.prescan import LISTS
 
-UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file")
+UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store")
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
 
 
@@ -37,6 +37,7 @@ class Job:
         prompt, prompt_file, source_prompt, negative_prompt: texts for clips that bring none.
         out: the output folder; None for one named after the configuration.
         name: what that folder is called; None for the experiment's or the data's name.
+        store: folder of the stage store; None keeps stages in the output folder while it works.
         pictures: names of the pictures that are kept on the way.
         debug: whether tracebacks are shown.
     """
@@ -53,6 +54,7 @@ class Job:
     negative_prompt: str
     out: Path | None
     name: Name | None
+    store: Path | None
     pictures: tuple[Name, ...]
     debug: bool
 

@@ -15,23 +15,28 @@ import torch
 from eval import rows
 from eval.contracts import Score
 from eval.metrics.weights import digest
-from eval.score import score
 from rerender import store
-from rerender.codec import Encoded, encode, open_video
-from rerender.contracts import Checkpoint, Model
+from rerender.cache import Cache
+from rerender.codec import open_video
+from rerender.contracts import Checkpoint
 from rerender.exits import BUG, failure
-from rerender.fit import fit, to_output
+from rerender.film import VIDEO, Film, Take, film
+from rerender.fit import fit
 from rerender.identity import METRICS, Identity
 from rerender.job import Job, from_yaml, key_of, to_yaml
-from rerender.pipeline import render
+from rerender.loading import Loading
+from rerender.measure import measured
 from rerender.progress import Progress
 from rerender.record import CONFIG, Record, check_place, claimed, logged
 from rerender.sheet import sheet
+from rerender.stages import Stages
 from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-VIDEO, SHEET, SCORES = "video.mp4", "sheet.png", "scores.jsonl"
+SHEET, SCORES = "sheet.png", "scores.jsonl"
+OWN = ".store"  # stages that are shared with no other run, while it works
+SHARED = {"keys"}  # pictures of stages that are taken from the store
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,38 @@ class Result:
     Attributes:
         clip: the source as it was processed.
         folder: where its files are.
-        encoded: how the video was written.
+        film: its video, how it was written and what it took.
         keys: numbers of its key frames, where their pictures are kept.
         scores: what was measured.
     """
 
     clip: Clip
     folder: Path
-    encoded: Encoded
+    film: Film
     keys: tuple[int, ...]
     scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What all clips of a run have in common."""
+
+    job: Job
+    tree: Mapping[str, Any]
+    identity: Identity
+    loading: Loading
+    cache: Cache
+    record: Record
+
+    def take(self, clip: Clip) -> Take:
+        """A clip at the size at which it is processed, and what its film is made of."""
+        clip = replace(clip, video=fit(clip.video, self.job.data.size, self.loading.multiple))
+        device = _device(self.job.model)
+        if device.startswith("cuda"):  # another kind computes other bits
+            device = torch.cuda.get_device_name(device)
+        stages = Stages(self.tree, self.identity, clip, self.loading.digest, device)
+        job = self.job
+        return Take(clip, job.parts, job.seed, self.loading.model, stages, self.cache, self.record)
 
 
 def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False) -> list[Result]:
@@ -77,53 +104,41 @@ def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = Fals
     identity = Identity.of(tree)
     progress = Progress()
     with claimed(folder, same):
-        model = _loaded(job.model, tuple(job.parts.names()))
+        store.sweep(folder)
+        shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
+        loading = Loading(job.model, job.parts.names(), shared)
+        done = keep and identity.finished(folder, loading.digest)
         progress.count("load")
-        if keep and identity.finished(folder, model.digest()):
+        if done:
             progress.close()
             sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
             return []
         (folder / METRICS).unlink(missing_ok=True)  # it says that a run is complete
         record = Record(folder, job.tracker, job.pictures, progress)
+        own = Cache(folder / OWN)
+        studio = Studio(job, tree, identity, loading, shared or own, record)
         with logged(folder):
-            results = _recorded(job, clips, model, record, (tree, group, identity))
+            results = _recorded(studio, clips, group)
+            store.remove(own.root)
             text = closing(folder, results, progress.seconds)
             log.info("done\n%s", text)
         sys.stdout.write(text)
         return results
 
 
-_MODEL: dict[tuple[str, tuple[str, ...]], Model] = {}  # the one that was loaded last
-
-
-def _loaded(checkpoint: Checkpoint, controls: tuple[str, ...]) -> Model:
-    """The model; a sweep in one process loads the same one once, and holds never two."""
-    key = (repr(checkpoint), controls)
-    if key not in _MODEL:
-        _MODEL.clear()
-        _MODEL[key] = checkpoint.load(controls)
-    return _MODEL[key]
-
-
-def _recorded(
-    job: Job,
-    clips: Sequence[Clip],
-    model: Model,
-    record: Record,
-    what: tuple[Mapping[str, Any], str, Identity],
-) -> list[Result]:
+def _recorded(studio: Studio, clips: Sequence[Clip], group: str) -> list[Result]:
     """All clips, between the record's start and its end, however that comes about."""
-    store.put(record.folder / CONFIG, to_yaml(what[0]).encode())
-    record.start(*what[:2])
+    record = studio.record
+    store.put(record.folder / CONFIG, to_yaml(studio.tree).encode())
+    record.start(studio.tree, group)
     code = BUG
     try:
-        results = _all(job, clips, model, record)
+        results = _all(studio, clips)
         scores = [row for result in results for row in result.scores]
         rows.write(record.folder / SCORES, scores)
         cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
         record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
-        facts = {**_facts(job, results, model, record), **what[2].facts()}
-        store.put_json(record.folder / METRICS, facts)
+        store.put_json(record.folder / METRICS, _facts(studio, results))
         record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
         code = 0
         return results
@@ -135,33 +150,31 @@ def _recorded(
         record.finish(code)
 
 
-def _all(job: Job, clips: Sequence[Clip], model: Model, record: Record) -> list[Result]:
+def _all(studio: Studio, clips: Sequence[Clip]) -> list[Result]:
     results: list[Result] = []
+    folder = studio.record.folder
     for clip in clips:
-        record.at(record.folder / clip.name if len(clips) > 1 else record.folder)
+        studio.record.at(folder / clip.name if len(clips) > 1 else folder)
         log.info("clip %s: %d frames", clip.name, len(clip.video))
-        results.append(_one(job, clip, model, record))
+        results.append(_one(studio, clip))
     return results
 
 
-def _one(job: Job, clip: Clip, model: Model, record: Record) -> Result:
-    """One clip: render, encode, show, score."""
-    clip = replace(clip, video=fit(clip.video, job.data.size, model.multiple))
-    path = record.place / VIDEO
-    rendered = render(clip, model, job.parts, job.seed, record)
-    frames = (to_output(image, clip.video) for image in rendered)
-    with store.writing(path) as file:
-        encoded = encode(frames, clip.video, file)
-    record.progress.count("encode")
+def _one(studio: Studio, clip: Clip) -> Result:
+    """One clip: make or find its video, show and score it."""
+    record, job = studio.record, studio.job
+    take = studio.take(clip)
+    path, made = record.place / VIDEO, film(take)
+    store.copy(made.path, path)
     result = open_video(path)
-    store.put(record.place / SHEET, store.png(sheet(clip.video, result, clip.truth)))
+    store.put(record.place / SHEET, store.png(sheet(take.clip.video, result, clip.truth)))
     record.progress.count("sheet")
-    name, device = record.folder.name, _device(job.model)
-    scores = score(clip, result, job.metrics, job.parts.flow, name, job.seed, record, device)
+    scores = measured(take, job.metrics, path, _device(job.model))
     _keep(record, scores)
     for finished in (path, record.place / SHEET):
         record.file(finished)
-    return Result(clip, record.place, encoded, tuple(record.kept.get("keys", ())), tuple(scores))
+    keys = tuple(record.kept.get("keys", ()))
+    return Result(take.clip, record.place, made, keys, tuple(scores))
 
 
 def _device(checkpoint: Checkpoint) -> str:
@@ -180,14 +193,16 @@ def _keep(record: Record, scores: Sequence[Score]) -> None:
     record.summary({f"{row.clip}/{row.metric}": row.value for row in scores})
 
 
-def _facts(job: Job, results: Sequence[Result], model: Model, record: Record) -> dict[str, Any]:
+def _facts(studio: Studio, results: Sequence[Result]) -> dict[str, Any]:
     """What metrics.json says."""
+    folder, seconds = studio.record.folder, studio.record.progress.seconds
     return {
-        "run": record.folder.name,
-        "seed": job.seed,
-        "clips": [_clip_facts(result, record.folder) for result in results],
-        "seconds": {name: round(spent, 3) for name, spent in record.progress.seconds.items()},
-        "weights": model.digest(),
+        "run": folder.name,
+        "seed": studio.job.seed,
+        "clips": [_clip_facts(result, folder) for result in results],
+        "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
+        "weights": studio.loading.digest,
+        **studio.identity.facts(),
     }
 
 
@@ -200,9 +215,10 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
         "sha256": digest(result.folder / VIDEO),
         "frames": len(video),
         "processed_size": list(video.size),
-        "size": list(result.encoded.size),
-        "padding": list(result.encoded.padding),
-        "audio": result.encoded.audio,
+        "size": list(result.film.encoded.size),
+        "padding": list(result.film.encoded.padding),
+        "audio": result.film.encoded.audio,
+        "seconds": dict(result.film.seconds),
         "keys": list(result.keys),
         "scores": {
             row.metric: {

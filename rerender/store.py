@@ -131,6 +131,16 @@ class Scratch:
         return found
 
 
+def copy(source: Path, target: Path) -> None:
+    """Write a file that says the same as another one.
+
+    Raises:
+        ResourceError, ConfigError: as `put`.
+    """
+    with source.open("rb") as data, writing(target) as file:
+        shutil.copyfileobj(data, file)
+
+
 def append(path: Path, data: bytes) -> None:
     """Add to the end of a file that only grows (a log); it survives a kill up to its last line.
 

@@ -56,12 +56,16 @@ class Ledger:
     finishes. This one knows of nothing and notes nothing.
 
     Attributes:
-        finished: translations with their final images, from the first key frame on, in order.
+        finished: how many key frames are finished, from the first one on.
         cast: what the next key frame of the last one's shot refers to.
     """
 
-    finished: Sequence[Translation] = ()
+    finished: int = 0
     cast: Cast | None = None
+
+    def recall(self, index: int, shot: int) -> Translation:
+        """A finished key frame, with its final image."""
+        raise LookupError(f"key frame {index} of shot {shot} is in no ledger")
 
     def finish(self, translation: Translation, cast: Cast | None) -> None:
         """Note a key frame.
@@ -100,19 +104,20 @@ def translate(
     """
     studio = Studio(clip, model, parts, seed, watch or Watch(), draw)
     ledger = ledger or Ledger()
-    finished = list(ledger.finished)
-    progress = _Progress(studio, shots, len(finished))
+    finished = ledger.finished
+    progress = _Progress(studio, shots, finished)
     for number, shot in enumerate(shots):
-        known, finished = finished[: len(shot)], finished[len(shot) :]
-        yield from known
-        if len(known) == len(shot):
+        known = min(finished, len(shot))
+        finished -= known
+        yield from (ledger.recall(index, number) for index in shot[:known])
+        if known == len(shot):
             continue
         cast = ledger.cast if known else None
         palette = studio.palette(shot[0], number, progress) if parts.sampling.recolor else None
-        jobs = studio.jobs(shot, number, palette, len(known), cast)
+        jobs = studio.jobs(shot, number, palette, known, cast)
         alone = parts.sampling.lanes == 1
         ran = run(jobs, model.predict_noise, parts.sampling.lanes, progress.evaluated)
-        for ordinal, translation in enumerate(ran, len(known)):
+        for ordinal, translation in enumerate(ran, known):
             # With lanes, later key frames are under way already: only the whole shot is a state
             # that can be gone on from with the same batches, and so with the same bytes.
             cast = studio.next_cast(translation, cast, ordinal) if alone else None

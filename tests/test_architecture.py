@@ -12,18 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("rerender", "eval", "experiments")
+PACKAGES = ("rerender", "eval", "experiments", "hydra_plugins")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 # library: the places that may import it
 FENCES = {
-    "hydra": ("rerender/run.py", "rerender/config.py", "experiments/", "eval/__main__.py"),
-    "omegaconf": ("rerender/run.py", "rerender/config.py", "experiments/", "eval/__main__.py"),
+    "hydra": ("rerender/run.py", "rerender/config.py", "experiments/", "hydra_plugins/"),
+    "omegaconf": ("rerender/run.py", "rerender/config.py", "experiments/", "hydra_plugins/"),
     "diffusers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "transformers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "av": ("rerender/codec/",),
     "wandb": ("rerender/tracker/",),
+    "joblib": ("rerender/launcher/",),
+    "submitit": ("rerender/launcher/",),
+    "ray": ("rerender/launcher/",),
     "lpips": ("eval/metrics/",),
     "pandas": ("eval/", "experiments/"),
     "matplotlib": ("eval/", "experiments/"),
@@ -31,14 +34,14 @@ FENCES = {
     "pickle": (),
 }
 NOUNS = {"rerender.errors", "rerender.video", "rerender.scene", "rerender.flow.field"}
-VERB_FILES = """build config exits job perform pipeline prescan progress propagate record run
-translate"""
+VERB_FILES = """build config exits film job ledger loading measure perform pipeline prescan progress
+propagate record run stages translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
 TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "fit", "config")}
 FOR_EVAL = {"rerender", *NOUNS, *TOOLS, "rerender.data", "rerender.data.pictures"}
 # what a command line ends in, and how eval finds the clips of runs
-ENTRIES = {"rerender.run", "rerender.perform", "eval.folder", "eval.sources"}
+ENTRIES = {"rerender.run", "rerender.work", "rerender.perform", "eval.folder", "eval.sources"}
 TRAINING = "rerender/demo/"  # tools that make the demo weights, not part of a run
 HEAVY = ("torch", "diffusers", "transformers", "wandb", "cv2", "pandas", "numpy", "av", "numba")
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerender import perform, store
+from rerender import film, perform, store
 from rerender.codec import encode, open_video
 from rerender.errors import ConfigError
 from rerender.job import from_yaml
@@ -180,7 +180,7 @@ def test_the_closing_lines_say_where_and_how_good(
 
 def test_hydra_may_be_told_to_run_once(here: Path) -> None:
     assert main([*SMOKE, "hydra.mode=RUN", "out=out", "metrics=[]"]) == 0
-    assert names(here) == ["out"]
+    assert names(here) == [".store", "out"]
 
 
 # -- what it refuses ------------------------------------------------------------------------------
@@ -318,8 +318,8 @@ def breaking(error: BaseException | None = None, number: int | None = None) -> A
         (torch.OutOfMemoryError("CUDA out of memory"), None, 5, "lower data.size"),
         (ConfigError("model", "does not fit", "choose another"), None, 2, "does not fit"),
         (RuntimeError("surprise\nin two lines"), None, 70, "surprise in two lines"),
-        (None, signal.SIGTERM, 143, "starts again"),
-        (None, signal.SIGINT, 130, "starts again"),
+        (None, signal.SIGTERM, 143, "goes on from there"),
+        (None, signal.SIGINT, 130, "goes on from there"),
     ],
 )
 def test_a_failure_on_the_way_has_its_code_and_no_video(
@@ -331,7 +331,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(perform, "render", breaking(error, number))
+    monkeypatch.setattr(film, "filled", breaking(error, number))
     # A shell starts its background jobs with SIGINT ignored: here it must interrupt.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -352,7 +352,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
 def test_a_traceback_is_shown_when_asked_for(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(perform, "render", breaking(RuntimeError("surprise")))
+    monkeypatch.setattr(film, "filled", breaking(RuntimeError("surprise")))
     assert main([*SMOKE, "debug=true"]) == 70
     assert "Traceback" in capsys.readouterr().err
 

@@ -288,17 +288,19 @@ def test_prompt_reaches_the_result(tiny: StableDiffusion) -> None:
 
 
 class Noted(Ledger):
-    """A ledger in memory; it ends the attempt after so many key frames."""
+    """A ledger in memory; it ends the attempt after each key frame."""
 
-    def __init__(self, finished: Sequence[Translation], cast: Cast | None, attempts: int) -> None:
-        self.finished, self.cast, self.attempts = list(finished), cast, attempts
+    def __init__(self) -> None:
+        self.made: dict[int, Translation] = {}
+
+    def recall(self, index: int, shot: int) -> Translation:
+        assert self.made[index].key.shot == shot
+        return self.made[index]
 
     def finish(self, translation: Translation, cast: Cast | None) -> None:
-        self.finished.append(translation)
-        self.cast = cast
-        self.attempts -= 1
-        if not self.attempts:
-            raise KeyboardInterrupt
+        self.made[translation.key.index] = translation
+        self.finished, self.cast = self.finished + 1, cast
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("refresh", [0, 1, 2])
@@ -307,26 +309,26 @@ def test_a_stopped_translation_goes_on_to_the_same_bits(
 ) -> None:
     """One key frame at a time, over two shots, each attempt knowing only the ledger."""
     chosen = parts((CrossFrame(refresh=refresh), *ALL[1:]), steps=5, strength=1.0, recolor=True)
-    clip = Clip("clip", moving(6), "a cat")
-    shots = [[0, 1, 2, 3], [4, 5]]
+    clip, shots = Clip("clip", moving(6), "a cat"), [[0, 1, 2, 3], [4, 5]]
     whole = [made.image for made in translate(clip, shots, tiny, chosen, 3)]
-    model, noted, attempts = Counting(tiny), Noted([], None, 1), 0
-    while len(noted.finished) < 6:
+    noted = Noted()
+    for _ in range(6):
         with pytest.raises(KeyboardInterrupt):
-            list(translate(clip, shots, model, chosen, 3, ledger=noted))  # type: ignore[arg-type]
-        noted, attempts = Noted(noted.finished, noted.cast, 1), attempts + 1
-    model.batches.clear()
-    again = list(translate(clip, shots, model, chosen, 3, ledger=noted))  # type: ignore[arg-type]
-    assert attempts == 6
+            list(translate(clip, shots, tiny, chosen, 3, ledger=noted))
+    model: Any = Counting(tiny)
+    again = list(translate(clip, shots, model, chosen, 3, ledger=noted))
     assert not model.batches, "nothing is left to do"
     assert all(torch.equal(a, b.image) for a, b in zip(whole, again, strict=True))
 
 
 def test_with_lanes_a_shot_is_taken_up_at_its_end_only(tiny: StableDiffusion) -> None:
-    chosen = parts(ALL, steps=5, strength=1.0, lanes=3)
-    noted = Noted([], None, -1)
     casts = []
-    noted.finish = lambda made, cast: casts.append(cast)  # type: ignore[method-assign]
+
+    class Casts(Ledger):
+        def finish(self, translation: Translation, cast: Cast | None) -> None:
+            casts.append(cast)
+
+    chosen = parts(ALL, steps=5, strength=1.0, lanes=3)
     clip = Clip("clip", moving(5), "a cat")
-    list(translate(clip, [[0, 1, 2, 3, 4]], tiny, chosen, 3, ledger=noted))
+    list(translate(clip, [[0, 1, 2, 3, 4]], tiny, chosen, 3, ledger=Casts()))
     assert casts == [None] * 5

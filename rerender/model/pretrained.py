@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
 from rerender.model.freeu import FreeU
+from rerender.video import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MANIFEST = "SHA256SUMS"
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = ("text_encoder", "vae", "unet")
+_READ = (".json", ".txt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,14 @@ class Pretrained(Checkpoint):
             folder = _local(source)
             if folder is not None:
                 _check_network(folder)
+
+    def fingerprint(self, controls: Sequence[str]) -> str | None:
+        """A hash of all files on disk; None where one of the networks is named by a hub id."""
+        sources = [self.path, *([self.vae] if self.vae else []), *self._nets(controls)]
+        folders = [_local(source) for source in sources]
+        if None in folders:
+            return None
+        return sha256_of(*(_content(folder).encode() for folder in folders if folder))
 
     def load(self, controls: Sequence[str]) -> Model:
         """Read all networks from safetensors files; pickles are never opened.
@@ -150,6 +160,23 @@ def _local(path: str) -> Path | None:
     return None
 
 
+def _content(folder: Path) -> str:
+    """A hash of the files of a checkpoint's folder, names and contents."""
+    found = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in _READ and file.is_file():
+            found.update(f"{file.relative_to(folder).as_posix()}\0{_sha256(file)}\0".encode())
+    return found.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    total = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(2**20):
+            total.update(block)
+    return total.hexdigest()
+
+
 def _source(path: str) -> str:
     return str(_local(path) or path)
 
@@ -183,7 +210,7 @@ def _check_manifest(folder: Path) -> None:
     for line in manifest.read_text().splitlines():
         expected, _, name = line.partition("  ")
         _check_files(folder, [name])
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        found = _sha256(folder / name)
         if found != expected:
             raise WeightsError(
                 folder / name,

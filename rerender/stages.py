@@ -1,0 +1,105 @@
+"""What decides each stage of a clip: the keys under which the stage store keeps it.
+
+A stage's key holds the content of the clip, the configuration of the parts it uses with the files
+that they name, the digest of the weights, the code that it runs, the versions of the libraries, and
+the keys of the stages before it. Whatever else changes, the stage is taken from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from rerender.cache import key
+from rerender.identity import Identity
+from rerender.parts import Parts
+from rerender.provenance import code_of, targets, versions
+from rerender.video import Clip
+
+FILLING = ("flow", "propagation", "smooth")  # the second half of the method
+TRANSLATING = tuple(
+    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth")
+)
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The keys of the stages of one clip.
+
+    Attributes:
+        tree: the run's resolved configuration.
+        identity: what decides the run.
+        clip: the clip as it is processed.
+        weights: digest of the model's weights.
+        device: what computes.
+    """
+
+    tree: Tree
+    identity: Identity
+    clip: Clip
+    weights: str
+    device: str
+
+    @cached_property
+    def keys(self) -> str:
+        """The key of the translated key frames."""
+        return key(
+            clip=self._clip(),
+            seed=self.tree.get("seed"),
+            weights=self.weights,
+            device=self.device,
+            **self._used((*TRANSLATING, "model"), ("rerender.translate",)),
+        )
+
+    @cached_property
+    def video(self) -> str:
+        """The key of the finished video."""
+        modules = ("rerender.propagate", "rerender.codec.encode")
+        return key(keys=self.keys, **self._used(FILLING, modules))
+
+    def score(self, metric: str, video: str) -> str:
+        """The key of what a metric says of a video.
+
+        Args:
+            metric: its key in the configuration.
+            video: sha256 of the video file.
+        """
+        return key(
+            clip=self._clip(),
+            video=video,
+            device=self.device,
+            metric=self.tree["metrics"][metric],
+            **self._used(("flow",), ("eval.score", *targets(self.tree["metrics"][metric]))),
+        )
+
+    @cached_property
+    def _content(self) -> str:
+        return self.clip.video.digest()
+
+    def _clip(self) -> dict[str, str]:
+        return {
+            "video": self._content,
+            "prompt": self.clip.prompt,
+            "source_prompt": self.clip.source_prompt,
+            "negative_prompt": self.clip.negative_prompt,
+        }
+
+    def _used(self, groups: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
+        """Configuration, files, code and libraries of some groups of parts."""
+        config = {group: self.tree.get(group) for group in groups}
+        inputs = {
+            name: digest
+            for name, digest in self.identity.inputs.items()
+            if name.partition(".")[0] in groups
+        }
+        # Clips are read by the code of their data, whatever happens to them then.
+        found = {*modules, *targets(config), *targets(self.tree.get("data")), "rerender.fit"}
+        return {
+            "config": config,
+            "inputs": inputs,
+            "code": code_of(found),
+            "versions": versions(),
+        }

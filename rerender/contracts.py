@@ -412,6 +412,7 @@ class Start(ABC):
 
     inverts: ClassVar[bool] = False  # reverses the sampler's steps
     needs_guidance: ClassVar[bool] = False  # changes the unconditional branch
+    needs_noise: ClassVar[bool] = False  # begins with noise alone, not with the source
 
     @abstractmethod
     def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:

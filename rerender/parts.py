@@ -140,6 +140,12 @@ class Parts:
                 "take",
                 "use sampler=ddim, or start=noised",
             )
+        if self.start.needs_noise and self.sampling.strength is not None:
+            raise ConfigError(
+                f"start.{name}",
+                f"begins with noise alone, received sampling.strength={self.sampling.strength}",
+                "use sampling.strength=null, or start=noised",
+            )
         if self.start.needs_guidance and not self.sampling.guided:
             raise ConfigError(
                 f"start.{name}",

@@ -23,9 +23,9 @@ from rerender.job import Job, from_yaml, jobs_of, key_of, to_yaml
 from rerender.prescan import CONF, LISTS, TARGET, allowed
 
 CHOICES = sorted(f.relative_to(CONF).with_suffix("").as_posix() for f in CONF.glob("*/*.yaml"))
-PARTS = [
-    choice for choice in CHOICES if choice.partition("/")[0] not in ("exp", "variant", "dataset")
-]
+OVERLAYS = ("exp", "variant", "method", "dataset")
+PARTS = [choice for choice in CHOICES if choice.partition("/")[0] not in OVERLAYS]
+METHODS = [choice.removeprefix("method/") for choice in CHOICES if choice.startswith("method/")]
 EXPERIMENTS = [choice.removeprefix("exp/") for choice in CHOICES if choice.startswith("exp/")]
 
 
@@ -96,6 +96,17 @@ def test_every_variant_says_what_it_is_and_belongs_to_an_experiment() -> None:
         lines = file.read_text().splitlines()
         assert lines[0] == "# @package _global_" and lines[1].startswith("# "), file.name
         assert re.search(rf"\b{re.escape(file.stem)}\b", swept), f"no experiment has {file.name}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_lies_over_any_experiment(name: str) -> None:
+    """It says what it is, names itself and its interval, and leaves data and model alone."""
+    lines = (CONF / "method" / f"{name}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_" and lines[1].startswith("# ")
+    for given, row in ((["keyframes.interval=4"], "_k4"), (["keyframes=motion"], "_kown")):
+        job = Job.of(composed("+exp=smoke", f"+method={name}", *given))
+        assert job.name == f"{name}{row}"
+        assert job.data.size == 64
 
 
 def test_every_folder_of_choices_answers_a_folder_of_code() -> None:

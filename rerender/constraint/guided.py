@@ -1,0 +1,39 @@
+"""Guided latent update (Pix2Video, Ceylan et al. 2023, arXiv 2303.12688, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from rerender.contracts import Constraint, Edits, Model, Pull
+from rerender.scene import Scene, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guided(Constraint):
+    """The latent that leaves a step moves towards what would make the predicted clean latent that
+    of the previous key frame at the same step: down the gradient, taken through the network, of
+    the squared distance between the two.
+
+    Attributes:
+        size: how far it moves along the negative gradient; 0 leaves attention alone to act.
+    """
+
+    size: Annotated[float, Field(ge=0, le=100)] = 0.1
+
+    edits_noisy: ClassVar[bool] = True
+    needs_previous: ClassVar[bool] = True
+
+    def bind(self, scene: Scene, model: Model) -> Edits:
+        if self.size == 0:
+            return Edits()
+        previous = scene.previous.trace
+
+        def energy(state: State) -> Tensor:
+            assert state.clean is not None
+            return (state.clean - previous.clean[state.step].to(state.clean)).square().sum()
+
+        return Edits(pull=Pull(energy, self.size))

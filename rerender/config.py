@@ -37,11 +37,13 @@ class Sweep:
         name: the experiment or the data; what run folders are called after.
         experiment: the experiment; "" without one.
         jobs: the checked configuration of each job, resolved to plain values.
+        launcher: what does the jobs, and its settings.
     """
 
     name: str
     experiment: str
     jobs: tuple[Tree, ...]
+    launcher: Tree
 
 
 def literal(arguments: Sequence[str]) -> list[str]:
@@ -110,7 +112,14 @@ def _sweep(given: list[str]) -> Sweep:
     ]
     choices = first.hydra.runtime.choices
     experiment = str(choices.get("exp") or "")
-    return Sweep(experiment or str(choices.data), experiment, tuple(jobs))
+    launcher = OmegaConf.to_container(first.hydra.launcher, resolve=True)
+    assert isinstance(launcher, dict)
+    return Sweep(
+        experiment or str(choices.data),
+        experiment,
+        tuple(jobs),
+        {str(key): value for key, value in launcher.items()},
+    )
 
 
 def _parsed(argument: str) -> Override:

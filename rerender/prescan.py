@@ -25,15 +25,11 @@ LISTS = ("control", "constraint", "metrics")  # groups from which any number may
 
 _MAX_BYTES, _MAX_DEPTH = 64 * 1024, 20  # of a configuration file from elsewhere
 _ALSO = frozenset({"rerender.parts.Sampling"})  # a part without a folder of choices
-_PLUGINS = "hydra_plugins.hydra_"
 _ENGINES = frozenset(
     {
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-        f"{_PLUGINS}joblib_launcher.joblib_launcher.JoblibLauncher",
-        f"{_PLUGINS}submitit_launcher.submitit_launcher.LocalLauncher",
-        f"{_PLUGINS}submitit_launcher.submitit_launcher.SlurmLauncher",
-        f"{_PLUGINS}ray_launcher.ray_launcher.RayLauncher",
+        "hydra_plugins.hydra_rerender.Spread",
     }
 )
 _LOGGING = {"version": 1, "root": None, "disable_existing_loggers": False}
@@ -57,7 +53,7 @@ _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
 def allowed() -> frozenset[str]:
     """Full names of the classes a configuration may name: those of our folders of choices."""
     found = set(_ALSO)
-    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
+    for group in ("launcher", *sorted(path.name for path in CONF.iterdir() if path.is_dir())):
         for package in ("rerender", "eval"):
             for file in sorted((ROOT / package / group).glob("*.py")):
                 found |= {f"{package}.{group}.{file.stem}.{name}" for name in _classes(file)}

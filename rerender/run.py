@@ -5,12 +5,10 @@ Nothing heavy is imported at the top, so that ``--help`` and ``--cfg job`` answe
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,41 +21,28 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rerender.config import Sweep, explained, literal, preflight, tree
+from rerender.config import Sweep, explained, literal, preflight
 from rerender.errors import ConfigError, PartialSweepError
-from rerender.exits import failure, report, terminable
+from rerender.exits import BUG, failure, report, terminable
 from rerender.prescan import CONF
+from rerender.work import LOST, STATUS, SWEEP, Call, do, read, trace
 
 JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
-STATUS, SWEEP = "status.json", "sweep.json"
 RESULTS = Path("results")  # tables and report of each sweep
 DRY, NO_TABLES = "--dry", "--no-tables"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")  # type: ignore[untyped-decorator]
 def task(config: DictConfig) -> None:
-    """One job. It never raises what is its own failure, so that a sweep goes on with the others."""
-    from rerender import store
-    from rerender.identity import place
-    from rerender.perform import perform
-
+    """One job in this process. It never raises what is its own failure, so that a sweep goes on
+    with the others."""
     settings = HydraConfig.get()
     ours = Path(settings.runtime.output_dir)
-    status: dict[str, Any] = {"code": 0, "message": "", "folder": ""}
-    try:
-        job = tree(config)
-        group = str(settings.runtime.choices.get("exp") or "")
-        number = OmegaConf.select(settings, "job.num", throw_on_missing=False)
-        if number:
-            report(f"{number + 1}: {' '.join(settings.overrides.task)}", "job")
-        folder = place(job, group or str(settings.runtime.choices.data))
-        status["folder"] = str(folder)
-        perform(job, folder, group, keep=_read(ours.parent / SWEEP).get("jobs", 1) > 1)
-    except Exception as error:
-        status["code"], status["message"] = failure(error)
-        report(status["message"])
-        _trace(bool(config.get("debug")))
-    store.put_json(ours / STATUS, status)
+    number = OmegaConf.select(settings, "job.num", throw_on_missing=False) or 0
+    said, sweep = " ".join(settings.overrides.task), read(ours.parent / SWEEP)
+    tree = sweep["trees"][number]
+    keep = len(sweep["trees"]) > 1
+    do(Call(number, tree, sweep["name"], sweep["group"], said, ours, Path.cwd(), keep))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         code, message = failure(error)
     report(message)
-    _trace("debug=true" in given)
+    trace("debug=true" in given)
     return code
 
 
@@ -109,17 +94,20 @@ def _run(given: list[str]) -> int:
     from rerender import store
 
     try:
-        store.put_json(folder / SWEEP, {"jobs": len(sweep.jobs)})
+        facts = {"name": sweep.name, "group": sweep.experiment, "trees": list(sweep.jobs)}
+        store.put_json(folder / SWEEP, facts)
         _hydra([*ready, f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}/0"])
         return _ended(sweep, folder, tables=NO_TABLES not in given)
     finally:
-        _clear(folder)
+        _clear(folder, len(sweep.jobs))
 
 
 def _check(sweep: Sweep) -> None:
     """Build the parts of every job, so that a wrong value is refused before the first one runs."""
     from rerender.job import jobs_of
+    from rerender.launcher.engine import engine_of
 
+    engine_of(sweep.launcher)
     jobs_of(sweep.jobs)
 
 
@@ -171,31 +159,19 @@ def _tabled(sweep: Sweep, folders: Sequence[Path]) -> int:
 
 
 def _status(folder: Path) -> dict[str, Any]:
-    message = "ended without a word; see the log of its launcher"
-    return {"code": 70, "message": message, "folder": "", **_read(folder / STATUS)}
+    return {"code": BUG, "message": LOST, "folder": "", **read(folder / STATUS)}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A small file of ours; empty where there is none."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def _clear(folder: Path) -> None:
-    """Take away Hydra's folders of this command; results lie elsewhere. Launchers keep logs."""
-    if not any(folder.glob(".submitit")):
+def _clear(folder: Path, jobs: int) -> None:
+    """Take away Hydra's folders of this command; results lie elsewhere. Logs that an engine kept
+    stay where a job failed."""
+    if all(_status(folder / str(index))["code"] == 0 for index in range(jobs)) or not any(
+        folder.glob(".submitit")
+    ):
         shutil.rmtree(folder, ignore_errors=True)
     for empty in (JOBS, JOBS.parent):
         with suppress(OSError):
             empty.rmdir()
-
-
-def _trace(wanted: bool) -> None:
-    if wanted or os.environ.get("RERENDER_DEBUG") == "1":
-        traceback.print_exc()
 
 
 if __name__ == "__main__":

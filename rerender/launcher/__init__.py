@@ -1,0 +1,1 @@
+"""Engines that do the jobs of a sweep side by side."""

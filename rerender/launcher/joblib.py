@@ -1,0 +1,53 @@
+"""Worker processes on this machine, by joblib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from rerender.exits import report
+from rerender.launcher.engine import Engine, devices
+from rerender.work import Call, work
+
+
+@dataclass(frozen=True)
+class Joblib(Engine):
+    """A pool of processes, each of which keeps its model for the next job.
+
+    With accelerators there are no more processes than these, and each has one to itself.
+
+    Attributes:
+        jobs: processes side by side.
+    """
+
+    library: ClassVar[str] = "joblib"
+    extra: ClassVar[str] = "joblib"
+    jobs: Annotated[int, Field(ge=1, le=1024)] = 2
+
+    def run(self, calls: Sequence[Call]) -> None:
+        found = devices()
+        todo = [replace(call, devices=found) for call in calls]
+        while todo:
+            self._round(todo, min(self.jobs, len(found) or self.jobs, len(todo)))
+            # A process that dies takes the pool along. Whose fault it was shows when the jobs that
+            # had begun are done again, each alone.
+            for call in [call for call in todo if call.status().get("ended") is False]:
+                self._round([call], 1)
+            left = [call for call in todo if not call.status()]
+            if len(left) == len(todo):
+                return
+            todo = left
+
+    def _round(self, calls: Sequence[Call], jobs: int) -> None:
+        from joblib import Parallel, delayed
+
+        try:
+            Parallel(jobs, backend="loky", batch_size=1, pre_dispatch=jobs)(
+                delayed(work)(call) for call in calls
+            )
+        except Exception as error:  # a dead process, in whatever words
+            reason = " ".join(str(error).split())[:120]
+            report(f"a process of the pool died ({reason}); going on", "warning")

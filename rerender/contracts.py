@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow, occlusion
-from rerender.scene import Layer, Noise, Scene, State
+from rerender.scene import Layer, Noise, Scene, Shot, State
 from rerender.video import Clip, Frame, KeyFrame, Segment, Video
 
 Attend = Callable[[Layer, Tensor, int], Tensor]
@@ -310,6 +310,8 @@ class Edits(NamedTuple):
     clean: Edit | None = None  # predicted clean latent of a step
     noisy: Edit | None = None  # latent that enters the network
     pull: Pull | None = None  # energy whose gradient moves the latent
+    maps: Callable[[int], Maps | None] | None = None  # step -> who looks at attention maps
+    together: Look | None = None  # which key frames attend to which; joint constraints only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +348,40 @@ class Constraint(ABC):
     @abstractmethod
     def bind(self, scene: Scene, model: Model) -> Edits:
         """What to do to this key frame. What lasts over it lives in the closures returned."""
+
+
+class Act(NamedTuple):
+    """What a joint constraint does to one key frame.
+
+    Attributes:
+        sampling: edits of its denoising.
+        inversion: ``maps`` and ``together`` while a start goes back from the source, told the
+            source prompt; the other edits have no place there.
+    """
+
+    sampling: Edits = Edits()
+    inversion: Edits = Edits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint(Constraint):
+    """A constraint on all key frames of a shot at once: they are denoised in lockstep, a step at a
+    time, the first one like the others. One such constraint makes a run joint."""
+
+    needs_source: ClassVar[bool] = False  # compares with an inversion told the source prompt
+
+    def pivots(self, count: int) -> Sequence[int]:
+        """Ordinals of those of ``count`` key frames that others look at: every batch holds them."""
+        return ()
+
+    @abstractmethod
+    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
+        """What to do to each key frame. What lasts over the shot lives in the closures returned;
+        they may be asked more than once for the same step."""
+
+    def bind(self, scene: Scene, model: Model) -> Edits:
+        """Nothing: `unite` has said it all."""
+        return Edits()
 
 
 @dataclass(frozen=True)

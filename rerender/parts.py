@@ -12,6 +12,7 @@ from rerender.contracts import (
     Constraint,
     Control,
     FlowEstimator,
+    Joint,
     KeyFrames,
     Model,
     Propagation,
@@ -130,6 +131,7 @@ class Parts:
         for constraint in self.constraint:
             self._check_sampler(constraint)
             self._check_window(constraint)
+            self._check_joint(constraint)
 
     def _check_start(self) -> None:
         name = type(self.start).__module__.rpartition(".")[2]
@@ -174,6 +176,26 @@ class Parts:
                 f"(window {constraint.start} to {constraint.stop})",
                 "widen the window, or take more steps or strength",
             )
+
+    def _check_joint(self, constraint: Constraint) -> None:
+        if self.joint and constraint.needs_draft:
+            raise ConfigError(
+                f"constraint.{constraint.name}",
+                "waits for the picture of the key frame before, while a joint constraint denoises "
+                "all key frames of a shot at once",
+                "leave one of the two out",
+            )
+        if isinstance(constraint, Joint) and constraint.needs_source and not self.start.inverts:
+            raise ConfigError(
+                f"constraint.{constraint.name}",
+                f"compares with an inversion, which start {type(self.start).__name__} does not do",
+                "use start=ddim_inversion or start=null_text",
+            )
+
+    @property
+    def joint(self) -> bool:
+        """Whether the key frames of a shot are denoised together."""
+        return any(isinstance(constraint, Joint) for constraint in self.constraint)
 
     def names(self) -> Sequence[str]:
         """The controls, by the names under which a checkpoint finds their ControlNets."""

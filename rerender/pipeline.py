@@ -11,6 +11,7 @@ from rerender.contracts import Model
 from rerender.parts import Parts
 from rerender.propagate import propagate
 from rerender.scene import Translation, Watch
+from rerender.together import translate_together
 from rerender.translate import Ledger, translate
 from rerender.video import Clip
 
@@ -47,7 +48,8 @@ def translated(
     """The first half: key frames through the diffusion model (arguments as `render`, and
     ``ledger`` as `rerender.translate.translate`)."""
     parts = replace(parts, flow=parts.flow.open(clip))
-    return translate(clip, shots, model, parts, seed, watch, ledger=ledger)
+    verb = translate_together if parts.joint else translate
+    return verb(clip, shots, model, parts, seed, watch, ledger=ledger)
 
 
 def filled(

@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rerender.contracts import Condition, Edits, Memory, Pull, Query, Sampler, Schedule
+from rerender.contracts import (
+    Condition,
+    Edits,
+    Maps,
+    Memory,
+    Pull,
+    Query,
+    Sampler,
+    Schedule,
+    Together,
+)
 from rerender.scene import Layer, Noise, State, Trace
 
 
@@ -58,6 +68,8 @@ class Task:
         ready: whether earlier key frames have left what a step needs.
         label: the key frame in words, for the progress display.
         texts: prompt embeddings ``[B,T,D]`` for each step; () keeps the condition's.
+        ordinal: number in its shot of a key frame that is denoised together with the others; None
+            of one that is not.
     """
 
     schedule: Schedule
@@ -69,6 +81,7 @@ class Task:
     ready: Callable[[int], bool]
     label: str = ""
     texts: Sequence[Tensor] = ()
+    ordinal: int | None = None
 
     def told(self, step: int) -> Condition:
         """The condition of one step."""
@@ -170,7 +183,9 @@ def _look(
         energies = [pull.size * pull.energy(replace(state, clean=clean)) for pull in pulls]
     if not pulls:
         return estimate, clean, torch.zeros_like(clean)
-    (shift,) = torch.autograd.grad(torch.stack(energies).sum(), state.noisy)
+    # Key frames that look at each other share a graph, which the next one needs too.
+    shared = task.ordinal is not None
+    (shift,) = torch.autograd.grad(torch.stack(energies).sum(), state.noisy, retain_graph=shared)
     return estimate.detach(), clean.detach(), shift
 
 
@@ -190,6 +205,8 @@ def _ask(task: Task, state: State, active: Sequence[Edits], recorder: Recorder |
         task.told(step),
         task.weights[step],
         _attend([edits for edits in active if edits.attend], step, recorder),
+        asked_maps(active, step),
+        together(active, step, task.ordinal),
     )
     name = "draft" if recorder is None else "final"
     note = f"{task.label}, {name} pass, step {step + 1}/{len(task.schedule)}"
@@ -214,3 +231,25 @@ def _attend(
         return context
 
     return attend
+
+
+def asked_maps(active: Sequence[Edits], step: int) -> Maps | None:
+    """Who looks at attention maps in one step: each of them in turn, where it wants to."""
+    found = [maps for edits in active if edits.maps and (maps := edits.maps(step))]
+    if len(found) < 2:
+        return found[0] if found else None
+
+    def edit(layer: Layer, shown: Tensor) -> Tensor:
+        for maps in found:
+            if maps.wants(layer, shown.shape[-2]):
+                shown = maps.edit(layer, shown)
+        return shown
+
+    return Maps(lambda layer, cells: any(maps.wants(layer, cells) for maps in found), edit)
+
+
+def together(active: Sequence[Edits], step: int, ordinal: int | None) -> Together | None:
+    """A key frame's place among those that are denoised together; None of one that is not."""
+    if ordinal is None:
+        return None
+    return Together(ordinal, step, tuple(edits.together for edits in active if edits.together))

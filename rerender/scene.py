@@ -1,4 +1,4 @@
-"""The nouns of translation: Layer, Trace, Translation, Scene, State.
+"""The nouns of translation: Layer, Trace, Translation, Scene, Shot, State.
 
 They are all that a constraint may look at.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rerender.flow.field import Flow
-from rerender.video import KeyFrame
+from rerender.video import Clip, KeyFrame
 
 
 class Watch:
@@ -157,6 +157,22 @@ class Scene:
     noise: Noise
     watch: Watch
     draft: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The key frames that are denoised together.
+
+    Attributes:
+        clip: the video and its prompts.
+        indices: frame number of each key frame.
+    """
+
+    clip: Clip
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Stages:
             seed=self.tree.get("seed"),
             weights=self.weights,
             device=self.device,
-            **self._used((*TRANSLATING, "model"), ("rerender.translate",)),
+            **self._used((*TRANSLATING, "model"), ("rerender.translate", "rerender.together")),
         )
 
     @cached_property

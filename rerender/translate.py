@@ -17,7 +17,7 @@ from rerender.flow.field import Flow, colored
 from rerender.noise import keyed
 from rerender.parts import Parts
 from rerender.recolor import recolor
-from rerender.sample import Ask, Bound, Recorder, Task, denoise, start
+from rerender.sample import Ask, Bound, Position, Recorder, Task, denoise, start
 from rerender.scene import Noise, Reference, Scene, Trace, Translation, Watch
 from rerender.schedule import run
 from rerender.video import Clip, KeyFrame
@@ -105,7 +105,7 @@ def translate(
     studio = Studio(clip, model, parts, seed, watch or Watch(), draw)
     ledger = ledger or Ledger()
     finished = ledger.finished
-    progress = _Progress(studio, shots, finished)
+    progress = Progress(studio, shots, finished)
     for number, shot in enumerate(shots):
         known = min(finished, len(shot))
         finished -= known
@@ -179,7 +179,7 @@ class Studio:
         """What the key frame after the ``ordinal``-th of a shot refers to."""
         return Cast.after(translation, before, bool(self._remembered_layers(ordinal)))
 
-    def palette(self, index: int, shot: int, progress: _Progress) -> Tensor:
+    def palette(self, index: int, shot: int, progress: Progress) -> Tensor:
         """A first result from pure noise, whose colours the source will take."""
         studio = replace(self, parts=self.parts.from_noise())
         jobs = studio.jobs([index], shot, None)
@@ -220,8 +220,12 @@ class Studio:
                 yield Ask(lambda: cast.previous.trace.image is not None, None)
                 bound = self._bind(replace(scene, draft=image), bound)
                 position = yield from denoise(task, position, last, bound, recorder)
-        own.trace.latent = position.noisy
-        own.trace.image = self.model.decode(position.noisy).cpu()
+        return self._finished(own, position)
+
+    def _finished(self, own: Translation, end: Position) -> Translation:
+        """The translation with its latent and its image."""
+        own.trace.latent = end.noisy
+        own.trace.image = self.model.decode(end.noisy).cpu()
         self.watch.picture("keys", own.key.index, own.image)
         return own
 
@@ -329,7 +333,7 @@ def _readiness(cast: Cast | None, constraint: Sequence[Constraint]) -> Callable[
     return lambda step: all(trace.settled > step for trace in traces)
 
 
-class _Progress:
+class Progress:
     """Counts network evaluations against the number that all key frames will take."""
 
     def __init__(self, studio: Studio, shots: Sequence[Sequence[int]], finished: int) -> None:

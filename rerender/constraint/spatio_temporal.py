@@ -1,0 +1,52 @@
+"""Spatial-temporal self-attention: keys and values also come from other key frames of the shot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from rerender.contracts import Act, Edits, Joint, Look, Model, Shown
+from rerender.scene import Layer, Shot
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatioTemporal(Joint):
+    """Every self-attention layer looks at several key frames of the same step at once.
+
+    Attributes:
+        frames: "all" key frames of the shot, in both directions of time (dense attention of
+            vid2vid-zero, arXiv 2303.17599, section III-C); or a key frame's own and the "middle"
+            one (FateZero, arXiv 2303.09535, section 3.4).
+        inversion: whether an inverting start looks at them too.
+    """
+
+    frames: Literal["all", "middle"] = "all"
+    inversion: bool = True
+
+    def pivots(self, count: int) -> Sequence[int]:
+        return range(count) if self.frames == "all" else (count // 2,)
+
+    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
+        look = _everyone if self.frames == "all" else _beside(*self.pivots(len(shot)))
+        edits = Edits(together=look)
+        return [Act(edits, edits if self.inversion else Edits())] * len(shot)
+
+
+def _everyone(layer: Layer, shown: Shown, step: int) -> Shown:
+    """The tokens of all, the same object for each: keys and values are then made once."""
+    return dict.fromkeys(shown, torch.cat([*shown.values()], 1))
+
+
+def _beside(pivot: int) -> Look:
+    """One's own tokens and those of the pivot (which attends to itself once, not twice)."""
+
+    def look(layer: Layer, shown: Shown, step: int) -> Shown:
+        return {
+            ordinal: tokens if ordinal == pivot else torch.cat([tokens, shown[pivot]], 1)
+            for ordinal, tokens in shown.items()
+        }
+
+    return look

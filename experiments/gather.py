@@ -18,6 +18,7 @@ from eval.metrics.weights import digest
 from eval.results import CONFIG, Outcome, discover
 from eval.sources import Sources
 from experiments.command import command
+from experiments.costs import costs
 from experiments.media import Media
 from rerender.errors import InputError, RerenderError
 from rerender.video import Clip, Video
@@ -31,6 +32,7 @@ class Study:
 
     Attributes:
         scores: rows of the score file.
+        costs: what runs took, as rows for the table.
         clips: for the script: name, prompt, times, end.
         entries: for the script: one finished video each.
         runs: name, command and configuration of each run.
@@ -39,6 +41,7 @@ class Study:
     """
 
     scores: list[Score]
+    costs: list[Score] = field(default_factory=list)
     clips: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, str | None]] = field(default_factory=list)
@@ -54,7 +57,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
         media: where the page's files go.
         tree: configuration that says what the clips are; None for the runs' own.
     """
-    study = Study(rows.read(root / rows.SCORES))
+    study = Study(rows.read(root / rows.SCORES), costs(root))
     study.failed += _unfinished(root)
     outcomes = _found(root, study)
     sources = Sources(tree, outcomes)

@@ -75,7 +75,7 @@ def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> 
         css=css,
         js=js,
         data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
-        table=tables.table(study.scores),
+        table=tables.table([*study.scores, *study.costs]),
         published=tables.published(),
         front=front,
         failed=study.failed,
@@ -132,7 +132,7 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     points = [
         point
         for point in fronts.points(study.scores, axes)
-        if point.method not in tables.FLOORS or point.method == TRUTH
+        if not tables.is_floor(point.method) or point.method == TRUTH
     ]
     timed = [*axes, fronts.Axis("seconds", "lower")]
     whole = fronts.points(study.scores, timed, study.seconds)

@@ -19,6 +19,7 @@ from rerender.cache import Cache, Entry, Work
 from rerender.codec import Encoded, Planes, encode_planes, planes
 from rerender.contracts import Model
 from rerender.ledger import Notes, replayed
+from rerender.memory import begin, peak
 from rerender.parts import Parts
 from rerender.pipeline import filled, translated
 from rerender.record import Record
@@ -61,11 +62,13 @@ class Film:
         path: its file.
         encoded: how it was written.
         seconds: what translation and propagation took when they were made.
+        peak: the most memory held meanwhile, in MiB; None where unknown.
     """
 
     path: Path
     encoded: Encoded
     seconds: Mapping[str, float]
+    peak: float | None = None
 
 
 def film(take: Take) -> Film:
@@ -77,7 +80,8 @@ def film(take: Take) -> Film:
             entry = work.entry or _made(take, work)
     if not made and take.record.wants("keys"):
         deque(_translations(take), maxlen=0)
-    return Film(entry.folder / VIDEO, _encoded(entry.facts), entry.facts["seconds"])
+    facts = entry.facts
+    return Film(entry.folder / VIDEO, _encoded(facts), facts["seconds"], facts.get("peak"))
 
 
 def _encoded(facts: Mapping[str, Any]) -> Encoded:
@@ -86,13 +90,17 @@ def _encoded(facts: Mapping[str, Any]) -> Encoded:
 
 
 def _made(take: Take, work: Work) -> Entry:
+    begin()
     spent = _Clock(take, ("propagate", "encode"), work)
     with work.writing(VIDEO) as file:
         encoded = encode_planes(_pictures(take, work, spent), take.clip.video, file)
     take.record.progress.count("encode")
     keys = take.cache.find(KEYS, take.stages.keys)
     seconds = {"translate": keys.facts["seconds"] if keys else 0.0, "propagate": spent()}
-    return work.finish({"encoded": astuple(encoded), "seconds": seconds}, (VIDEO,))
+    peaks = [peak(), keys.facts.get("peak") if keys else None]
+    most = max((each for each in peaks if each is not None), default=None)
+    facts = {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
+    return work.finish(facts, (VIDEO,))
 
 
 def _pictures(take: Take, work: Work, spent: _Clock) -> Iterator[Planes]:

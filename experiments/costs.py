@@ -1,0 +1,53 @@
+"""What results cost: seconds for each frame and peak memory, as rows beside the scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from eval.contracts import Score
+from eval.results import CONFIG, discover
+from rerender.errors import InputError
+
+METRICS = "metrics.json"
+
+
+def costs(root: Path) -> list[Score]:
+    """A row for each clip of each run of ours that says what it took.
+
+    ``seconds_per_frame`` is translation, propagation and encoding without loading and scoring,
+    spread over all frames of the clip; ``peak_memory`` is the most memory held meanwhile, of the
+    GPU where one computes, else of the process with all it has loaded.
+    """
+    rows, seen = [], set()
+    with suppress(InputError):
+        for outcome in discover(root):
+            folder = next((p for p in outcome.path.parents if (p / CONFIG).is_file()), None)
+            if outcome.config is None or folder is None or folder in seen:
+                continue
+            seen.add(folder)
+            for clip in _clips(folder):
+                rows += list(_rows(clip, outcome.method, outcome.seed))
+    return rows
+
+
+def _clips(folder: Path) -> list[Mapping[str, Any]]:
+    try:
+        facts = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        return [clip for clip in facts["clips"] if clip["frames"] and clip["clip"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _rows(clip: Mapping[str, Any], method: str, seed: int | None) -> Iterator[Score]:
+    frames, name = int(clip["frames"]), str(clip["clip"])
+    spent = clip.get("seconds")
+    if isinstance(spent, Mapping):
+        seconds = sum(float(each) for each in spent.values()) / frames
+        yield Score(name, method, seed, "seconds_per_frame", "1", seconds, frames, unit="s")
+    if clip.get("peak_memory") is not None:
+        most = float(clip["peak_memory"])
+        yield Score(name, method, seed, "peak_memory", "1", most, frames, unit="MiB")

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import Data
+from rerender.data.shard import share
 from rerender.demo.world import HELD_OUT, MOTIONS, World
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
@@ -34,9 +35,10 @@ class Demo(Data):
         prompt: what the results should show; None asks for each clip's own content in oil.
         source_prompt: what the sources show; "" takes the true caption.
         negative_prompt: what the results should not show.
+        shard: "i/n" for the i-th of n shares of the clips, from 0; None for all.
 
     Raises:
-        ConfigError: an unknown motion, or no or twice the same seed.
+        ConfigError: an unknown motion, no or twice the same seed, or a shard that is none.
     """
 
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (HELD_OUT,)
@@ -46,6 +48,7 @@ class Demo(Data):
     prompt: str | None = None
     source_prompt: str = ""
     negative_prompt: str = ""
+    shard: str | None = None
 
     def __post_init__(self) -> None:
         if self.motion not in MOTIONS:
@@ -54,9 +57,10 @@ class Demo(Data):
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             problem = f"at least one is needed and each only once, received {list(self.seeds)}"
             raise ConfigError("data.seeds", problem, "correct the list")
+        share(self.seeds, self.shard)
 
     def clips(self) -> Sequence[Clip]:
-        return [self._clip(seed) for seed in self.seeds]
+        return [self._clip(seed) for seed in share(self.seeds, self.shard)]
 
     def _clip(self, seed: int) -> Clip:
         world = World(seed, self.frames, (self.size, self.size), self.motion)

@@ -14,6 +14,7 @@ from rerender.codec import open_video
 from rerender.contracts import Data
 from rerender.data.pictures import Pictures, is_picture
 from rerender.data.prompt import Prompts, read_table, require_prompt
+from rerender.data.shard import parsed, share
 from rerender.errors import ConfigError, InputError
 from rerender.video import Clip, Video
 
@@ -37,9 +38,11 @@ class Folder(Data):
         start: first frame of each clip.
         frames: number of frames of each; None means to the end.
         size: short side in pixels at which clips are processed.
+        shard: "i/n" for the i-th of n shares of the clips, from 0; None for all.
 
     Raises:
-        ConfigError: by ``clips``, a clip has no prompt or fewer frames than are asked for.
+        ConfigError: by ``clips``, a clip has no prompt or fewer frames than are asked for, or the
+            shard holds none.
         InputError: by ``clips``, the folder, a clip or the table cannot be used.
     """
 
@@ -52,12 +55,18 @@ class Folder(Data):
     start: Annotated[int, Field(ge=0)] = 0
     frames: Annotated[int, Field(ge=1)] | None = None
     size: Annotated[int, Field(ge=8, le=4096)] = 512
+    shard: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.shard is not None:
+            parsed(self.shard)
 
     def clips(self) -> Sequence[Clip]:
         found = self._found()
         default = Prompts(self.prompt, self.source_prompt, self.negative_prompt)
         table = read_table(self.prompts, found, default) if self.prompts else {}
-        return [self._clip(name, found[name], table.get(name, default)) for name in found]
+        names = share(list(found), self.shard)
+        return [self._clip(name, found[name], table.get(name, default)) for name in names]
 
     def _found(self) -> dict[str, Path]:
         if not self.path.is_dir():

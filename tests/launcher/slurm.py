@@ -39,7 +39,7 @@ def array(limit: int) -> None:
             _reap(running)
         (ROOT / f"state{task}").write_text("RUNNING")
         words = shlex.split(srun)
-        start = next(i for i, word in enumerate(words) if i and not word.startswith("-"))
+        start = words.index("submitit.core._submit") - 3  # python -u -m
         environment = {
             **os.environ,
             "SLURM_JOB_ID": str(4800 + task),

@@ -160,7 +160,7 @@ class Cache:
                 yield work
             finally:
                 if not (place / "files").is_dir():
-                    store.remove(place)
+                    store.vacate(place)
 
     def get(self, stage: str, key: str) -> bytes | None:
         """A small result, or None where it is not there or damaged."""

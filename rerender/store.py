@@ -261,6 +261,16 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def vacate(path: Path) -> None:
+    """Take away a folder that this process has locked; one that is locked anew on the way stays."""
+    for inside in path.iterdir():
+        if inside.name != LOCK:
+            remove(inside)
+    with suppress(OSError):
+        (path / LOCK).unlink()
+        path.rmdir()
+
+
 def touch(path: Path) -> None:
     """Note that a file was used now, where that can be noted."""
     with suppress(OSError):
@@ -301,3 +311,11 @@ def _explain(path: Path, error: OSError) -> RerenderError:
         return ConfigError(blocker, f"a {kind} has this name already", "choose another output path")
     cure = _CURES.get(error.errno or 0, "write somewhere else")
     return ResourceError(path, f"cannot be written ({reason})", cure)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from rerender.housekeeping import main
+
+    sys.exit(main())

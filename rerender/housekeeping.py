@@ -1,0 +1,163 @@
+"""Look into the stage store and make room in it.
+
+``ls`` says what is there; ``gc`` removes what was not used for some days, or what was used least
+recently until the rest fits. What a running command works on is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rerender import store
+from rerender.cache import MANIFEST, WORK
+from rerender.errors import ConfigError, InputError, LockedError
+from rerender.exits import failure, report, terminable
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished stage, a small result or a stage under way.
+
+    Attributes:
+        path: its file or folder.
+        stage: what it is a result of; "work" is a stage under way.
+        size: bytes.
+        used: when it was used last, in seconds since the epoch.
+    """
+
+    path: Path
+    stage: str
+    size: int
+    used: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit code (see `rerender.exits`)."""
+    options = parser().parse_args(arguments)
+    try:
+        with terminable():
+            run(options)
+    except BaseException as error:
+        code, message = failure(error)
+        report(message)
+        return code
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="python -m rerender.store", description=__doc__)
+    commands = result.add_subparsers(dest="command", required=True)
+    for name, does in (("ls", "say what is there"), ("gc", "remove what was not used")):
+        command = commands.add_parser(name, help=does)
+        command.add_argument("root", type=Path, nargs="?", default=Path(".store"), metavar="STORE")
+    command.add_argument("--days", type=float, help="remove what was not used for so many days")
+    command.add_argument("--gigabytes", type=float, help="keep at most so much")
+    return result
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the command line says."""
+    if not options.root.is_dir():
+        raise InputError(options.root, "is no stage store", "name its folder (store=... of a run)")
+    if options.command == "ls":
+        sys.stdout.write(listing(list(kept(options.root)), time.time()))
+        return
+    if options.days is None and options.gigabytes is None:
+        raise ConfigError("gc", "nothing says what may go", "give --days or --gigabytes")
+    for name in ("days", "gigabytes"):
+        value = getattr(options, name)
+        if value is not None and not value >= 0:
+            raise ConfigError(f"--{name}", f"must be 0 or more, received {value}", "change it")
+    gone = collect(options.root, time.time(), options.days, options.gigabytes)
+    freed = sum(item.size for item in gone)
+    sys.stdout.write(f"{len(gone)} removed, {freed / 1e6:.1f} MB freed\n")
+
+
+def kept(root: Path) -> Iterator[Kept]:
+    """Everything in a stage store."""
+    for stage in sorted(path for path in root.iterdir() if path.is_dir()):
+        places = stage.iterdir() if stage.name == WORK else stage.glob("*/*")
+        for path in sorted(places):
+            if not path.name.startswith(store.TEMPORARY):
+                yield _kept(path, stage.name)
+
+
+def listing(items: Sequence[Kept], now: float) -> str:
+    """A table: what of each stage is there, how large it is and when it was used last."""
+    lines = [f"{'stage':<10} {'count':>7} {'MB':>10}  last used"]
+    for stage in sorted({item.stage for item in items}):
+        of = [item for item in items if item.stage == stage]
+        size, days = sum(item.size for item in of) / 1e6, (now - max(i.used for i in of)) / DAY
+        lines.append(f"{stage:<10} {len(of):>7} {size:>10.1f}  {days:.1f} days ago")
+    total = sum(item.size for item in items) / 1e6
+    return "\n".join([*lines, f"{'all':<10} {len(items):>7} {total:>10.1f}"]) + "\n"
+
+
+def collect(
+    root: Path, now: float, days: float | None = None, gigabytes: float | None = None
+) -> list[Kept]:
+    """Remove what was used least recently.
+
+    Args:
+        root: the stage store.
+        now: seconds since the epoch.
+        days: whatever was not used for so long goes.
+        gigabytes: then more goes, until no more than this is left.
+
+    Returns:
+        What was removed.
+    """
+    for leftover in root.rglob(f"{store.TEMPORARY}*"):  # a writer takes seconds, not a day
+        if WORK not in leftover.parts and _used(leftover) < now - DAY:
+            store.remove(leftover)
+    items = sorted(kept(root), key=lambda item: (item.used, item.path))
+    left, gone = sum(item.size for item in items), []
+    for item in items:
+        old = days is not None and item.used < now - days * DAY
+        large = gigabytes is not None and left > gigabytes * 1e9
+        if (old or large) and _removed(item):
+            left -= item.size
+            gone.append(item)
+    return gone
+
+
+def _removed(item: Kept) -> bool:
+    """Whether it could be removed: a stage under way belongs to the process that has its lock."""
+    if item.stage != WORK:
+        store.remove(item.path)
+        return True
+    try:
+        with store.lock(item.path):
+            store.vacate(item.path)
+    except LockedError:
+        return False
+    return True
+
+
+def _kept(path: Path, stage: str) -> Kept:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    named = path / MANIFEST
+    used = _used(named) if named.is_file() else max(map(_used, files), default=_used(path))
+    return Kept(path, stage, sum(_size(file) for file in files), used)
+
+
+def _used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process removed it
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -88,9 +88,13 @@ class Soft(Blend):
 
 @dataclass(frozen=True)
 class TwoBand(Blend):
-    """A soft cross-fade that keeps contrast: details of two versions that disagree cancel out.
+    """A soft cross-fade that keeps contrast and changes colour evenly over time.
 
-    The fade's high band is amplified to the local variance that the fade of both variances has.
+    Details of two versions that disagree cancel out: the fade's high band is amplified to the local
+    variance of the version that weighs more, or to the fade of both if that is larger. And where
+    the key frames differ in colour as a whole (`cast`), each pixel takes its share of the
+    difference by time alone: whichever version a pixel is taken from, colour neither jumps in time
+    nor has borders in space.
 
     Attributes:
         tolerance: as of `Soft`.
@@ -100,7 +104,7 @@ class TwoBand(Blend):
     """
 
     tolerance: Annotated[float, Field(gt=0)] = 12.0
-    sigma: Annotated[float, Field(gt=0, le=50)] = 3.0
+    sigma: Annotated[float, Field(gt=0, le=50)] = 2.0
     window: Annotated[int, Field(ge=3, le=255)] = 17
     gain: Annotated[float, Field(ge=1)] = 1.6
 
@@ -116,14 +120,50 @@ class TwoBand(Blend):
         power = np.empty_like(left)  # of left, right and mixed
         fade(left, self.low(left), right, self.low(right), weight, mixed, band, power)
         power = cv2.blur(power, (self.window, self.window))
-        amplify(mixed, band, weight, power, np.float32(self.gain))
+        amplify(band, weight, power, np.float32(self.gain))
+        # Amplifying by a gain that varies makes low frequencies too, which are not wanted.
+        extra = blur(band, odd(np.sqrt(12) * self.sigma))
+        finish(mixed, band, extra, cast(pair, self.tolerance), weight, np.float32(pair.time))
         return mixed
 
     def low(self, image: Pixels) -> Pixels:
         """A Gaussian blur by two boxes of the same variance."""
-        side = 2 * round((np.sqrt(6 * self.sigma**2 + 1) - 1) / 2) + 1
-        blurred: Pixels = cv2.blur(cv2.blur(image, (side, side)), (side, side))
-        return blurred
+        side = odd(np.sqrt(6 * self.sigma**2 + 1))
+        return blur(blur(image, side), side)
+
+
+def odd(length: float) -> int:
+    """The odd number nearest to a length."""
+    return 2 * round((length - 1) / 2) + 1
+
+
+def blur(image: Plane, side: int) -> Plane:
+    """The mean over a box."""
+    blurred: Plane = cv2.blur(image, (side, side))
+    return blurred
+
+
+GRID = 32
+"""Rows of the grid on which a cast is taken; its window is as wide."""
+
+
+def cast(pair: Pair, tolerance: float) -> Pixels:
+    """How the right key frame differs in colour from the left, as a smooth field ``[H,W,3]``.
+
+    The mean difference over about the whole frame, of those places that both versions explain.
+    """
+    height, width, _ = pair.left.image.shape
+    rows = min(GRID, height)
+    size = (max(round(rows * width / height), 1), rows)
+    step = cv2.resize(pair.right.image - pair.left.image, size, interpolation=cv2.INTER_AREA)
+    error = cv2.resize(pair.left.error + pair.right.error, size, interpolation=cv2.INTER_AREA)
+    # A small weight even for what neither explains: some difference is better than none.
+    trust = np.exp(-error / (4 * tolerance**2))[..., None] + np.float32(1e-3)
+    sums = np.dstack([step * trust, trust])
+    for _ in range(2):
+        sums = blur(sums, GRID + 1)
+    field: Pixels = cv2.resize(sums[..., :3] / sums[..., 3:], (width, height))
+    return field
 
 
 def mix(pair: Pair, right: Plane) -> Pixels:
@@ -192,15 +232,32 @@ def fade(
 
 
 @reassociated
-def amplify(mixed: Pixels, band: Pixels, weight: Plane, power: Pixels, largest: float) -> None:
-    """Raise the high band of ``mixed`` to the faded variance."""
-    height, width, _ = mixed.shape
-    one = np.float32(1)
+def amplify(band: Pixels, weight: Plane, power: Pixels, largest: float) -> None:
+    """Turn the high band into what must be added to it to reach the wanted variance."""
+    height, width, _ = band.shape
+    one, two = np.float32(1), np.float32(2)
     for y in range(height):
         for x in range(width):
-            wanted = power[y, x, 0] + weight[y, x] * (power[y, x, 1] - power[y, x, 0])
+            late, left, right = weight[y, x], power[y, x, 0], power[y, x, 1]
+            # The farther a version was carried, the more contrast it has lost: the one that weighs
+            # more is believed in full.
+            wanted = max(left * min(one, two - two * late), right * min(one, two * late))
+            wanted = max(wanted, left + late * (right - left))
             # One squared level is added to both: where there is nothing to keep, the gain is 1.
             gain = np.sqrt((wanted + one) / (max(power[y, x, 2], np.float32(0)) + one))
             gain = min(max(gain, one), largest) - one
             for c in range(3):
-                mixed[y, x, c] += gain * band[y, x, c]
+                band[y, x, c] *= gain
+
+
+@reassociated
+def finish(
+    mixed: Pixels, band: Pixels, extra: Pixels, field: Pixels, weight: Plane, time: float
+) -> None:
+    """Add the detail, and the cast by time instead of by weight."""
+    height, width, _ = mixed.shape
+    for y in range(height):
+        for x in range(width):
+            late = time - weight[y, x]
+            for c in range(3):
+                mixed[y, x, c] += band[y, x, c] - extra[y, x, c] + late * field[y, x, c]

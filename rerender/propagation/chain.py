@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from rerender.flow.sample import sample
 from rerender.propagation import pixels
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.variational import Refiner
+from rerender.propagation.workers import workers
 from rerender.video import Segment, Video
 
 
@@ -30,11 +30,11 @@ class Motion:
 
     Attributes:
         offset: ``[H,W,2]`` in pixels, (x, y).
-        occluded: ``[H,W]`` in 0..1; 1 where it is not visible there.
+        occluded: ``[H,W]`` in 0..1; 1 where it is not visible there. None where nobody asked.
     """
 
     offset: NDArray[np.float32]
-    occluded: NDArray[np.float32]
+    occluded: NDArray[np.float32] | None = None
 
 
 class Links(ABC):
@@ -73,43 +73,54 @@ class KnownLinks(Links):
 @dataclass(frozen=True)
 class LiveLinks(Links):
     """Each estimated when it is asked for, and forgotten: a clip may go on for ever after its last
-    key frame."""
+    key frame.
+
+    Attributes:
+        seen: whether occlusion is wanted.
+    """
 
     video: Video
     flow: FlowEstimator
+    seen: bool
 
     def before(self, index: int) -> Motion:
-        return motion(self.flow.between(self.video.frame(index), self.video.frame(index - 1)))
+        return self.step(index, index - 1)
 
     def after(self, index: int) -> Motion:
-        return motion(self.flow.between(self.video.frame(index), self.video.frame(index + 1)))
+        return self.step(index, index + 1)
+
+    def step(self, index: int, other: int) -> Motion:
+        """From a frame to its neighbour."""
+        here, there = self.video.frame(index), self.video.frame(other)
+        if self.seen:
+            return motion(self.flow.between(here, there), seen=True)
+        return Motion(pixels.vectors(self.flow.offset(here, there)))
 
 
-def link(segment: Segment, flow: FlowEstimator, pool: Executor) -> Links:
-    """The flow between all neighbours of a segment, its key frames included."""
-    rough = flow.rough()
+def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
+    """The flow between all neighbours of a segment, its key frames included.
+
+    Args:
+        segment: the frames.
+        flow: the estimator, of whose cheaper kind the links are made.
+        seen: whether occlusion is wanted.
+    """
+    video, rough = segment.video, flow.rough()
     if segment.right is None:
-        return LiveLinks(segment.video, rough)
-    return known(segment, rough, pool)
-
-
-def known(segment: Segment, rough: FlowEstimator, pool: Executor) -> KnownLinks:
-    """The links of a segment, estimated side by side."""
-    video = segment.video
-    first = segment.start if segment.left is None else segment.left.index
-    last = segment.stop - 1 if segment.right is None else segment.right.index
+        return LiveLinks(video, rough, seen)
 
     def pair(index: int) -> tuple[Motion, Motion]:
         there, back = rough.pair(video.frame(index), video.frame(index + 1))
-        return motion(there), motion(back)
+        return motion(there, seen), motion(back, seen)
 
-    pairs = list(pool.map(pair, range(first, last)))
+    first = segment.start if segment.left is None else segment.left.index
+    pairs = list(workers().map(pair, range(first, segment.right.index)))
     return KnownLinks(first, [there for there, _ in pairs], [back for _, back in pairs])
 
 
-def motion(flow: Flow) -> Motion:
+def motion(flow: Flow, seen: bool) -> Motion:
     """A flow as arrays."""
-    return Motion(pixels.vectors(flow.offset), pixels.plane(flow.occluded))
+    return Motion(pixels.vectors(flow.offset), pixels.plane(flow.occluded) if seen else None)
 
 
 @dataclass(frozen=True)
@@ -120,11 +131,13 @@ class Step:
         index: of the frame.
         target: the source frame in levels.
         motion: from it to the key frame.
+        link: from it to the frame one nearer to the key frame.
     """
 
     index: int
     target: Pixels
     motion: Motion
+    link: Motion
 
 
 def follow(
@@ -150,10 +163,13 @@ def follow(
         direct = flow.offset(frame, into, pixels.offsets(chained.offset))
         offset = refiner.refine(source, target, pixels.vectors(direct))
         found = Motion(offset, chained.occluded)
-        yield Step(index, target, found)
+        yield Step(index, target, found, step)
 
 
 def chain(step: Motion, rest: Motion) -> Motion:
     """One step, then the motion from there; hidden if either is."""
-    occluded = np.maximum(step.occluded, sample(rest.occluded, step.offset, border=1.0))
-    return Motion(step.offset + sample(rest.offset, step.offset), occluded)
+    offset = step.offset + sample(rest.offset, step.offset)
+    if step.occluded is None or rest.occluded is None:
+        return Motion(offset)
+    hidden = sample(rest.occluded, step.offset, border=1.0)
+    return Motion(offset, np.maximum(step.occluded, hidden))

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,14 +23,12 @@ from rerender import store
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.errors import ConfigError, ResourceError
 from rerender.flow.sample import grid, sample
-from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Soft
-from rerender.propagation.chain import Links, Motion, follow, link
 from rerender.propagation.guides import Guides, edges
 from rerender.propagation.merge import error
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sides import join
-from rerender.video import Frame, Segment, Video
+from rerender.propagation.synthesis import Images, synthesised
+from rerender.video import Segment
 
 LOG = logging.getLogger(__name__)
 
@@ -67,52 +64,36 @@ class EbSynth(Propagation):
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         LOG.info("ebsynth: %s", version(located(self.program)))
-        with ThreadPoolExecutor(2) as pool:
-            links = link(segment, flow, pool)
+        yield from synthesised(segment, flow, self.blend, self.made)
 
-            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
-                return self.synthesised(segment.video, key, frames, links, flow)
+    def made(self, images: Images, index: int) -> Guess:
+        """One frame, and how well flow explains its source."""
+        moved = sample(images.source, images.offset, cv2.INTER_CUBIC)
+        return Guess(self.run(images), error(moved, images.target))
 
-            yield from join(segment, side, self.blend, links, pool)
-
-    def synthesised(
-        self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
-    ) -> Iterator[Guess]:
-        """Each of the frames made from patches of the key frame."""
-        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        last = style
-        for stop in follow(video, key.index, frames, links, flow):
-            index, target, motion = stop.index, stop.target, stop.motion
-            step = links.before(index) if index > key.index else links.after(index)
-            before = sample(last, step.offset, cv2.INTER_NEAREST)
-            guides = self.pictures(style, source, before, target, motion)
-            mismatch = error(sample(source, motion.offset, cv2.INTER_CUBIC), target)
-            last = self.run(style, guides)
-            yield Guess(last, mismatch)
-
-    def pictures(
-        self, style: Pixels, source: Pixels, before: Pixels, target: Pixels, motion: Motion
-    ) -> list[tuple[Pixels, Pixels, float]]:
+    def pictures(self, images: Images) -> list[tuple[Pixels, Pixels, float]]:
         """The guides: at the key frame, at the frame, and their weight."""
+        source, target, offset = images.source, images.target, images.offset
         return [
             (source, target, self.guides.colour),
             (edges(source), edges(target), self.guides.edge),
-            (style, before, self.guides.temporal),
-            (ramps(np.zeros_like(motion.offset)), ramps(motion.offset), self.guides.position),
+            (images.style, images.before, self.guides.temporal),
+            (ramps(np.zeros_like(offset)), ramps(offset), self.guides.position),
         ]
 
-    def run(self, style: Pixels, guides: Sequence[tuple[Pixels, Pixels, float]]) -> Pixels:
+    def run(self, images: Images) -> Pixels:
         """One call of the program."""
         with tempfile.TemporaryDirectory(prefix="rerender-") as folder:
             place = Path(folder)
-            command = [located(self.program), "-style", written(place / "style.png", style)]
-            for number, (here, there, weight) in enumerate(guides):
+            command = [located(self.program), "-style", written(place / "style.png", images.style)]
+            command += ["-weight", str(self.guides.style)]
+            for number, (here, there, weight) in enumerate(self.pictures(images)):
                 command += ["-guide", written(place / f"{number}-key.png", here)]
                 command += [written(place / f"{number}-frame.png", there), "-weight", str(weight)]
             command += ["-searchvoteiters", str(self.votes), "-patchmatchiters", str(self.sweeps)]
             command += ["-uniformity", str(self.uniformity), "-output", str(place / "output.png")]
             self.call(command)
-            return self.read(place / "output.png", style)
+            return self.read(place / "output.png", images.style)
 
     def call(self, command: Sequence[str]) -> None:
         """Run the program to its end, or say why not."""

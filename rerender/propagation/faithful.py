@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.flow.sample import sample
 from rerender.propagation import faithful_kernels as kernels
-from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess
-from rerender.propagation.chain import Links, follow, link
 from rerender.propagation.contrast import Contrast
 from rerender.propagation.guides import Guides, edges
-from rerender.propagation.kernels import Matches, mean, vote
+from rerender.propagation.kernels import Matches
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.sides import join
-from rerender.video import Frame, Segment, Video
+from rerender.propagation.synthesis import Images, synthesised
+from rerender.propagation.votes import mean, vote
+from rerender.video import Segment
 
 COARSEST = 11
 """The pyramid ends before the smaller side drops below this (twice the patch and one)."""
@@ -53,34 +49,13 @@ class Faithful(Propagation):
     blend: Blend = field(default_factory=Contrast)
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
-        with ThreadPoolExecutor(2) as pool:
-            links = link(segment, flow, pool)
-
-            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
-                return self.synthesised(segment.video, key, frames, links, flow)
-
-            yield from join(segment, side, self.blend, links, pool)
-
-    def synthesised(
-        self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
-    ) -> Iterator[Guess]:
-        """Each of the frames made from patches of the key frame."""
-        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        last = style
-        for stop in follow(video, key.index, frames, links, flow):
-            index, target, motion = stop.index, stop.target, stop.motion
-            step = links.before(index) if index > key.index else links.after(index)
-            before = sample(last, step.offset, cv2.INTER_NEAREST)
-            images = Images(style, source, before, target, motion.offset)
-            guess = self.synthesise(images, index)
-            yield guess
-            last = guess.image
+        yield from synthesised(segment, flow, self.blend, self.synthesise)
 
     def synthesise(self, images: Images, frame: int) -> Guess:
         """One frame, from the coarsest level to the finest."""
         matches = np.zeros((0, 0, 2), np.int16)
         for depth in reversed(range(levels(images.style))):
-            level = images.reduced(depth)
+            level = reduced(images, depth)
             seed = 100_000 * frame + 1000 * depth
             matches = start(matches, level.style, seed)
             guess = self.level(level, matches, seed)
@@ -109,36 +84,16 @@ class Faithful(Propagation):
         return Guess(estimate, costs.astype(np.float32) * scale)
 
 
-@dataclass(frozen=True)
-class Images:
-    """What one frame is synthesised from, on one level of the pyramid.
-
-    Attributes:
-        style: the translated key frame.
-        source: the source key frame.
-        before: the frame synthesised last, moved to this one.
-        target: the source frame.
-        offset: ``[H,W,2]`` from the frame to the key frame.
-    """
-
-    style: Pixels
-    source: Pixels
-    before: Pixels
-    target: Pixels
-    offset: NDArray[np.float32]
-
-    def reduced(self, depth: int) -> Images:
-        """The images at ``1 / 2**depth`` of their size."""
-        height, width, _ = self.style.shape
-        size = (max(width >> depth, 1), max(height >> depth, 1))
-
-        def shrink(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            small: NDArray[np.float32] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            return small
-
-        scale = np.array([size[0] / width, size[1] / height], np.float32)
-        style, source, before = shrink(self.style), shrink(self.source), shrink(self.before)
-        return Images(style, source, before, shrink(self.target), shrink(self.offset) * scale)
+def reduced(images: Images, depth: int) -> Images:
+    """The images at ``1 / 2**depth`` of their size."""
+    height, width, _ = images.style.shape
+    size = (max(width >> depth, 1), max(height >> depth, 1))
+    scale = np.array([size[0] / width, size[1] / height], np.float32)
+    style, source, before, target, offset = (
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        for image in (images.style, images.source, images.before, images.target, images.offset)
+    )
+    return Images(style, source, before, target, offset * scale)
 
 
 def levels(image: Pixels) -> int:

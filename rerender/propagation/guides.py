@@ -5,12 +5,14 @@ edge, 2 position, and 5 that are zero, so that a pixel fills one vector register
 guide has no channels of its own: style and temporal guide compare the *same* source picture, with
 the present estimate and with the frame before; two quadratics of one variable are one quadratic
 about their weighted mean, up to a constant that no search can see.
+
+Style, temporal and position guide all come from flow, directly or through the frame before. Where
+flow has failed they speak for the failure: there patches are compared by `bare` guides.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 from typing import Annotated
 
 import cv2
@@ -25,8 +27,8 @@ Packed = NDArray[np.uint8]
 """``[H+4,W+4,16]``: guides with a border of two repeated pixels, so that patches never leave it."""
 
 CHANNELS = 16
-STYLE = 1.0
-"""The weight of the style itself, against which the others are measured."""
+SOURCE = np.repeat(np.array([0, 255, 0], np.uint8), [3, 6, 7]).view(np.uint64)
+"""A mask over the channels of a pixel: colour and edge of the source, nothing else."""
 
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
 
@@ -35,15 +37,17 @@ LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
 class Guides:
     """Weights of the guides, as in Jamriška et al. 2019 and the paper's section 4.2.
 
-    A weight is shared by the channels of its guide. The style itself weighs 1.
+    A weight is shared by the channels of its guide.
 
     Attributes:
+        style: of the translated frame itself as it is so far.
         colour: of the source frames' colours.
         edge: of the Laplacian of the source frames.
         temporal: of the frame propagated just before.
         position: of where flow says that the pixel came from, in 1/255 of the sides.
     """
 
+    style: Annotated[float, Field(ge=0)] = 1.0
     colour: Annotated[float, Field(gt=0)] = 6.0
     edge: Annotated[float, Field(ge=0)] = 0.5
     temporal: Annotated[float, Field(ge=0)] = 0.5
@@ -52,12 +56,16 @@ class Guides:
     @property
     def unit(self) -> float:
         """What one squared step of a packed byte stands for, in weighted squared levels."""
-        return max((STYLE + self.temporal) / 3, self.colour / 3, self.edge / 3, self.position / 2)
+        return float(self.weights().max())
+
+    def weights(self) -> NDArray[np.float64]:
+        """The weight of one channel of style, colour, edge and position."""
+        three = [(self.style + self.temporal) / 3, self.colour / 3, self.edge / 3]
+        return np.array([*three, self.position / 2])
 
     def scales(self) -> NDArray[np.float32]:
         """Factors from levels to packed bytes: style, colour, edge, position."""
-        weights = [(STYLE + self.temporal) / 3, self.colour / 3, self.edge / 3, self.position / 2]
-        return np.array([sqrt(weight / self.unit) for weight in weights], dtype=np.float32)
+        return np.sqrt(self.weights() / self.unit).astype(np.float32)
 
     def pack(self, style: Pixels, colour: Pixels, edge: Pixels, offset: Offsets) -> Packed:
         """The guides of a frame whose pixels come from where ``offset [H,W,2]`` points."""
@@ -71,12 +79,20 @@ class Guides:
 
     def towards(self, estimate: Pixels, before: Pixels) -> Pixels:
         """The one picture that style and temporal guide together pull to."""
-        share = self.temporal / (STYLE + self.temporal)
+        if not self.style:
+            return before
+        share = self.temporal / (self.style + self.temporal)
         both: Pixels = cv2.addWeighted(estimate, 1 - share, before, share, 0)
         return both
 
 
 Offsets = NDArray[np.float32]
+
+
+def bare(packed: Packed) -> Packed:
+    """The guides that do not come from flow: colour and edges of the source."""
+    kept: Packed = (packed.view(np.uint64) & SOURCE).view(np.uint8)
+    return kept
 
 
 def edges(colour: Pixels) -> Pixels:

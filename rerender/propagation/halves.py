@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 
@@ -17,8 +16,7 @@ from rerender.video import Frame, Segment
 
 def nearest(segment: Segment, flow: FlowEstimator) -> Iterator[tuple[int, Pixels]]:
     """Index and picture in levels of each frame, in order; the left key at equal distance."""
-    with ThreadPoolExecutor(2) as pool:
-        links = link(segment, flow, pool)
+    links = link(segment, flow)
     middle = segment.stop if segment.right is None else segment.start
     if segment.left is not None and segment.right is not None:
         middle = (segment.left.index + segment.right.index) // 2 + 1

@@ -1,10 +1,11 @@
-"""PatchMatch in compiled loops: start, sweep, vote. Deterministic: keyed random numbers.
+"""PatchMatch's search in compiled loops: start, weigh, sweep. Deterministic: keyed random numbers.
 
 Patches are 5x5. Their centres lie on a grid of every ``stride``-th pixel, so that stride 2 costs a
 quarter and still covers each pixel with four to nine patches. A match is the pixel of the source on
 which a patch's centre lies. Guides are packed with a border of two pixels (see `guides`), in which
 a patch's corner has the coordinates that its centre has in the image; here they are flat, because
-indexing them in three dimensions costs more than the comparison itself.
+indexing them in three dimensions costs more than the comparison itself. `batched` does the same
+on a GPU, number for number.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rerender.propagation.compiled import compiled, reassociated
+from rerender.propagation.compiled import compiled
 from rerender.propagation.guides import CHANNELS
 
 Flat = NDArray[np.uint8]
@@ -39,12 +40,14 @@ class Plan(NamedTuple):
         stride: pixels between grid points.
         hard: only matches that cost more are looked at.
         seed: of the random numbers; even seeds run down the image, odd seeds up.
+        reach: grid points from a patch to the two neighbours that it asks.
     """
 
     width: int
     stride: int
     hard: int
     seed: int
+    reach: int = 1
 
 
 @compiled
@@ -67,25 +70,26 @@ def distance(source: Flat, target: Flat, here: int, there: int, pitch: int, best
 
 
 @compiled
-def start(
-    source: Flat,
-    target: Flat,
-    offset: NDArray[np.float32],
-    stride: int,
-    matches: Matches,
-    costs: Costs,
-) -> None:
-    """Matches where flow ``[H,W,2]`` points to, rounded to whole pixels, and what they cost."""
+def start(offset: NDArray[np.float32], stride: int, matches: Matches) -> None:
+    """Matches where flow ``[H,W,2]`` points to, rounded to whole pixels."""
     height, width, _ = offset.shape
-    pitch = (width + 4) * CHANNELS
+    for j in range(matches.shape[0]):
+        for i in range(matches.shape[1]):
+            x, y = i * stride, j * stride
+            matches[j, i, 0] = min(max(int(np.rint(x + offset[y, x, 0])), 0), width - 1)
+            matches[j, i, 1] = min(max(int(np.rint(y + offset[y, x, 1])), 0), height - 1)
+
+
+@compiled
+def weigh(source: Flat, target: Flat, plan: Plan, matches: Matches, costs: Costs) -> None:
+    """What the matches cost whose costs are above ``plan.hard``; the others keep theirs."""
+    pitch = (plan.width + 4) * CHANNELS
     for j in range(costs.shape[0]):
         for i in range(costs.shape[1]):
-            x, y = i * stride, j * stride
-            sx = min(max(int(np.rint(x + offset[y, x, 0])), 0), width - 1)
-            sy = min(max(int(np.rint(y + offset[y, x, 1])), 0), height - 1)
-            here, there = sy * pitch + sx * CHANNELS, y * pitch + x * CHANNELS
-            matches[j, i, 0], matches[j, i, 1] = sx, sy
-            costs[j, i] = distance(source, target, here, there, pitch, LARGEST)
+            if costs[j, i] > plan.hard:
+                here = np.int64(matches[j, i, 1]) * pitch + np.int64(matches[j, i, 0]) * CHANNELS
+                there = j * plan.stride * pitch + i * plan.stride * CHANNELS
+                costs[j, i] = distance(source, target, here, there, pitch, LARGEST)
 
 
 @compiled
@@ -94,18 +98,24 @@ def sweep(
     target: Flat,
     plan: Plan,
     radii: NDArray[np.int32],
+    known: Matches,
     matches: Matches,
     costs: Costs,
 ) -> None:
     """One pass over the matches: each tries what the two neighbours behind it found, then a random
-    pixel within each of ``radii`` about the best so far."""
+    pixel within each of ``radii`` about the best so far.
+
+    Neighbours are read from ``known``: the matches themselves, so that a good one runs along in one
+    pass, or a copy of them, so that the order of the patches does not matter.
+    """
     pitch = (plan.width + 4) * CHANNELS
     width, height = plan.width, len(source) // pitch - 4
     rows, columns = costs.shape
     way = 1 - 2 * (plan.seed % 2)
+    back = way * plan.reach
     for jj in range(rows):
         j = jj if way > 0 else rows - 1 - jj
-        noise = scramble(np.uint32(plan.seed * 40503 + j))
+        key = scramble(np.uint32(plan.seed * 40503 + j))
         for ii in range(columns):
             i = ii if way > 0 else columns - 1 - ii
             best = costs[j, i]
@@ -115,14 +125,14 @@ def sweep(
             there = j * plan.stride * pitch + i * plan.stride * CHANNELS
             for candidate in range(2 + len(radii)):
                 if candidate < 2:
-                    pj, pi = (j, i - way) if candidate == 0 else (j - way, i)
+                    pj, pi = (j, i - back) if candidate == 0 else (j - back, i)
                     if pj < 0 or pj >= rows or pi < 0 or pi >= columns:
                         continue
-                    sx = np.int64(matches[pj, pi, 0]) + (i - pi) * plan.stride
-                    sy = np.int64(matches[pj, pi, 1]) + (j - pj) * plan.stride
+                    sx = np.int64(known[pj, pi, 0]) + (i - pi) * plan.stride
+                    sy = np.int64(known[pj, pi, 1]) + (j - pj) * plan.stride
                 else:
                     radius = np.int64(radii[candidate - 2])
-                    noise = scramble(noise)
+                    noise = scramble(np.uint32(key + np.uint32(32 * i + candidate)))
                     across = np.int64(noise & np.uint32(0xFFFF)) % (2 * radius + 1)
                     down = np.int64(noise >> np.uint32(16)) % (2 * radius + 1)
                     sx, sy = bx + across - radius, by + down - radius
@@ -136,60 +146,9 @@ def sweep(
 
 @compiled
 def scramble(state: int) -> int:
-    """The next of a row of random numbers of 32 bit: Marsaglia's xorshift of a Weyl sequence."""
+    """A random number of 32 bit for each state: the mixer "lowbias32" of C. Wellons."""
     state = np.uint32(state + np.uint32(0x9E3779B9))
-    state = np.uint32(state ^ np.uint32(state << np.uint32(13)))
-    state = np.uint32(state ^ np.uint32(state >> np.uint32(17)))
-    state = np.uint32(state ^ np.uint32(state << np.uint32(5)))
+    state = np.uint32(np.uint32(state ^ (state >> np.uint32(16))) * np.uint32(0x7FEB352D))
+    state = np.uint32(np.uint32(state ^ (state >> np.uint32(15))) * np.uint32(0x846CA68B))
+    state = np.uint32(state ^ (state >> np.uint32(16)))
     return state  # noqa: RET504 (typed here, untyped as an expression)
-
-
-@compiled
-def vote(pictures: NDArray[np.float32], matches: Matches, stride: int) -> NDArray[np.float32]:
-    """The sum of all patches over each pixel.
-
-    Args:
-        pictures: ``[H+4,W+4,C]`` of the source, with a border of two repeated pixels; C is a
-            multiple of 4, so that a row of a patch fills whole vector registers.
-        matches: the match of every grid point.
-        stride: pixels between grid points.
-
-    Returns:
-        ``[H+4,W+4,C]``; nothing is complete in the border of two pixels.
-    """
-    pitch, row_length = pictures.shape[1] * pictures.shape[2], SIDE * pictures.shape[2]
-    channels = pictures.shape[2]
-    flat = pictures.reshape(-1)
-    sums = np.zeros(len(flat), np.float32)
-    for j in range(matches.shape[0]):
-        for i in range(matches.shape[1]):
-            here = matches[j, i, 1] * pitch + matches[j, i, 0] * channels
-            there = j * stride * pitch + i * stride * channels
-            for row in range(SIDE):
-                a, b = there + row * pitch, here + row * pitch
-                for k in range(row_length):
-                    sums[np.uint64(a + k)] += flat[np.uint64(b + k)]
-    return sums.reshape(pictures.shape)
-
-
-@reassociated
-def mean(sums: NDArray[np.float32], first: int, stride: int, out: NDArray[np.float32]) -> None:
-    """The mean ``[H,W,3]`` of all patches over each pixel, from channels ``first`` to
-    ``first + 2`` of the sums of `vote`."""
-    height, width, _ = out.shape
-    across, down = shares(width, stride), shares(height, stride)
-    for y in range(height):
-        for x in range(width):
-            share = down[y] * across[x]
-            for c in range(3):
-                out[y, x, c] = sums[y + 2, x + 2, np.uint64(first + c)] * share
-
-
-@compiled
-def shares(length: int, stride: int) -> NDArray[np.float32]:
-    """One over the number of patches that cover each place along one axis."""
-    count = np.zeros(length + 4, np.float32)
-    for centre in range(0, length, stride):
-        count[centre : centre + SIDE] += 1
-    count[2:-2] = np.float32(1) / count[2:-2]
-    return count[2:-2]

@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, NamedTuple
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.flow.sample import sample
-from rerender.propagation import kernels, pixels
 from rerender.propagation.blend import Blend, Guess, TwoBand
-from rerender.propagation.chain import Links, follow, link
-from rerender.propagation.guides import Guides, Packed, edges
-from rerender.propagation.merge import error, merge
+from rerender.propagation.chain import Links, Step, follow, link
+from rerender.propagation.guides import Guides, bare, edges
+from rerender.propagation.merge import merge
+from rerender.propagation.picture import Picture, warped
 from rerender.propagation.pixels import Pixels
+from rerender.propagation.search import Guided, Search, Start, match
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
-
-
-@dataclass(frozen=True)
-class Search:
-    """How far patches are looked for.
-
-    Attributes:
-        stride: pixels between patches; 1 is slower and hardly better.
-        sweeps: passes over all patches.
-        radii: random candidates of a pass, one within each radius in pixels.
-        hard: cost of a patch, in squared levels of a colour channel, above which flow has failed.
-        hard_sweeps: further passes over such patches only.
-        hard_radii: their random candidates.
-    """
-
-    stride: Literal[1, 2] = 2
-    sweeps: Annotated[int, Field(ge=0, le=100)] = 2
-    radii: tuple[int, ...] = (1,)
-    hard: Annotated[float, Field(ge=0)] = 65.0
-    hard_sweeps: Annotated[int, Field(ge=0, le=100)] = 4
-    hard_radii: tuple[int, ...] = (96, 32, 8, 2)
 
 
 @dataclass(frozen=True)
@@ -62,92 +38,51 @@ class PatchMatch(Propagation):
         blend: how the two directions become one.
     """
 
-    guides: Guides = field(default_factory=Guides)
+    guides: Guides = field(default_factory=lambda: Guides(style=0.0))
     search: Search = field(default_factory=Search)
     tolerance: Annotated[float, Field(gt=0)] = 3.0
     blend: Blend = field(default_factory=lambda: TwoBand(tolerance=4.0))
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
-        with ThreadPoolExecutor(2) as pool:
-            links = link(segment, flow, pool)
+        links = link(segment, flow)
 
-            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
-                return self.matched(segment.video, key, frames, links, flow)
+        def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
+            return self.matched(segment.video, key, frames, links, flow)
 
-            yield from join(segment, side, self.blend, links, pool)
+        yield from join(segment, side, self.blend, links)
 
     def matched(
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
     ) -> Iterator[Guess]:
         """Each of the frames put together from patches of the key frame."""
-        last: Pixels | None = None
-        picture = Picture.of(key, video, self.guides)
+        picture, before = Picture.of(key, video, self.guides), None
         for stop in follow(video, key.index, frames, links, flow):
-            index, target, motion = stop.index, stop.target, stop.motion
-            warped = picture.warped(motion.offset, target)
-            before = warped.image
-            if last is not None:
-                step = links.before(index) if index > key.index else links.after(index)
-                before = sample(last, step.offset)
-            estimate = self.guides.towards(warped.image, before)
-            packed = self.guides.pack(estimate, target, edges(target), motion.offset)
-            matches = self.match(picture.packed, packed, motion.offset, index)
-            voted = picture.voted(matches, self.search.stride, target)
-            merged = merge(warped, voted, self.tolerance)
+            ready = self.ready(picture, stop, before)
+            matches = match(self.search, self.guides, picture.guided, ready.guided, ready.start)
+            voted = picture.voted(matches, self.search.stride, stop.target)
+            merged = merge(ready.warped, voted, self.tolerance)
             yield merged
-            last = merged.image
+            before = merged.image
 
-    def match(
-        self, source: Packed, target: Packed, offset: NDArray[np.float32], frame: int
-    ) -> kernels.Matches:
-        """The source pixel of each patch of a frame."""
-        search, (height, width) = self.search, offset.shape[:2]
-        grid = (-(-height // search.stride), -(-width // search.stride))
-        matches, costs = np.empty((*grid, 2), np.int16), np.empty(grid, np.int32)
-        flat = source.reshape(-1), target.reshape(-1)
-        kernels.start(*flat, offset, search.stride, matches, costs)
-        hard = int(search.hard * 25 * self.guides.colour / self.guides.unit)
-        rounds = [(search.radii, -1)] * search.sweeps
-        rounds += [(search.hard_radii, hard)] * search.hard_sweeps
-        for turn, (radii, above) in enumerate(rounds):
-            plan = kernels.Plan(width, search.stride, above, 1000 * frame + turn)
-            kernels.sweep(*flat, plan, np.array(radii, np.int32), matches, costs)
-        return matches
+    def ready(self, picture: Picture, stop: Step, before: Pixels | None) -> Ready:
+        """All that can be done before the search of a frame, given the one ``before`` it."""
+        offset, target = stop.motion.offset, stop.target
+        moved = warped(picture.both, offset, target)
+        last = moved.image if before is None else sample(before, stop.link.offset)
+        estimate = self.guides.towards(moved.image, last)
+        packed = self.guides.pack(estimate, target, edges(target), offset)
+        return Ready(moved, Guided(packed, bare(packed)), Start(offset, stop.index))
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A key frame in all the forms that propagation needs.
+class Ready(NamedTuple):
+    """A frame whose patches can be searched.
 
     Attributes:
-        style: the translated key frame in levels.
-        source: the source key frame in levels.
-        packed: its guides.
-        both: style and source ``[H+4,W+4,8]`` with a border of two repeated pixels; the last two
-            channels are empty.
+        warped: the key frame warped to it.
+        guided: its guides.
+        start: where the search begins.
     """
 
-    style: Pixels
-    source: Pixels
-    packed: Packed
-    both: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, key: Frame, video: Video, guides: Guides) -> Picture:
-        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
-        still = np.zeros((*style.shape[:2], 2), np.float32)
-        both = np.pad(np.dstack([style, source, still]), ((2, 2), (2, 2), (0, 0)), "edge")
-        return cls(style, source, guides.pack(style, source, edges(source), still), both)
-
-    def warped(self, offset: NDArray[np.float32], target: Pixels) -> Guess:
-        """The key frame warped by flow."""
-        image = sample(self.style, offset, cv2.INTER_CUBIC)
-        return Guess(image, error(sample(self.source, offset, cv2.INTER_CUBIC), target))
-
-    def voted(self, matches: kernels.Matches, stride: int, target: Pixels) -> Guess:
-        """The key frame put together from patches."""
-        sums = kernels.vote(self.both, matches, stride)
-        image, source = np.empty_like(target), np.empty_like(target)
-        kernels.mean(sums, 0, stride, image)
-        kernels.mean(sums, 3, stride, source)
-        return Guess(image, error(source, target))
+    warped: Guess
+    guided: Guided
+    start: Start

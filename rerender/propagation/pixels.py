@@ -7,19 +7,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rerender.propagation.compiled import compiled
+
 Pixels = NDArray[np.float32]
 """An image ``[H,W,3]``, RGB, in 8-bit levels (0..255, not rounded)."""
 
 
 def levels(image: Tensor) -> Pixels:
     """An image ``[3,H,W]`` in 0..1 as ``[H,W,3]`` in 0..255; values outside are clipped."""
-    plain = image.detach().to("cpu", torch.float32).clamp(0, 1).mul(255)
-    return np.ascontiguousarray(plain.permute(1, 2, 0).numpy())
+    planes = image.detach().to("cpu", torch.float32).contiguous().numpy()
+    found = np.empty((*planes.shape[1:], 3), np.float32)
+    interleave(planes, found)
+    return found
 
 
 def image(pixels: Pixels) -> Tensor:
     """``[H,W,3]`` in 0..255 as an image ``[3,H,W]`` in 0..1; values outside are clipped."""
-    return torch.from_numpy(pixels).permute(2, 0, 1).mul(1 / 255).clamp_(0, 1).contiguous()
+    planes = np.empty((3, *pixels.shape[:2]), np.float32)
+    separate(pixels, planes)
+    return torch.from_numpy(planes)
+
+
+@compiled
+def interleave(planes: NDArray[np.float32], out: Pixels) -> None:
+    """``[3,H,W]`` in 0..1 to ``[H,W,3]`` in 0..255, clipped."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            for c in range(3):
+                value = min(max(planes[c, y, x], np.float32(0)), np.float32(1))
+                out[y, x, c] = value * np.float32(255)
+
+
+@compiled
+def separate(pixels: Pixels, out: NDArray[np.float32]) -> None:
+    """``[H,W,3]`` in 0..255 to ``[3,H,W]`` in 0..1, clipped."""
+    for y in range(out.shape[1]):
+        for x in range(out.shape[2]):
+            for c in range(3):
+                value = pixels[y, x, c] * np.float32(1 / 255)
+                out[c, y, x] = min(max(value, np.float32(0)), np.float32(1))
 
 
 def plane(tensor: Tensor) -> NDArray[np.float32]:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 
 from torch import Tensor
 
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Pair
 from rerender.propagation.chain import Links
+from rerender.propagation.workers import workers
 from rerender.video import Frame, Segment
 
 Side = Callable[[Frame, Sequence[int]], Iterator[Guess]]
 """``side(key, frames)``: each frame as the key frame would have it; they lead away from the key."""
 
 
-def join(
-    segment: Segment, side: Side, blend: Blend, links: Links, pool: Executor
-) -> Iterator[Tensor]:
+def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[Tensor]:
     """The frames of a segment ``[3,H,W]`` in 0..1, in order; with a left key frame alone each is
     handed out as soon as it is made."""
     if segment.left is not None and segment.right is None:
         for guess in side(segment.left, range(segment.start, segment.stop)):
             yield pixels.image(guess.image)
         return
-    left, right = both(segment, side, pool)
+    left, right = both(segment, side)
     if left:
         for blended in blend.run(pairs(segment, left, right, links)):
             yield pixels.image(blended)
@@ -34,15 +32,15 @@ def join(
             yield pixels.image(guess.image)
 
 
-def both(segment: Segment, side: Side, pool: Executor) -> tuple[list[Guess], list[Guess]]:
+def both(segment: Segment, side: Side) -> tuple[list[Guess], list[Guess]]:
     """What each key frame makes of the frames, in order of time; nothing where there is no key."""
     frames = range(segment.start, segment.stop)
 
     def work(key: Frame | None, order: Sequence[int]) -> list[Guess]:
         return [] if key is None else list(side(key, order))
 
-    left = pool.submit(work, segment.left, frames)
-    right = pool.submit(work, segment.right, frames[::-1])
+    left = workers().submit(work, segment.left, frames)
+    right = workers().submit(work, segment.right, frames[::-1])
     return left.result(), right.result()[::-1]
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import cv2
 import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.flow.sample import sample
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Soft
-from rerender.propagation.chain import Links, Motion, follow, link
-from rerender.propagation.merge import error
-from rerender.propagation.pixels import Pixels
+from rerender.propagation.chain import Links, follow, link
+from rerender.propagation.picture import together, warped
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
 
@@ -38,24 +34,20 @@ class Warp(Propagation):
     occluded: Annotated[float, Field(ge=0)] = 20.0
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
-        with ThreadPoolExecutor(2) as pool:
-            links = link(segment, flow, pool)
+        links = link(segment, flow, seen=True)
 
-            def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
-                return self.warped(segment.video, key, frames, links, flow)
+        def side(key: Frame, frames: Sequence[int]) -> Iterator[Guess]:
+            return self.warped(segment.video, key, frames, links, flow)
 
-            yield from join(segment, side, self.blend, links, pool)
+        yield from join(segment, side, self.blend, links)
 
     def warped(
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
     ) -> Iterator[Guess]:
         """The key frame warped to each of the frames."""
-        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
+        both = together(pixels.levels(key.image), pixels.levels(video[key.index]))
         for stop in follow(video, key.index, frames, links, flow):
-            yield self.guess(style, source, stop.target, stop.motion)
-
-    def guess(self, style: Pixels, source: Pixels, target: Pixels, motion: Motion) -> Guess:
-        """One frame and its error."""
-        image = sample(style, motion.offset, cv2.INTER_CUBIC)
-        mismatch = error(sample(source, motion.offset, cv2.INTER_CUBIC), target)
-        return Guess(image, mismatch + np.float32(self.occluded**2) * motion.occluded)
+            found = warped(both, stop.motion.offset, stop.target)
+            assert stop.motion.occluded is not None
+            hidden = np.float32(self.occluded**2) * stop.motion.occluded
+            yield Guess(found.image, found.error + hidden)

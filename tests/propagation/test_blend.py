@@ -85,6 +85,19 @@ def test_two_bands_never_amplify_beyond_their_gain() -> None:
     assert np.allclose(one(TwoBand(gain=1.0), pair(a, b)), one(Soft(), pair(a, b)), atol=1e-3)
 
 
+def test_a_cast_of_one_key_frame_comes_evenly_wherever_the_other_is_taken() -> None:
+    """Left is the better version on one side, right on the other: no border is seen."""
+    image = cv2.GaussianBlur(noise(0), (0, 0), 2)
+    tint = np.array([14, -6, -12], np.float32)
+    error = np.zeros(SIZE, np.float32)
+    error[:, 22:] = 80
+    for time in (0.1, 0.5, 0.8):
+        given = replace_errors(pair(image, image + tint, time), error, np.float32(80) - error)
+        found = one(TwoBand(tolerance=4.0), given) - image
+        assert np.abs(found - np.float32(time) * tint).max() < 0.2
+        assert np.abs(one(Soft(4.0), given) - image - np.float32(time) * tint).max() > 1
+
+
 def test_min_error_takes_the_better_version() -> None:
     given = pair(noise(1), noise(2))
     worse = np.zeros(SIZE, np.float32)

@@ -80,10 +80,7 @@ def test_a_known_motion_is_followed(name: str) -> None:
     assert error(images) < 0.1 * error(held)
 
 
-STREAMING = [name for name in OWN if name not in ("guarded",)]
-
-
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize("name", OWN)
 def test_frames_after_the_last_key_are_made_one_at_a_time(name: str) -> None:
     read: list[int] = []
 

@@ -17,7 +17,7 @@ from tests.propagation.scenes import keys, still
 STAND_IN = """#!{python}
 import shutil, sys
 arguments = sys.argv[1:]
-assert arguments.count("-guide") == 4 and arguments.count("-weight") == 4, arguments
+assert arguments.count("-guide") == 4 and arguments.count("-weight") == 5, arguments
 assert arguments[arguments.index("-searchvoteiters") + 1] == "12"
 {body}
 """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerender.propagation import faithful_kernels, kernels
+from rerender.propagation import faithful_kernels, kernels, votes
 from rerender.propagation.guides import CHANNELS, Guides, edges
 
 HEIGHT, WIDTH = 21, 26
@@ -40,11 +40,13 @@ def run(
     grid = (-(-HEIGHT // stride), -(-WIDTH // stride))
     matches, costs = np.empty((*grid, 2), np.int16), np.empty(grid, np.int32)
     flat = source.reshape(-1), target.reshape(-1)
-    kernels.start(*flat, np.zeros((HEIGHT, WIDTH, 2), np.float32), stride, matches, costs)
+    costs[:] = kernels.LARGEST
+    kernels.start(np.zeros((HEIGHT, WIDTH, 2), np.float32), stride, matches)
+    kernels.weigh(*flat, kernels.Plan(WIDTH, stride, -1, 0), matches, costs)
     radii = np.array([8, 2], np.int32)
     for turn in range(sweeps):
         plan = kernels.Plan(WIDTH, stride, -1, 2 * seed + turn)
-        kernels.sweep(*flat, plan, radii, matches, costs)
+        kernels.sweep(*flat, plan, radii, matches, matches, costs)
     return matches, costs, source, target
 
 
@@ -72,7 +74,7 @@ def test_easy_patches_are_left_alone() -> None:
     kept = matches.copy()
     easy = costs <= limit
     flat = source.reshape(-1), target.reshape(-1)
-    kernels.sweep(*flat, plan, np.array([9], np.int32), matches, costs)
+    kernels.sweep(*flat, plan, np.array([9], np.int32), matches, matches, costs)
     assert np.array_equal(matches[easy], kept[easy])
     assert not np.array_equal(matches, kept)
 
@@ -83,7 +85,7 @@ def test_votes_are_the_mean_of_all_patches_over_a_pixel(stride: int) -> None:
     image = picture(5)
     bordered = np.pad(image, ((2, 2), (2, 2), (0, 1)), "edge")
     found = np.empty_like(image)
-    kernels.mean(kernels.vote(bordered, matches, stride), 0, stride, found)
+    votes.mean(votes.vote(bordered, matches, stride), 0, stride, found)
     total = np.zeros((HEIGHT + 4, WIDTH + 4, 3))
     count = np.zeros((HEIGHT + 4, WIDTH + 4, 1))
     for j, i in np.ndindex(matches.shape[:2]):
@@ -100,7 +102,7 @@ def test_a_perfect_match_votes_the_picture_itself() -> None:
     image = picture(5)
     bordered = np.pad(image, ((2, 2), (2, 2), (0, 1)), "edge")
     found = np.empty_like(image)
-    kernels.mean(kernels.vote(bordered, np.dstack([x, y]), 1), 0, 1, found)
+    votes.mean(votes.vote(bordered, np.dstack([x, y]), 1), 0, 1, found)
     assert np.abs(found - image)[2:-2, 2:-2].max() < 1e-3
 
 

@@ -1,0 +1,114 @@
+"""How far patches are looked for, and the search of one frame on the processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rerender.propagation import kernels
+from rerender.propagation.guides import Guides, Packed
+from rerender.propagation.kernels import LARGEST, Matches, Plan
+
+Radii = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far patches are looked for.
+
+    Attributes:
+        stride: pixels between patches; 1 is slower and hardly better.
+        sweeps: passes over all patches.
+        radii: random candidates of a pass, one within each radius in pixels.
+        hard: cost of a patch, in squared levels of a colour channel, above which flow has failed.
+        hard_sweeps: further passes over such patches only, by guides that do not come from flow.
+        hard_radii: their random candidates.
+    """
+
+    stride: Literal[1, 2] = 2
+    sweeps: Annotated[int, Field(ge=0, le=100)] = 2
+    radii: tuple[int, ...] = (1,)
+    hard: Annotated[float, Field(ge=0)] = 32.0
+    hard_sweeps: Annotated[int, Field(ge=0, le=100)] = 4
+    hard_radii: tuple[int, ...] = (96, 32, 8, 2)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def first(self, width: int, frame: int, parallel: bool) -> list[Plan]:
+        """The passes over all patches."""
+        return self.plans(self.sweeps, width, -1, 1000 * frame, parallel)
+
+    def second(self, width: int, frame: int, guides: Guides, parallel: bool) -> list[Plan]:
+        """The passes over hard patches."""
+        hard = int(self.hard * kernels.SIDE**2 * guides.colour / guides.unit)
+        return self.plans(self.hard_sweeps, width, hard, 1000 * frame + self.sweeps, parallel)
+
+    def plans(self, count: int, width: int, hard: int, seed: int, parallel: bool) -> list[Plan]:
+        """Passes that ask the nearest neighbours, or in parallel order at first further ones, since
+        no match runs along within a pass."""
+        reaches = [2 ** ((count - 1 - turn) // 2) if parallel else 1 for turn in range(count)]
+        return [
+            Plan(width, self.stride, hard, seed + turn, min(reach, 64))
+            for turn, reach in enumerate(reaches)
+        ]
+
+
+class Guided(NamedTuple):
+    """The guides of a frame ``[H+4,W+4,16]``: all of them, and those that are not from flow."""
+
+    packed: Packed
+    bare: Packed
+
+
+def match(
+    search: Search,
+    guides: Guides,
+    source: Guided,
+    target: Guided,
+    start: Start,
+    parallel: bool = False,
+) -> Matches:
+    """The source pixel of each patch of a frame.
+
+    Args:
+        search: how far to look.
+        guides: their weights.
+        source: guides of the key frame.
+        target: guides of the frame.
+        start: where flow points to, and the number of the frame.
+        parallel: visit patches in no order, as `batched.match` does, or one after the other.
+    """
+    height, width, _ = start.offset.shape
+    matches = np.empty((*search.grid(height, width), 2), np.int16)
+    costs = np.full(matches.shape[:2], LARGEST, np.int32)
+    kernels.start(start.offset, search.stride, matches)
+    first = search.first(width, start.frame, parallel)
+    second = search.second(width, start.frame, guides, parallel)
+    rounds = [(source.packed, target.packed, first, search.radii)]
+    rounds += [(source.bare, target.bare, second, search.hard_radii)]
+    for key, frame, plans, radii in rounds:
+        flat, reach = (key.reshape(-1), frame.reshape(-1)), np.array(radii, np.int32)
+        for plan in plans[:1]:
+            kernels.weigh(*flat, plan, matches, costs)
+        for plan in plans:
+            known = matches.copy() if parallel else matches
+            kernels.sweep(*flat, plan, reach, known, matches, costs)
+    return matches
+
+
+class Start(NamedTuple):
+    """Where the search of a frame begins.
+
+    Attributes:
+        offset: ``[H,W,2]`` from the frame to the key frame.
+        frame: its number, the seed of its random candidates.
+    """
+
+    offset: NDArray[np.float32]
+    frame: int

@@ -142,6 +142,11 @@ class Cache:
         store.touch(place / MANIFEST)
         return Entry(place, manifest["facts"])
 
+    def has(self, stage: str, key: str) -> bool:
+        """Whether a finished stage or small result seems to be there; it is not read."""
+        place = self._place(stage, key)
+        return place.is_file() or (place / MANIFEST).is_file()
+
     @contextmanager
     def making(self, stage: str, key: str) -> Iterator[Work]:
         """Make a stage, alone among all processes; waits for another one that makes the same.

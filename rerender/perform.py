@@ -6,11 +6,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from eval import rows
 from eval.contracts import Score
@@ -18,10 +16,8 @@ from eval.metrics.weights import digest
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
-from rerender.contracts import Checkpoint
 from rerender.exits import BUG, failure
 from rerender.film import VIDEO, Film, Take, film
-from rerender.fit import fit
 from rerender.identity import METRICS, Identity
 from rerender.job import Job, from_yaml, key_of, to_yaml
 from rerender.loading import Loading
@@ -29,7 +25,7 @@ from rerender.measure import measured
 from rerender.progress import Progress
 from rerender.record import CONFIG, Record, check_place, claimed, logged
 from rerender.sheet import sheet
-from rerender.stages import Stages
+from rerender.stages import device_of, stages_of
 from rerender.video import Clip
 
 log = logging.getLogger(__name__)
@@ -71,13 +67,9 @@ class Studio:
 
     def take(self, clip: Clip) -> Take:
         """A clip at the size at which it is processed, and what its film is made of."""
-        clip = replace(clip, video=fit(clip.video, self.job.data.size, self.loading.multiple))
-        device = _device(self.job.model)
-        if device.startswith("cuda"):  # another kind computes other bits
-            device = torch.cuda.get_device_name(device)
-        stages = Stages(self.tree, self.identity, clip, self.loading.digest, device)
-        job = self.job
-        return Take(clip, job.parts, job.seed, self.loading.model, stages, self.cache, self.record)
+        job, model = self.job, self.loading.model
+        stages = stages_of(job, self.tree, self.identity, clip, self.loading)
+        return Take(stages.clip, job.parts, job.seed, model, stages, self.cache, self.record)
 
 
 def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False) -> list[Result]:
@@ -169,20 +161,12 @@ def _one(studio: Studio, clip: Clip) -> Result:
     result = open_video(path)
     store.put(record.place / SHEET, store.png(sheet(take.clip.video, result, clip.truth)))
     record.progress.count("sheet")
-    scores = measured(take, job.metrics, path, _device(job.model))
+    scores = measured(take, job.metrics, path, device_of(job.model))
     _keep(record, scores)
     for finished in (path, record.place / SHEET):
         record.file(finished)
     keys = tuple(record.kept.get("keys", ()))
     return Result(take.clip, record.place, made, keys, tuple(scores))
-
-
-def _device(checkpoint: Checkpoint) -> str:
-    """Where metrics compute: where the model does."""
-    chosen = str(getattr(checkpoint, "device", "cpu"))
-    if chosen != "auto":
-        return chosen
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _keep(record: Record, scores: Sequence[Score]) -> None:

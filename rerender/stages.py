@@ -8,12 +8,18 @@ the keys of the stages before it. Whatever else changes, the stage is taken from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from rerender.cache import key
+from rerender.contracts import Checkpoint
+from rerender.fit import fit
 from rerender.identity import Identity
+from rerender.job import Job
+from rerender.loading import Loading
 from rerender.parts import Parts
 from rerender.provenance import code_of, targets, versions
 from rerender.video import Clip
@@ -103,3 +109,20 @@ class Stages:
             "code": code_of(found),
             "versions": versions(),
         }
+
+
+def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loading) -> Stages:
+    """The stages of one of a job's clips, which is brought to the size at which it is processed."""
+    clip = replace(clip, video=fit(clip.video, job.data.size, loading.multiple))
+    device = device_of(job.model)
+    if device.startswith("cuda"):  # another kind computes other bits
+        device = torch.cuda.get_device_name(device)
+    return Stages(tree, identity, clip, loading.digest, device)
+
+
+def device_of(checkpoint: Checkpoint) -> str:
+    """Where the model computes, and metrics with it."""
+    chosen = str(getattr(checkpoint, "device", "cpu"))
+    if chosen != "auto":
+        return chosen
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -272,9 +272,10 @@ def vacate(path: Path) -> None:
 
 
 def touch(path: Path) -> None:
-    """Note that a file was used now, where that can be noted."""
+    """Note that a file was used, to the hour, where that can be noted."""
     with suppress(OSError):
-        os.utime(path)
+        if path.stat().st_mtime < time.time() - 3600:
+            os.utime(path)
 
 
 def sweep(path: Path) -> None:

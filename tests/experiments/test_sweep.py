@@ -80,8 +80,20 @@ def test_a_plan_changes_nothing_and_says_what_is_complete(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines[:3]] == ["complete", "complete", "new"]
     assert lines[3] == "3 jobs, 2 complete, 1 to run"
-    assert "judged by 2 finished runs" in lines[4]
+    assert lines[4] == "in the store: key frames of 0 and videos of 0 of 1 clips"
+    assert "judged by 2 finished runs" in lines[5]
     assert marks(here) == before
+
+
+def test_a_plan_says_what_is_in_the_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another way to fill frames and another name: key frames are there, in two of two jobs."""
+    other = ["propagation=warp", "+exp=ablation_shape", "variant=full,no_shape", *TINY]
+    other.remove("propagation=hold")
+    assert main([*other, "--dry"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == "in the store: key frames of 2 and videos of 0 of 2 clips"
+    assert main([*SWEEP, "out=null", "name=other", "variant=full", "--dry"]) == 0
+    assert "key frames of 1 and videos of 1 of 1 clips" in capsys.readouterr().out
 
 
 def test_a_plan_without_finished_runs_says_so(

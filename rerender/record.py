@@ -14,7 +14,7 @@ from torch import Tensor
 from rerender import store
 from rerender.contracts import Cell, Tracker
 from rerender.errors import ConfigError
-from rerender.exits import report
+from rerender.exits import BUG, report
 from rerender.progress import Progress
 from rerender.scene import Watch
 from rerender.tracker.jsonl import Jsonl
@@ -163,7 +163,10 @@ class Record(Watch):
         except Exception as error:  # of any library, in any state
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             log.warning("tracker: %s failed (%s); going on without it", what, reason)
-            self.tracker = Silent()
+            failing, self.tracker = self.tracker, Silent()
+            if what not in ("start", "finish"):
+                with suppress(Exception):  # what it has got by now is kept
+                    failing.finish(BUG)
 
 
 class _LogFile(logging.Handler):

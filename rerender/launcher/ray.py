@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from rerender.errors import ConfigError
+from rerender.exits import terminable
 from rerender.launcher.engine import Engine, say
 from rerender.work import Call, work
 
@@ -46,7 +47,8 @@ class Ray(Engine):
 
         self._start(ray)
         try:
-            self._all(ray, calls)
+            with terminable():  # Ray has put its own handler in place of ours
+                self._all(ray, calls)
         finally:
             ray.shutdown()
 

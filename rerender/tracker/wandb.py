@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,10 +17,14 @@ from rerender.contracts import Cell, Tracker
 
 log = logging.getLogger(__name__)
 
+_ASIDE = ("tracker", "debug", "pictures", "store")  # settings of a job that do not make it another
+
 
 @dataclass(frozen=True)
 class WandB(Tracker):
-    """One W&B run for each run, in its folder; upload an offline one with ``wandb sync``.
+    """One W&B run for each job, in its folder; upload an offline one with ``wandb sync``.
+
+    A job that is started again goes on in the same W&B run, whose id comes from its configuration.
 
     Neither the command line, the environment, the machine nor the source is recorded: only the
     configuration, the values and the files given.
@@ -26,12 +33,14 @@ class WandB(Tracker):
         mode: "offline" writes to the run folder; "online" sends, and falls back to offline with
             one warning where the server does not answer.
         project: project that the runs belong to.
-        init_timeout: seconds to wait for the server.
+        init_timeout: seconds to wait for the server at the beginning.
+        finish_timeout: seconds to wait at the end for what is not sent yet; it stays on disk.
     """
 
     mode: Literal["offline", "online"] = "offline"
     project: Annotated[str, Field(min_length=1)] = "rerender"
-    init_timeout: Annotated[float, Field(gt=0, le=600)] = 20.0
+    init_timeout: Annotated[float, Field(gt=0, le=600)] = 15.0
+    finish_timeout: Annotated[float, Field(gt=0, le=600)] = 6.0
     _open: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def start(self, folder: Path, config: Mapping[str, Any], name: str, group: str) -> None:
@@ -40,12 +49,18 @@ class WandB(Tracker):
             "project": self.project,
             "name": name,
             "group": group or None,
+            "id": _identity(config, name, group),
             "config": dict(config),
         }
-        self._open.append(self._begin(options))
+        run = self._begin(options)
+        run.define_metric("frame", hidden=True)
+        run.define_metric("*", step_metric="frame", step_sync=False)
+        self._open.append(run)
 
     def log(self, values: Mapping[str, float | int | str | None], step: int | None = None) -> None:
-        self._run.log({key: v for key, v in values.items() if v is not None}, step=step)
+        # W&B's own steps only ever grow: it would drop the curves of a second clip or attempt.
+        own = {} if step is None else {"frame": step}
+        self._run.log({**own, **{key: v for key, v in values.items() if v is not None}})
 
     def summary(self, values: Mapping[str, float | int | str | None]) -> None:
         self._run.summary.update(dict(values))
@@ -63,11 +78,39 @@ class WandB(Tracker):
         table = wandb.Table(columns=list(columns), allow_mixed_types=True)
         for row in rows:
             table.add_data(*row)
-        self._run.log({name: table})
+        self._patiently(lambda: self._run.log({name: table}))
 
     def finish(self, exit_code: int) -> None:
+        import wandb
+
         while self._open:
-            self._open.pop().finish(exit_code=exit_code)
+            run = self._open.pop()
+            place = str(run.dir).removesuffix("/files")
+            try:
+                run.finish(exit_code=exit_code)
+            except TimeoutError:
+                log.warning(
+                    "tracker: W&B stopped answering; send the rest with `wandb sync %s`", place
+                )
+                wandb.teardown(exit_code=exit_code)
+
+    def _patiently(self, ask: Callable[[], None]) -> None:
+        """Do what may ask the server, and wait no longer for it than at the end."""
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                ask()
+            except Exception as error:  # of any library in between
+                errors.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(self.finish_timeout)
+        if thread.is_alive():
+            raise TimeoutError("W&B does not answer")
+        for error in errors:
+            raise error
 
     @property
     def _run(self) -> Any:
@@ -78,7 +121,8 @@ class WandB(Tracker):
 
         if self.mode == "online":
             try:
-                return wandb.init(mode="online", settings=self._settings(), **options)
+                settings = self._settings()
+                return wandb.init(mode="online", resume="allow", settings=settings, **options)
             except Exception as error:  # whatever keeps it from answering
                 reason = " ".join(str(error).split())
                 log.warning("tracker: W&B did not answer (%s); recording offline", reason[:200])
@@ -90,6 +134,8 @@ class WandB(Tracker):
 
         return wandb.Settings(
             init_timeout=self.init_timeout,
+            finish_timeout=self.finish_timeout,
+            finish_timeout_raises=True,
             console="off",
             silent=True,
             save_code=False,
@@ -101,3 +147,10 @@ class WandB(Tracker):
             program="rerender.run",
             host="-",
         )
+
+
+def _identity(config: Mapping[str, Any], name: str, group: str) -> str:
+    """The id of a job's W&B run, the same for each attempt."""
+    deciding = {key: value for key, value in config.items() if key not in _ASIDE}
+    text = json.dumps([deciding, name, group], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

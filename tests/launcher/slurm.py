@@ -42,6 +42,7 @@ def array(limit: int) -> None:
         start = words.index("submitit.core._submit") - 3  # python -u -m
         environment = {
             **os.environ,
+            "SUBMITIT_EXECUTOR": "slurm",
             "SLURM_JOB_ID": str(4800 + task),
             "SLURM_ARRAY_JOB_ID": JOB,
             "SLURM_ARRAY_TASK_ID": str(task),

@@ -178,7 +178,7 @@ def command(place: Path, *arguments: str, **environment: str) -> subprocess.Pope
 
 def results(place: Path) -> dict[str, str]:
     """Hash of everything that a sweep makes and that does not tell the time."""
-    kept = ("video.mp4", "sheet.png", "scores.jsonl", "table.csv", "table.tex")
+    kept = ("video.mp4", "sheet.png", "scores.jsonl", "comparisons.csv")
     files = [*place.glob("outputs/*/*"), *place.glob("results/*/*")]
     return {
         str(file.relative_to(place)): hashlib.sha256(file.read_bytes()).hexdigest()

@@ -7,8 +7,10 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,83 @@ def test_a_dead_server_costs_seconds_and_one_warning(
     assert warned[0].startswith("tracker: W&B did not answer")
     history = [row for row in read_back(tmp_path) if row["type"] == "history"]
     assert len(history) >= 2
+
+
+@pytest.mark.parametrize("how", ["silent", "gone"])
+def test_a_server_that_dies_on_the_way_costs_seconds_and_one_warning(
+    how: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dead = threading.Event()
+    tracker = WandB(mode="online", finish_timeout=2.0)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with wandb_server(dead) as (address, _):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        tracker.start(tmp_path, CONFIG, "name", "group")
+        if how == "silent":
+            dead.set()
+            ended = _finished(tracker, caplog)
+    if how == "gone":
+        ended = _finished(tracker, caplog)
+    assert ended < 15
+    warned = [entry.getMessage() for entry in caplog.records if entry.name.startswith("rerender")]
+    assert len(warned) == 1 and "wandb sync" in warned[0]
+    place = Path(warned[0].partition("wandb sync ")[2].strip("`"))
+    assert place.parent == tmp_path / "wandb" and list(place.glob("run-*.wandb"))
+
+
+def _finished(tracker: WandB, caplog: pytest.LogCaptureFixture) -> float:
+    """Seconds that logging and finishing take."""
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        for step in range(20):
+            tracker.log({"demo/warp_error": 0.5}, step)
+        with suppress(Exception):  # what a record does with a tracker that fails
+            tracker.table("scores", ["metric"], [["warp_error"]])
+        tracker.summary({"score": 0.375})
+        tracker.finish(0)
+    return time.monotonic() - started
+
+
+def test_a_job_that_is_started_again_goes_on_in_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with wandb_server() as (address, rows):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        for name, seed in (("a", 0), ("a", 0), ("a", 1)):
+            tracker = WandB(mode="online")
+            tracker.start(tmp_path, {"seed": seed, "tracker": {"mode": "online"}}, name, "group")
+            tracker.log({"demo/warp_error": 0.5}, 0)
+            tracker.finish(0)
+    names = _runs(rows)
+    assert len(set(names)) == 2
+    assert names.index(names[-1]) > len(names) / 2, "the third is another run"
+    assert {row["groupName"] for row in rows if row.get("groupName")} == {"group"}
+
+
+def _runs(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["name"] for row in rows if row.get("name")]
+
+
+def test_an_offline_job_keeps_its_id_and_the_curves_of_all_its_clips(tmp_path: Path) -> None:
+    for _ in range(2):
+        tracker = WandB()
+        tracker.start(tmp_path, CONFIG, "name", "")
+        for clip in ("a", "b"):
+            for step in range(3):
+                tracker.log({f"{clip}/warp_error": 0.5}, step)
+        tracker.finish(0)
+        time.sleep(1.1)  # W&B names folders by the second
+    first, second = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert first.name == second.name, "wandb sync puts both attempts in one run"
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(second)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    read = [json.loads(line) for line in done.stdout.splitlines()]
+    items = [row["history"]["item"] for row in read if row["type"] == "history"]
+    frames = [
+        (clip, item["frame"]) for item in items for clip in item if clip.endswith("/warp_error")
+    ]
+    assert frames == [(f"{clip}/warp_error", step) for clip in ("a", "b") for step in range(3)]

@@ -13,8 +13,6 @@ from rerender.propagation import kernels
 from rerender.propagation.guides import Guides, Packed
 from rerender.propagation.kernels import LARGEST, Matches, Plan
 
-Radii = NDArray[np.int32]
-
 
 @dataclass(frozen=True)
 class Search:
@@ -66,33 +64,39 @@ class Guided(NamedTuple):
     bare: Packed
 
 
-def match(
-    search: Search,
-    guides: Guides,
-    source: Guided,
-    target: Guided,
-    start: Start,
-    parallel: bool = False,
-) -> Matches:
+class Task(NamedTuple):
+    """The search of one frame.
+
+    Attributes:
+        source: guides of the key frame.
+        target: guides of the frame.
+        offset: ``[H,W,2]`` from the frame to the key frame, where the search begins.
+        frame: its number, the seed of its random candidates.
+    """
+
+    source: Guided
+    target: Guided
+    offset: NDArray[np.float32]
+    frame: int
+
+
+def match(search: Search, guides: Guides, task: Task, parallel: bool = False) -> Matches:
     """The source pixel of each patch of a frame.
 
     Args:
         search: how far to look.
         guides: their weights.
-        source: guides of the key frame.
-        target: guides of the frame.
-        start: where flow points to, and the number of the frame.
+        task: the frame.
         parallel: visit patches in no order, as `batched.match` does, or one after the other.
     """
-    height, width, _ = start.offset.shape
+    height, width, _ = task.offset.shape
     matches = np.empty((*search.grid(height, width), 2), np.int16)
     costs = np.full(matches.shape[:2], LARGEST, np.int32)
-    kernels.start(start.offset, search.stride, matches)
-    first = search.first(width, start.frame, parallel)
-    second = search.second(width, start.frame, guides, parallel)
-    rounds = [(source.packed, target.packed, first, search.radii)]
-    rounds += [(source.bare, target.bare, second, search.hard_radii)]
-    for key, frame, plans, radii in rounds:
+    kernels.start(task.offset, search.stride, matches)
+    first = search.first(width, task.frame, parallel)
+    second = search.second(width, task.frame, guides, parallel)
+    rounds = [(first, search.radii), (second, search.hard_radii)]
+    for key, frame, (plans, radii) in zip(task.source, task.target, rounds, strict=True):
         flat, reach = (key.reshape(-1), frame.reshape(-1)), np.array(radii, np.int32)
         for plan in plans[:1]:
             kernels.weigh(*flat, plan, matches, costs)
@@ -100,15 +104,3 @@ def match(
             known = matches.copy() if parallel else matches
             kernels.sweep(*flat, plan, reach, known, matches, costs)
     return matches
-
-
-class Start(NamedTuple):
-    """Where the search of a frame begins.
-
-    Attributes:
-        offset: ``[H,W,2]`` from the frame to the key frame.
-        frame: its number, the seed of its random candidates.
-    """
-
-    offset: NDArray[np.float32]
-    frame: int

@@ -23,7 +23,13 @@ def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[T
         for guess in side(segment.left, range(segment.start, segment.stop)):
             yield pixels.image(guess.image)
         return
-    left, right = both(segment, side)
+    yield from blended(segment, *both(segment, side), blend, links)
+
+
+def blended(
+    segment: Segment, left: list[Guess], right: list[Guess], blend: Blend, links: Links
+) -> Iterator[Tensor]:
+    """The frames of both directions as one; those of the right key frame alone as they are."""
     if left:
         for blended in blend.run(pairs(segment, left, right, links)):
             yield pixels.image(blended)

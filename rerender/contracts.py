@@ -67,6 +67,8 @@ class Control(ABC):
     start: float = 0.0
     stop: float = 1.0
 
+    costly: ClassVar[bool] = False  # takes longer than reading a map from a disk
+
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 10:
             raise ConfigError(
@@ -102,6 +104,8 @@ def require_window(where: str, start: float, stop: float) -> None:
 
 class FlowEstimator(ABC):
     """Optical flow between two frames."""
+
+    costly: ClassVar[bool] = False  # takes longer than reading a flow from a disk
 
     def open(self, clip: Clip) -> FlowEstimator:
         """The estimator for one clip (an estimator that reads the truth needs to know whose)."""

@@ -22,6 +22,7 @@ from rerender.identity import METRICS, Identity
 from rerender.job import Job, from_yaml, key_of, to_yaml
 from rerender.loading import Loading
 from rerender.measure import measured
+from rerender.memo import kept
 from rerender.progress import Progress
 from rerender.record import CONFIG, Record, check_place, claimed, logged
 from rerender.sheet import sheet
@@ -69,7 +70,8 @@ class Studio:
         """A clip at the size at which it is processed, and what its film is made of."""
         job, model = self.job, self.loading.model
         stages = stages_of(job, self.tree, self.identity, clip, self.loading)
-        return Take(stages.clip, job.parts, job.seed, model, stages, self.cache, self.record)
+        parts = kept(job.parts, self.cache, self.identity.inputs)
+        return Take(stages.clip, parts, job.seed, model, stages, self.cache, self.record)
 
 
 def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False) -> list[Result]:

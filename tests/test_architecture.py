@@ -34,7 +34,7 @@ FENCES = {
     "pickle": (),
 }
 NOUNS = {"rerender.errors", "rerender.video", "rerender.scene", "rerender.flow.field"}
-VERB_FILES = """build config exits film job ledger loading measure perform pipeline prescan progress
+VERB_FILES = """build config exits film job ledger loading measure memo perform pipeline prescan progress
 propagate record run stages translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -23,6 +23,8 @@ class Depth(Control):
         stop: first moment it does not act any more.
         path: local folder of a depth-estimation model in transformers layout (DPT, Depth Anything).
     """
+
+    costly: ClassVar[bool] = True
 
     path: str
 

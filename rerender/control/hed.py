@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +66,8 @@ class HED(Control):
         stop: first moment it does not act any more.
         path: safetensors file with the network's weights.
     """
+
+    costly: ClassVar[bool] = True
 
     path: str
 

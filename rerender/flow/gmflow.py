@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ class GmFlow(FlowEstimator):
     Raises:
         WeightsError: at the first use, for missing code or a missing, damaged or wrong file.
     """
+
+    costly: ClassVar[bool] = True
 
     repo: Path
     weights: Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,8 @@ class Raft(FlowEstimator):
     Raises:
         WeightsError: at the first use, for a missing, damaged or wrong file.
     """
+
+    costly: ClassVar[bool] = True
 
     network: Literal["small", "large"] = "large"
     weights: Path | None = None

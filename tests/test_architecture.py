@@ -34,14 +34,21 @@ FENCES = {
     "pickle": (),
 }
 NOUNS = {"rerender.errors", "rerender.video", "rerender.scene", "rerender.flow.field"}
-VERB_FILES = """build config exits film job ledger loading measure memo perform pipeline prescan progress
-propagate record run stages translate"""
+VERB_FILES = """build config exits film job ledger loading measure memo perform pipeline prescan
+progress propagate record run stages translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
 TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "fit", "config")}
 FOR_EVAL = {"rerender", *NOUNS, *TOOLS, "rerender.data", "rerender.data.pictures"}
 # what a command line ends in, and how eval finds the clips of runs
-ENTRIES = {"rerender.run", "rerender.work", "rerender.perform", "eval.folder", "eval.sources"}
+ENTRIES = {
+    "rerender.run",
+    "rerender.work",
+    "rerender.perform",
+    "eval.folder",
+    "eval.own",
+    "eval.sources",
+}
 TRAINING = "rerender/demo/"  # tools that make the demo weights, not part of a run
 HEAVY = ("torch", "diffusers", "transformers", "wandb", "cv2", "pandas", "numpy", "av", "numba")
 

@@ -164,6 +164,38 @@ def test_killed_at_random_times(
     assert killed > 50
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["sampling.lanes=2"],
+        ["smooth=median"],
+        ["data.motion=cut", "keyframes=scene_cut", "keyframes.interval=2"],
+        ["data.seeds=[1000000,1000001]"],
+        ["store=null"],
+        ["pictures=[keys,flow]"],
+        ["+method=fatezero", "keyframes.interval=2"],
+        ["+method=pix2video", "keyframes.interval=2"],
+        ["metrics=[warp_error,flicker]", "propagation=patchmatch"],
+    ],
+    ids=lambda more: more[0],
+)
+def test_every_kind_of_run_goes_on(more: list[str], tmp_path: Path) -> None:
+    (tree,) = preflight([*ARGUMENTS, *more], None).jobs
+    assert run(tree, tmp_path / "whole") == 0, (tmp_path / "whole.log").read_text()
+    whole, faults, log = contents(tmp_path / "whole"), Faults(), tmp_path / "count"
+
+    def done() -> None:
+        os.write(os.open(log, os.O_WRONLY | os.O_CREAT), str(faults.count).encode())
+
+    run(tree, tmp_path / "counted", faults, done)
+    for at in places(int(log.read_text()), 12):
+        place = tmp_path / str(at)
+        assert run(tree, place, Faults(at)) == -signal.SIGKILL, at
+        check(tree, place, whole)
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_write_that_fails_is_told_and_made_good(
     error: int, tree: dict[str, Any], whole: dict[str, str], operations: int, tmp_path: Path

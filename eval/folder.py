@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eval import floors, rows
 from eval.contracts import Metric, Score
 from eval.floors import SOURCE, TRUTH, VAE
 from eval.metrics.weights import digest
-from eval.results import discover
+from eval.own import Own
+from eval.results import Outcome, discover
 from eval.score import score
 from eval.sources import Protocol, Sources, Tree, hashed
 from rerender.config import literal, preflight
@@ -44,10 +45,19 @@ class Scorer:
     """
 
     root: Path
-    old: Mapping[str, Score]
+    old: dict[str, Score]
     rows: list[Score]
     watch: Watch
     computed: int = 0
+    _own: Own = field(default_factory=Own)
+
+    def take(self, protocol: Protocol, clip: Clip, outcome: Outcome, what: str) -> None:
+        """Take what the run of ours that made a video has measured itself."""
+        own = self._own.rows(outcome, protocol, clip)
+        for metric in protocol.metrics:
+            if metric.name in own and _lasting(own[metric.name]):
+                key = _key(protocol, clip, metric, what)
+                self.old.setdefault(key, replace(own[metric.name], clip=clip.name, key=key))
 
     def add(
         self, protocol: Protocol, clip: Clip, result: Video, name: tuple[str, int | None], what: str
@@ -77,7 +87,8 @@ class Scorer:
 def score_folder(
     root: Path, tree: Tree | None, with_floors: bool = True, with_vae: bool = False
 ) -> Scorer:
-    """Score all finished videos of a folder; what did not change is not measured again.
+    """Score all finished videos of a folder; what did not change is not measured again, nor what
+    a complete run of ours has measured itself.
 
     Args:
         root: the results folder; ``scores.jsonl`` is written there after every video.
@@ -111,6 +122,8 @@ def score_folder(
         try:
             protocol, clip = sources.find(outcome)
             what = hashed([digest(file) for file in outcome.files()])
+            if tree is None:
+                scorer.take(protocol, clip, outcome, what)
             video = outcome.open(clip.video)
             scorer.add(protocol, clip, video, (outcome.method, outcome.seed), what)
         except (InputError, ConfigError) as error:

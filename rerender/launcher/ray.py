@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from rerender.errors import ConfigError
-from rerender.exits import terminable
+from rerender.exits import Terminated
 from rerender.launcher.engine import Engine, say
 from rerender.work import Call, work
 
@@ -47,7 +50,7 @@ class Ray(Engine):
 
         self._start(ray)
         try:
-            with terminable():  # Ray has put its own handler in place of ours
+            with _terminable():
                 self._all(ray, calls)
         finally:
             ray.shutdown()
@@ -96,3 +99,24 @@ def _settle(ray: Any, done: Any, call: Call) -> None:
         call.lost("see the logs of Ray")
     except ray.exceptions.RayError as error:
         call.lost(" ".join(str(error).split())[:200])
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """As `rerender.exits.terminable`: Ray replaces that handler, and of what a handler raises
+    while it waits it lets nothing through but a KeyboardInterrupt."""
+    asked = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if asked:
+            raise Terminated from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from eval import rows
+from eval.folder import score_folder
+from experiments.collect import promote
 from rerender import identity
 from rerender.run import main
 
@@ -174,3 +177,21 @@ def test_a_failing_job_leaves_the_tables_of_the_others(
     rows = (tmp_path / "results" / "ablation_shape" / "table.md").read_text()
     assert "| full |" in rows and r"no\_shape" not in rows
     assert (second / "mine.txt").read_text() == "not to be touched"
+
+
+def test_what_the_runs_measured_is_not_measured_again(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of complete runs are taken, and are what measuring would give; others are measured."""
+    runs = [run_of(here, "full"), run_of(here, "no_shape")]
+    promote(tmp_path / "own", runs)
+    promote(tmp_path / "again", runs)
+    for folder in (tmp_path / "again").iterdir():
+        (folder / "metrics.json").unlink()  # what is not complete is not believed
+    counted = {}
+    for name in ("own", "again"):
+        counted[name] = score_folder(tmp_path / name, None, with_floors=False).computed
+    assert counted["own"] == 0 < counted["again"]
+    first, second = (rows.read(tmp_path / name / rows.SCORES) for name in ("own", "again"))
+    assert first == second
+    assert {row.method for row in first} == {"full", "no_shape"}

@@ -31,6 +31,8 @@ class Demo(Data):
         seeds: one clip for each seed; those from 1000000 on were never trained on.
         motion: what moves how: slow, fast, crossing, zoom or cut.
         frames: number of frames.
+        every: take every so many of the world's frames, so that neighbours are as far apart as key
+            frames: the protocol of the paper's Table 2.
         size: side of the square frames in pixels.
         prompt: what the results should show; None asks for each clip's own content in oil.
         source_prompt: what the sources show; "" takes the true caption.
@@ -44,6 +46,7 @@ class Demo(Data):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (HELD_OUT,)
     motion: str = "slow"
     frames: Annotated[int, Field(ge=1, le=10_000)] = 41
+    every: Annotated[int, Field(ge=1, le=1000)] = 1
     size: Annotated[int, Field(ge=16, le=1024)] = 128
     prompt: str | None = None
     source_prompt: str = ""
@@ -63,23 +66,24 @@ class Demo(Data):
         return [self._clip(seed) for seed in share(self.seeds, self.shard)]
 
     def _clip(self, seed: int) -> Clip:
-        world = World(seed, self.frames, (self.size, self.size), self.motion)
+        drawn = (self.frames - 1) * self.every + 1
+        world = World(seed, drawn, (self.size, self.size), self.motion)
         prompt = world.prompt(_STYLE) if self.prompt is None else self.prompt
         return Clip(
             f"demo-{self.motion}-{seed}",
-            DemoVideo(world),
+            DemoVideo(world, self.every),
             prompt,
             self.source_prompt or world.caption,
             self.negative_prompt,
-            DemoTruth(world, prompt),
+            DemoTruth(world, prompt, self.every),
         )
 
 
 class DemoVideo(Video):
-    """The frames of a world, drawn when asked for."""
+    """The frames of a world, or every so many of them, drawn when asked for."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, every: int = 1) -> None:
+        self._world, self._every = world, every
         self._draw = lru_cache(_KEPT)(world.frame)
 
     @property
@@ -88,15 +92,15 @@ class DemoVideo(Video):
 
     @property
     def timestamps(self) -> Sequence[Fraction]:
-        return tuple(index / _RATE for index in range(self._world.frames))
+        return tuple(index / _RATE for index in range(0, self._world.frames, self._every))
 
     def digest(self) -> str:
         return sha256_of(repr((self._world, self.timestamps)).encode())
 
     def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < self._world.frames:
-            raise IndexError(f"frame {index} of {self._world.frames}")
-        return self._draw(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return self._draw(index * self._every)
 
 
 @dataclass(frozen=True)
@@ -105,17 +109,18 @@ class DemoTruth:
 
     world: World
     prompt: str
+    every: int = 1
 
     def flow(self, target: int, source: int) -> Flow:
         """The exact flow between two frames, with exact occlusion."""
-        return self.world.flow(target, source)
+        return self.world.flow(target * self.every, source * self.every)
 
     def translation(self, index: int) -> Tensor | None:
         """The frame as the prompt asks for it; None where the prompt leaves the world's words."""
         if self._edited is None:
             return None
         world, style = self._edited
-        return world.frame(index, style)
+        return world.frame(index * self.every, style)
 
     @cached_property
     def _edited(self) -> tuple[World, str] | None:

@@ -205,6 +205,18 @@ def test_demo_clips_know_their_truth() -> None:
         clip.video[6]
 
 
+def test_a_clip_of_every_third_frame_is_the_clip_thinned_out() -> None:
+    (whole,), (thin,) = Demo(frames=7, size=32).clips(), Demo(frames=3, every=3, size=32).clips()
+    assert len(thin.video) == 3
+    assert list(thin.video.timestamps) == list(whole.video.timestamps)[::3]
+    assert all(torch.equal(thin.video[index], whole.video[3 * index]) for index in range(3))
+    assert thin.truth is not None and whole.truth is not None
+    one, other = thin.truth.flow(2, 1), whole.truth.flow(6, 3)
+    assert torch.equal(one.offset, other.offset) and torch.equal(one.occluded, other.occluded)
+    first, second = thin.truth.translation(2), whole.truth.translation(6)
+    assert first is not None and second is not None and torch.equal(first, second)
+
+
 def test_a_demo_prompt_of_ones_own() -> None:
     (clip,) = Demo(frames=2, size=64, prompt="something the world cannot draw").clips()
     assert clip.prompt == "something the world cannot draw"

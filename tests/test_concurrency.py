@@ -1,0 +1,75 @@
+"""Several processes start one run in one folder at once: one of them has it, the others say so."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerender import perform, work
+from rerender.config import literal, preflight
+from rerender.errors import LockedError
+from rerender.identity import Identity
+
+STARTS = 8
+SMALL = ["+exp=smoke", "tracker=none", "data.size=32", "constraint=[]", "metrics=[]", "out=run"]
+
+
+def starts(place: Path, tree: dict[str, Any], go: Path) -> list[Path]:
+    """Fork processes that begin when ``go`` appears; their status folders, when all have ended."""
+    children = []
+    for number in range(STARTS):
+        child = os.fork()
+        if not child:
+            try:
+                while not go.exists():
+                    time.sleep(0.001)
+                call = work.Call(number, tree, "run", "", "", place / f"{number}", place, False)
+                work.work(call)
+            finally:
+                os._exit(0)
+        children.append(child)
+    go.touch()
+    for child in children:
+        os.waitpid(child, 0)
+    return [place / f"{number}" for number in range(STARTS)]
+
+
+def held(real: Callable[..., Any], place: Path, light: bool) -> Callable[..., Any]:
+    """The winner's work, which does not end before the others have tried."""
+
+    def work_on(*arguments: Any) -> Any:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            ended = [work.read(place / f"{n}" / work.STATUS).get("ended") for n in range(STARTS)]
+            if ended.count(True) >= STARTS - 1:
+                return [] if light else real(*arguments)
+            time.sleep(0.01)
+        raise AssertionError("somebody else has it too")
+
+    return work_on
+
+
+@pytest.mark.parametrize(
+    ("rounds", "light"), [(3, True), pytest.param(20, False, marks=pytest.mark.slow)]
+)
+def test_of_eight_starts_exactly_one_wins(
+    rounds: int, light: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = dict(preflight(literal(SMALL)).jobs[0])
+    Identity.of(tree)  # hashed once, before the processes part
+    real = perform._recorded
+    for turn in range(rounds):
+        place = tmp_path / str(turn)
+        place.mkdir()
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(perform, "_recorded", held(real, place, light))
+        statuses = [work.read(folder / work.STATUS) for folder in starts(place, tree, place / "go")]
+        codes = sorted(status["code"] for status in statuses)
+        assert codes == [0, *[LockedError.exit_code] * (STARTS - 1)], statuses
+        assert all("in use by pid" in s["message"] for s in statuses if s["code"])
+        assert light or (place / "run" / "metrics.json").is_file()

@@ -292,19 +292,17 @@ class Checkpoint(ABC):
 
 
 class Pull(NamedTuple):
-    """A scalar that is made smaller: its gradient, taken through the network, moves the latent.
+    """A scalar that is made smaller: its gradient, taken through the network, moves the latent
+    that leaves the step.
 
     Attributes:
         energy: ``energy(state)`` -> scalar. The state's clean latent is a function of its noisy
             one, and so is all that attention has seen in the evaluation just made.
         size: how far the latent moves along the negative gradient.
-        ahead: move the latent that enters the network, which then looks a second time
-            (pix2pix-zero, arXiv 2302.03027); else the one that leaves the step (Pix2Video).
     """
 
     energy: Callable[[State], Tensor]
     size: float
-    ahead: bool = False
 
 
 class Edits(NamedTuple):
@@ -334,7 +332,6 @@ class Constraint(ABC):
     needs_draft: ClassVar[bool] = False  # wants the key frame translated once without it
     edits_noisy: ClassVar[bool] = False  # changes the latent that enters the network
     needs_previous: ClassVar[bool] = False  # reads clean latents of the key frame before
-    looks_twice: ClassVar[bool] = False  # has a pull that moves ahead: one more evaluation a step
 
     def __post_init__(self) -> None:
         require_window(f"constraint.{self.name}", self.start, self.stop)

@@ -145,18 +145,14 @@ def denoise(
             if edits.noisy is not None:
                 state = replace(state, noisy=edits.noisy(state))
         pulls = [edits.pull for edits in active if edits.pull is not None]
-        if ahead := [pull for pull in pulls if pull.ahead]:
-            shift = (yield from _look(task, state, active, None, ahead))[2]
-            state = replace(state, noisy=state.noisy - shift)
-        behind = [pull for pull in pulls if not pull.ahead]
-        estimate, clean, shift = yield from _look(task, state, active, recorder, behind)
+        estimate, clean, shift = yield from _look(task, state, active, recorder, pulls)
         for edits in active:
             if edits.clean is not None:
                 clean = edits.clean(replace(state, clean=clean))
         memory = Memory(position.history, task.noise)
         state = replace(state, clean=clean)
         moved = task.sampler.move(task.schedule, state, estimate, memory)
-        noisy = moved.noisy - shift if behind else moved.noisy
+        noisy = moved.noisy - shift if pulls else moved.noisy
         position = Position(step + 1, noisy, moved.direction, moved.history)
         if recorder is not None:
             recorder.trace.clean[step] = clean

@@ -145,14 +145,6 @@ class Studio:
         starts = [self.parts.sampling.window(c).start for c in self._drafting()]
         return min(starts, default=len(self.schedule))
 
-    def again(self) -> int:
-        """Second looks that constraints take at a key frame after the anchor, in its final pass and
-        from the fork on in its draft."""
-        twice = [c for c in self.parts.constraint if c.looks_twice]
-        steps = {step for c in twice for step in self.parts.sampling.window(c)}
-        drafted = bool(self._drafting())
-        return sum(1 + (drafted and step >= self.fork()) for step in steps)
-
     def _drafting(self) -> list[Constraint]:
         """Constraints that need a draft and act at all."""
         window = self.parts.sampling.window
@@ -339,7 +331,7 @@ class Progress:
     def __init__(self, studio: Studio, shots: Sequence[Sequence[int]], finished: int) -> None:
         executed = len(studio.schedule)
         first = executed + studio.parts.start.evaluations(executed)
-        again = executed - studio.fork() + studio.again() if studio.parts.constraint else 0
+        again = executed - studio.fork() if studio.parts.constraint else 0
         palette = studio.parts.sampling.steps if studio.parts.sampling.recolor else 0
         costs = [
             first + (again if ordinal else palette)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -71,17 +70,8 @@ def test_a_pull_moves_the_latent_that_leaves_the_step() -> None:
     assert torch.allclose(reached((range(1, 2), pull)), expected, atol=1e-5)
 
 
-def test_a_pull_ahead_moves_the_latent_that_enters_it() -> None:
-    pull = Edits(pull=Pull(half_square, SIZE, ahead=True))
-    expected = gain(0) * (1 - SIZE * sight(1) ** 2) * gain(1) * gain(2) * noise()
-    assert torch.allclose(reached((range(1, 2), pull)), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("ahead", [False, True])
-def test_pulls_add_up_and_a_pull_of_no_size_changes_nothing(ahead: bool) -> None:
-    whole = Edits(pull=Pull(half_square, SIZE, ahead))
-    half = Edits(pull=Pull(half_square, SIZE / 2, ahead))
-    none = Edits(pull=Pull(half_square, 0.0, ahead))
+def test_pulls_add_up_and_a_pull_of_no_size_changes_nothing() -> None:
+    whole, half, none = (Edits(pull=Pull(half_square, size)) for size in (SIZE, SIZE / 2, 0.0))
     every = range(3)
     assert torch.allclose(reached((every, half), (every, half)), reached((every, whole)), atol=1e-5)
     assert torch.allclose(reached((every, none)), reached(), atol=1e-6)

@@ -11,6 +11,7 @@ import torch
 
 from rerender.constraint.color import Color
 from rerender.constraint.cross_frame import CrossFrame
+from rerender.constraint.cross_guidance import CrossGuidance
 from rerender.constraint.cross_maps import CrossMaps
 from rerender.constraint.guided import Guided
 from rerender.constraint.pixel import Pixel
@@ -76,6 +77,15 @@ def test_energies_in_company_are_those_of_each_alone(tiny: StableDiffusion) -> N
     joint = together(tiny, parts((Alone(), Guided(size=0.1))), 3)
     assert torch.allclose(latents(one), latents(joint), atol=TOLERANCE)
     assert not torch.allclose(latents(one), latents(translated(tiny, parts(()), 3)), atol=1e-3)
+
+
+def test_the_first_frame_is_in_the_batch_of_those_that_are_guided(tiny: StableDiffusion) -> None:
+    """Equal frames: dense attention is each one's own, and there is nothing to be guided to."""
+    still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 3))
+    own = latents(translated(tiny, parts(()), 3, clip=still))
+    for frames in ("all", "middle"):
+        chosen = parts((SpatioTemporal(frames=frames), Guided(size=0.1)), lanes=8)  # type: ignore[arg-type]
+        assert torch.allclose(own, latents(together(tiny, chosen, 3, clip=still)), atol=TOLERANCE)
 
 
 def test_a_start_in_company_is_the_same_start(tiny: StableDiffusion) -> None:
@@ -146,7 +156,9 @@ def test_progress_ends_at_its_total(tiny: StableDiffusion) -> None:
             self.rows.append((done, total))
 
     watch = Watching()
-    chosen = inverted((CrossMaps(),), start=NullText(iterations=3), guidance=3.0)
+    chosen = inverted(
+        (CrossMaps(), CrossGuidance(stop=0.5)), start=NullText(iterations=3), guidance=3.0
+    )
     together(tiny, chosen, 2, watch=watch)
     assert watch.rows[-1][0] == watch.rows[-1][1]
 
@@ -245,3 +257,12 @@ def test_vid2vid_zero_with_an_unchanged_prompt_returns_the_reconstruction(
         tiny, inverted((SpatioTemporal(inversion=False), CrossMaps()), **settings), 1, clip=same
     )
     assert torch.allclose(latents(plain), latents(guided), atol=5e-3)
+
+
+def test_guidance_by_energy_fades_to_none(tiny: StableDiffusion) -> None:
+    plain, least, some = (
+        latents(together(tiny, inverted((SpatioTemporal(), *more), guidance=4.0), 2))
+        for more in ((), (CrossGuidance(size=1e-9),), (CrossGuidance(size=1.0),))
+    )
+    assert torch.allclose(plain, least, atol=TOLERANCE)
+    assert not torch.allclose(plain, some, atol=1e-3)

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from rerender.constraint.cross_guidance import CrossGuidance
 from rerender.constraint.cross_maps import CrossMaps
 from rerender.constraint.self_maps import SelfMaps
-from rerender.scene import Layer, Shot
+from rerender.contracts import Query
+from rerender.scene import Layer, Shot, State
 from rerender.video import Clip, MemoryVideo
 
 if TYPE_CHECKING:
@@ -118,3 +120,29 @@ def test_large_layers_are_left_alone(tiny: StableDiffusion) -> None:
     done = act(SelfMaps(tokens=100), clip("cat", "bat"), tiny)
     for edits in (done.inversion, done.sampling):
         assert at(edits).wants(SELF, 100) and not at(edits).wants(SELF, 101)
+
+
+def test_the_energy_is_the_distance_of_the_maps_and_falls_along_its_gradient(
+    tiny: StableDiffusion,
+) -> None:
+    noisy = torch.randn(1, 4, 8, 4, generator=torch.Generator().manual_seed(0))
+
+    def query(prompt: str, latent: Tensor, maps: Maps) -> Query:
+        condition = tiny.condition(prompt, "", [torch.zeros(3, 16, 8)], guided=False)
+        return Query(latent, 500, condition, (0.0,), maps=maps)
+
+    def energy(prompt: str, latent: Tensor) -> tuple[float, Tensor]:
+        """The energy and its gradient of a latent, against an inversion at ``noisy``."""
+        done = act(CrossGuidance(size=1.0), clip("cat", prompt), tiny)
+        tiny.predict_noise([query("cat", noisy, at(done.inversion))])
+        pull = done.sampling.pull
+        assert pull is not None
+        latent = latent.clone().requires_grad_()
+        tiny.predict_noise([query(prompt, latent, at(done.sampling))])
+        found = pull.energy(State(3, 0.5, latent, torch.zeros_like(latent)))
+        return float(found.detach()), torch.autograd.grad(found, latent)[0]
+
+    assert energy("cat", noisy)[0] < 1e-4
+    apart, gradient = energy("bat, oil", noisy)
+    assert apart > 1e-2
+    assert energy("bat, oil", noisy - 1e-2 * gradient / gradient.norm())[0] < apart

@@ -131,6 +131,11 @@ class FlowEstimator(ABC):
         there, back = self.offset(first, second), self.offset(second, first)
         return Flow(there, occlusion(there, back)), Flow(back, occlusion(back, there))
 
+    def offsets(self, first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
+        """The offsets first -> second and second -> first, for those who need no occlusion."""
+        there, back = self.pair(first, second)
+        return there.offset, back.offset
+
     def between(self, target: Frame, source: Frame) -> Flow:
         """The flow from target to source, with occlusion."""
         return self.pair(target, source)[0]

@@ -46,8 +46,11 @@ class Dis(FlowEstimator):
         found = dense_inverse_search(looking, looked_at, guess, preset)
         return torch.from_numpy(found).permute(2, 0, 1)[None].to(target.image.device)
 
+    def offsets(self, first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
+        return self.offset(first, second), self.offset(second, first)
+
     def pair(self, first: Frame, second: Frame) -> tuple[Flow, Flow]:
-        there, back = hwc(self.offset(first, second)), hwc(self.offset(second, first))
+        there, back = (hwc(offset) for offset in self.offsets(first, second))
         device = first.image.device
         return flow_of(there, back, device), flow_of(back, there, device)
 
@@ -116,9 +119,11 @@ def pad(plane: Any) -> Any:
 
 def gray(image: Tensor) -> NDArray[np.uint8]:
     """BT.601 luma ``[H,W]``, 8 bit, of an image ``[3,H,W]`` in 0..1."""
-    red, green, blue = image.detach().to("cpu", torch.float32)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    plane: NDArray[np.uint8] = luma.mul_(255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+    red, green, blue = image.detach().to("cpu", torch.float32).numpy()
+    luma = cv2.addWeighted(red, 0.299 * 255, green, 0.587 * 255, 0)
+    luma = cv2.scaleAdd(blue, 0.114 * 255, luma)
+    # Rounded and cut to 0..255; of negative values only the magnitude would survive.
+    plane: NDArray[np.uint8] = cv2.convertScaleAbs(np.maximum(luma, 0, out=luma))
     return plane
 
 

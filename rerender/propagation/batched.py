@@ -54,12 +54,10 @@ def match(search: Search, guides: Guides, tasks: Sequence[Task], device: torch.d
     """The source pixel of each patch of every frame, ``[B,h,w,2]``; frames are of one size."""
     height, width, _ = tasks[0].offset.shape
     field = begin(search, tasks, device)
-    frames = [task.frame for task in tasks]
-    rounds = [
-        (0, [search.first(width, frame, parallel=True) for frame in frames], search.radii),
-        (1, [search.second(width, frame, guides, True) for frame in frames], search.hard_radii),
-    ]
-    for kind, plans, radii in rounds:
+    rounds = zip(*(search.rounds(guides, width, task.frame, True) for task in tasks), strict=True)
+    for kind, (plans, radii) in enumerate(
+        zip(rounds, (search.radii, search.hard_radii), strict=True)
+    ):
         pair = Packs(
             stacked([task.source[kind] for task in tasks], device),
             stacked([task.target[kind] for task in tasks], device),
@@ -136,7 +134,8 @@ def sweep(pair: Packs, field: Field, plans: Sequence[Plan], radii: Sequence[int]
         field = better(pair, field, x, y, open_)
     for candidate, radius in enumerate(radii, start=2):
         noise = randoms(plans, candidate, field)
-        across, down = (noise & 0xFFFF) % (2 * radius + 1), (noise >> 16) % (2 * radius + 1)
+        across = (noise & 0xFFFF) * (2 * radius + 1) >> 16
+        down = (noise >> 16) * (2 * radius + 1) >> 16
         field = better(pair, field, field.x + across - radius, field.y + down - radius, open_)
     return field
 

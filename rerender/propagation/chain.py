@@ -93,7 +93,7 @@ class LiveLinks(Links):
         """From a frame to its neighbour."""
         here, there = self.video.frame(index), self.video.frame(other)
         if self.seen:
-            return motion(self.flow.between(here, there), seen=True)
+            return motion(self.flow.between(here, there))
         return Motion(pixels.vectors(self.flow.offset(here, there)))
 
 
@@ -110,17 +110,21 @@ def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
         return LiveLinks(video, rough, seen)
 
     def pair(index: int) -> tuple[Motion, Motion]:
-        there, back = rough.pair(video.frame(index), video.frame(index + 1))
-        return motion(there, seen), motion(back, seen)
+        here, next_ = video.frame(index), video.frame(index + 1)
+        if seen:
+            there, back = rough.pair(here, next_)
+            return motion(there), motion(back)
+        away, home = rough.offsets(here, next_)
+        return Motion(pixels.vectors(away)), Motion(pixels.vectors(home))
 
     first = segment.start if segment.left is None else segment.left.index
     pairs = list(workers().map(pair, range(first, segment.right.index)))
     return KnownLinks(first, [there for there, _ in pairs], [back for _, back in pairs])
 
 
-def motion(flow: Flow, seen: bool) -> Motion:
+def motion(flow: Flow) -> Motion:
     """A flow as arrays."""
-    return Motion(pixels.vectors(flow.offset), pixels.plane(flow.occluded) if seen else None)
+    return Motion(pixels.vectors(flow.offset), pixels.plane(flow.occluded))
 
 
 @dataclass(frozen=True)

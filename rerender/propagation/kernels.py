@@ -133,8 +133,8 @@ def sweep(
                 else:
                     radius = np.int64(radii[candidate - 2])
                     noise = scramble(np.uint32(key + np.uint32(32 * i + candidate)))
-                    across = np.int64(noise & np.uint32(0xFFFF)) % (2 * radius + 1)
-                    down = np.int64(noise >> np.uint32(16)) % (2 * radius + 1)
+                    across = np.int64(noise & np.uint32(0xFFFF)) * (2 * radius + 1) >> 16
+                    down = np.int64(noise >> np.uint32(16)) * (2 * radius + 1) >> 16
                     sx, sy = bx + across - radius, by + down - radius
                 if sx < 0 or sy < 0 or sx >= width or sy >= height or (sx == bx and sy == by):
                     continue

@@ -25,11 +25,6 @@ def error(moved: Pixels, target: Pixels) -> Plane:
     """Mean squared difference of a colour channel over a window, ``[H,W]``, in squared levels."""
     squares = np.empty(target.shape[:2], np.float32)
     square(moved, target, squares)
-    return averaged(squares)
-
-
-def averaged(squares: Plane) -> Plane:
-    """The mean over the window about each pixel."""
     mean: Plane = cv2.blur(squares, (WINDOW, WINDOW))
     return mean
 

@@ -18,7 +18,7 @@ from rerender.propagation.blend import Blend, Guess, TwoBand
 from rerender.propagation.chain import Links, Step, follow, link
 from rerender.propagation.guides import Guides, bare, edges
 from rerender.propagation.merge import merge
-from rerender.propagation.picture import Picture, counted, warped
+from rerender.propagation.picture import Picture, counted
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.search import Guided, Search, Task, match
 from rerender.propagation.sides import blended, join
@@ -83,7 +83,7 @@ class PatchMatch(Propagation):
     def ready(self, picture: Picture, stop: Step, before: Pixels | None) -> Ready:
         """All that can be done before the search of a frame, given the one ``before`` it."""
         offset, target = stop.motion.offset, stop.target
-        moved = warped(picture.both, offset, target)
+        moved = picture.warped(offset, target)
         last = moved.image if before is None else sample(before, stop.link.offset)
         estimate = self.guides.towards(moved.image, last)
         packed = self.guides.pack(estimate, target, edges(target), offset)

@@ -22,7 +22,8 @@ class Search:
         stride: pixels between patches; 1 is slower and hardly better.
         sweeps: passes over all patches.
         radii: random candidates of a pass, one within each radius in pixels.
-        hard: cost of a patch, in squared levels of a colour channel, above which flow has failed.
+        easy: cost of a patch, in squared levels of a colour channel, up to which it is left alone.
+        hard: cost of a patch above which flow has failed.
         hard_sweeps: further passes over such patches only, by guides that do not come from flow.
         hard_radii: their random candidates.
     """
@@ -30,6 +31,7 @@ class Search:
     stride: Literal[1, 2] = 2
     sweeps: Annotated[int, Field(ge=0, le=100)] = 2
     radii: tuple[int, ...] = (1,)
+    easy: Annotated[float, Field(ge=0)] = 3.0
     hard: Annotated[float, Field(ge=0)] = 32.0
     hard_sweeps: Annotated[int, Field(ge=0, le=100)] = 4
     hard_radii: tuple[int, ...] = (96, 32, 8, 2)
@@ -38,14 +40,14 @@ class Search:
         """Rows and columns of patches."""
         return -(-height // self.stride), -(-width // self.stride)
 
-    def first(self, width: int, frame: int, parallel: bool) -> list[Plan]:
-        """The passes over all patches."""
-        return self.plans(self.sweeps, width, -1, 1000 * frame, parallel)
-
-    def second(self, width: int, frame: int, guides: Guides, parallel: bool) -> list[Plan]:
-        """The passes over hard patches."""
-        hard = int(self.hard * kernels.SIDE**2 * guides.colour / guides.unit)
-        return self.plans(self.hard_sweeps, width, hard, 1000 * frame + self.sweeps, parallel)
+    def rounds(
+        self, guides: Guides, width: int, frame: int, parallel: bool
+    ) -> tuple[list[Plan], list[Plan]]:
+        """The passes over all patches but the easy ones, and those over hard patches."""
+        scale, seed = kernels.SIDE**2 * guides.colour / guides.unit, 1000 * frame
+        easy, hard = int(self.easy * scale), int(self.hard * scale)
+        first = self.plans(self.sweeps, width, easy, seed, parallel)
+        return first, self.plans(self.hard_sweeps, width, hard, seed + self.sweeps, parallel)
 
     def plans(self, count: int, width: int, hard: int, seed: int, parallel: bool) -> list[Plan]:
         """Passes that ask the nearest neighbours, or in parallel order at first further ones, since
@@ -93,8 +95,7 @@ def match(search: Search, guides: Guides, task: Task, parallel: bool = False) ->
     matches = np.empty((*search.grid(height, width), 2), np.int16)
     costs = np.full(matches.shape[:2], LARGEST, np.int32)
     kernels.start(task.offset, search.stride, matches)
-    first = search.first(width, task.frame, parallel)
-    second = search.second(width, task.frame, guides, parallel)
+    first, second = search.rounds(guides, width, task.frame, parallel)
     rounds = [(first, search.radii), (second, search.hard_radii)]
     for key, frame, (plans, radii) in zip(task.source, task.target, rounds, strict=True):
         flat, reach = (key.reshape(-1), frame.reshape(-1)), np.array(radii, np.int32)

@@ -4,6 +4,8 @@
     the files of a finished stage and their manifest; a folder appears by one rename, whole.
 ``<root>/<stage>/<2 digits>/<key>``
     a small result, one file with its own checksum.
+``<root>/writing/``
+    small results before they take their names.
 ``<root>/work/<stage>-<key>/``
     a stage under way: a lock, and ``files/`` in which finished parts survive a kill.
 
@@ -26,7 +28,7 @@ from rerender import store
 
 log = logging.getLogger(__name__)
 
-MANIFEST, STATE, WORK = "manifest.json", "state.json", "work"
+MANIFEST, STATE, WORK, WRITING = "manifest.json", "state.json", "work", "writing"
 Facts = Mapping[str, Any]
 
 
@@ -183,7 +185,12 @@ class Cache:
 
     def put(self, stage: str, key: str, data: bytes) -> None:
         """Keep a small result."""
-        store.put(self._place(stage, key), hashlib.sha256(data).digest() + data)
+        data = hashlib.sha256(data).digest() + data
+        store.put(self._place(stage, key), data, self.root / WRITING)
+
+    def tidy(self) -> None:
+        """Take away what processes of this machine left that were killed while they wrote."""
+        store.sweep_dead(self.root / WRITING)
 
     def remembered(self, stage: str, key: str, make: Callable[[], bytes]) -> bytes:
         """A small result, made where it is not there."""

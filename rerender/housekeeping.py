@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rerender import store
-from rerender.cache import MANIFEST, WORK
+from rerender.cache import MANIFEST, WORK, WRITING
 from rerender.errors import ConfigError, InputError, LockedError
 from rerender.exits import failure, report, terminable
 
@@ -83,11 +83,10 @@ def run(options: argparse.Namespace) -> None:
 
 def kept(root: Path) -> Iterator[Kept]:
     """Everything in a stage store."""
-    for stage in sorted(path for path in root.iterdir() if path.is_dir()):
-        places = stage.iterdir() if stage.name == WORK else stage.glob("*/*")
-        for path in sorted(places):
-            if not path.name.startswith(store.TEMPORARY):
-                yield _kept(path, stage.name)
+    stages = (path for path in root.iterdir() if path.is_dir() and path.name != WRITING)
+    for stage in sorted(stages):
+        for path in sorted(stage.iterdir() if stage.name == WORK else stage.glob("*/*")):
+            yield _kept(path, stage.name)
 
 
 def listing(items: Sequence[Kept], now: float) -> str:
@@ -115,8 +114,8 @@ def collect(
     Returns:
         What was removed.
     """
-    for leftover in root.rglob(f"{store.TEMPORARY}*"):  # a writer takes seconds, not a day
-        if WORK not in leftover.parts and _used(leftover) < now - DAY:
+    for leftover in (root / WRITING).glob("*"):  # a writer takes seconds, not a day
+        if _used(leftover) < now - DAY:
             store.remove(leftover)
     items = sorted(kept(root), key=lambda item: (item.used, item.path))
     left, gone = sum(item.size for item in items), []

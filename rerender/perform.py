@@ -99,6 +99,8 @@ def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = Fals
     progress = Progress()
     with claimed(folder, same):
         store.sweep(folder)
+        if job.store:
+            Cache(job.store).tidy()
         shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
         loading = Loading(job.model, job.parts.names(), shared)
         done = keep and identity.finished(folder, loading.digest)

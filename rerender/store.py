@@ -1,7 +1,7 @@
 """The only writer: every file appears whole under its name, or not at all.
 
-A file is written beside its place as ``.tmp-<pid>-<uuid>``, synced, renamed, and the folder is
-synced too. What libraries would write by themselves (videos, pictures, tensors) is written
+A file is written beside its place as ``.tmp-<host>-<pid>-<uuid>``, synced, renamed, and the folder
+is synced too. What libraries would write by themselves (videos, pictures, tensors) is written
 through here, because several of them do not notice a full disk.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -46,33 +47,36 @@ _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
-def put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes, room: Path | None = None) -> None:
     """Write a whole file at once.
 
     Args:
         path: where it goes; missing folders are made.
         data: its content.
+        room: where it is written before it takes its name, on the same disk; None is beside it.
 
     Raises:
         ResourceError: the disk is full, read-only, or the folder may not be written.
         ConfigError: a file stands where a folder is needed, or the other way round.
     """
-    with writing(path) as file:
+    with writing(path, room) as file:
         file.write(data)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
     """A seekable binary file that takes its name when the block ends well, and vanishes otherwise.
 
     Args:
         path: where it goes; missing folders are made.
+        room: as `put`.
 
     Raises:
         ResourceError, ConfigError: as `put`; errors of the block itself pass through.
     """
     folder(path.parent)
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}"
+    room = path.parent if room is None else folder(room)
+    temporary = room / f"{TEMPORARY}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
     with _explained(path):
         file = cast(BinaryIO, temporary.open("xb+"))
     try:
@@ -277,6 +281,30 @@ def touch(path: Path) -> None:
     with suppress(OSError):
         if path.stat().st_mtime < time.time() - 3600:
             os.utime(path)
+
+
+def sweep_dead(room: Path) -> None:
+    """Take away what writers left in a folder that were killed on this machine; others may be
+    writing there."""
+    for leftover in room.glob(f"{TEMPORARY}{_host()}-*"):
+        with suppress(ValueError):
+            if not _lives(int(leftover.name.split("-")[2])):
+                remove(leftover)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def _host() -> str:
+    """A short name of this machine, without the signs that file names are made of."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def sweep(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rerender import housekeeping, store
-from rerender.cache import MANIFEST, STATE, WORK, Cache, key
+from rerender.cache import MANIFEST, STATE, WORK, WRITING, Cache, key
 
 KEY = key(a=1)
 
@@ -95,6 +95,25 @@ def test_small_results_carry_their_checksum(cache: Cache) -> None:
     assert cache.get("scores", KEY) is None
     assert cache.remembered("scores", KEY, lambda: b"0.7") == b"0.7"
     assert cache.remembered("scores", KEY, lambda: pytest.fail("is there")) == b"0.7"
+
+
+def test_what_killed_writers_left_is_taken_away_and_what_others_write_is_not(
+    cache: Cache,
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    gone = fork.Process(target=int)
+    gone.start()
+    gone.join()
+    room = store.folder(cache.root / WRITING)
+    host = store._host()
+    dead, alive, elsewhere = (
+        room / f"{store.TEMPORARY}{name}-x"
+        for name in (f"{host}-{gone.pid}", f"{host}-1", "other-1")
+    )
+    for path in (dead, alive, elsewhere):
+        path.write_bytes(b"half")
+    cache.tidy()
+    assert sorted(room.iterdir()) == sorted([alive, elsewhere])
 
 
 def test_keys_say_everything_and_nothing_of_order() -> None:

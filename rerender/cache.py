@@ -70,6 +70,11 @@ class Work:
     def resume(cls, folder: Path, target: Path) -> Work:
         """What an earlier process left, or nothing where that is damaged."""
         store.sweep(folder)
+        ended = _manifest(folder / MANIFEST)
+        if ended is not None and _intact(folder, ended["files"]):
+            work = cls(folder, target, _sums=dict(ended["files"]))
+            work.finish(ended["facts"], tuple(ended["files"]))  # only its name was missing
+            return work
         state = _manifest(folder / STATE)
         if state is None or not _intact(folder, state["files"]):
             if state is not None:
@@ -112,11 +117,11 @@ class Work:
         """Turn some of the files into the finished stage; the others go."""
         sums = {name: self._sums[name] for name in files}
         store.put_json(self.folder / MANIFEST, {"facts": dict(facts), "files": sums})
-        store.remove(self.target)  # there may be a damaged one
-        store.move(self.folder, self.target)
-        for path in sorted(self.target.iterdir()):
+        for path in sorted(self.folder.iterdir()):
             if path.name not in {MANIFEST, *files}:
                 store.remove(path)
+        store.remove(self.target)  # there may be a damaged one
+        store.move(self.folder, self.target)
         self.entry = Entry(self.target, facts)
         return self.entry
 
@@ -163,7 +168,7 @@ class Cache:
         with store.lock(place, waiting):
             try:
                 work = Work.resume(place / "files", self._place(stage, key))
-                work.entry = self.find(stage, key)
+                work.entry = work.entry or self.find(stage, key)
                 yield work
             finally:
                 if not (place / "files").is_dir():

@@ -45,6 +45,7 @@ ENTRIES = {
     "rerender.run",
     "rerender.work",
     "rerender.perform",
+    "experiments.bench.stages",
     "eval.folder",
     "eval.own",
     "eval.sources",

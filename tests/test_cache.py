@@ -73,6 +73,23 @@ def test_a_stage_goes_on_from_its_last_commit(cache: Cache) -> None:
     assert [path.name for path in entry.folder.iterdir() if path.name != MANIFEST] == ["two"]
 
 
+def test_a_stage_that_lacks_only_its_name_gets_it(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store, "move", die)
+        made(cache)
+    with cache.making("keys", KEY) as work:
+        assert work.entry is not None
+    entry = cache.find("keys", KEY)
+    assert entry is not None
+    assert (entry.facts, entry.read("result")) == ({"n": 3}, b"result")
+    assert sorted(path.name for path in entry.folder.iterdir()) == [MANIFEST, "result"]
+
+
 @pytest.mark.parametrize("name", ["two", STATE])
 def test_a_damaged_commit_is_not_gone_on_from(cache: Cache, name: str) -> None:
     with pytest.raises(KeyboardInterrupt), cache.making("keys", KEY) as work:

@@ -139,7 +139,7 @@ def filled(part: Propagation, item: Case, rounds: int) -> tuple[list[Picture], f
 
 def disagreements(clips: Path) -> Iterator[Row]:
     """Every blend of the same two propagations, on key frames that disagree."""
-    for clip in ("kool", "antoni"):
+    for clip in ("kool", "antoni", "cotton"):
         item = disagreeing(clip, clips)
         referee = measures.Referee(item.source)
         for name, blend in BLENDS.items():

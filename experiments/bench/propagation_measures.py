@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,10 +123,10 @@ def cpu_ms(work: Callable[[], object], runs: int, frames: int) -> float:
     return 1000 * median(taken) / frames
 
 
-def low_pass_psnr(frames: Sequence[Picture], truth: Sequence[Picture]) -> float:
+def low_pass_psnr(frames: Sequence[Picture], truth: Sequence[NDArray[Any]]) -> float:
     """Mean PSNR after a blur of sigma 4: colour and light, without texture."""
 
-    def blurred(picture: Picture) -> NDArray[np.float32]:
+    def blurred(picture: NDArray[Any]) -> NDArray[np.float32]:
         soft: NDArray[np.float32] = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 4)
         return soft
 
@@ -139,7 +140,7 @@ def texture(frames: Sequence[Picture]) -> float:
     return float(np.mean([band.std() for band in bands]))
 
 
-def colour_step(frames: Sequence[Picture], truth: Sequence[Picture]) -> float:
+def colour_step(frames: Sequence[Picture], truth: Sequence[NDArray[Any]]) -> float:
     """Mean error of the change of the mean colour from frame to frame, in levels."""
     means = [np.array([frame.mean((0, 1)) for frame in run]) for run in (frames, truth)]
     return float(np.abs(np.diff(means[0], axis=0) - np.diff(means[1], axis=0)).mean())

@@ -37,8 +37,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines += ["|---|---|---|---|---|---|---|---|"]
     for row in results["disagreeing"]:
         lines.append(
-            f"| {row['clip']} | {row['blend']} | {row['lp_psnr']:.1f} | {row['texture']:.2f} | "
-            f"{row['warp']:.2f} | {row['step']:.2f} | {row['ms']:.1f} | "
+            f"| {row['clip']} | {row['blend']} | {row['lp_psnr']:.2f} | {row['texture']:.3f} | "
+            f"{row['warp']:.2f} | {row['step']:.3f} | {row['ms']:.1f} | "
             f"{row['psnr_agreeing']:.2f} |"
         )
     lines += ["", "## Forward only: PSNR by distance from the key frame (paint)", ""]

@@ -32,9 +32,9 @@ class Search:
     sweeps: Annotated[int, Field(ge=0, le=100)] = 2
     radii: tuple[int, ...] = (1,)
     easy: Annotated[float, Field(ge=0)] = 3.0
-    hard: Annotated[float, Field(ge=0)] = 32.0
+    hard: Annotated[float, Field(ge=0)] = 48.0
     hard_sweeps: Annotated[int, Field(ge=0, le=100)] = 4
-    hard_radii: tuple[int, ...] = (96, 32, 8, 2)
+    hard_radii: tuple[int, ...] = (96, 16, 2)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches."""

@@ -23,6 +23,7 @@ from rerender.contracts import (
 )
 from rerender.errors import ConfigError
 from rerender.start.noised import Noised
+from rerender.video import Clip
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,21 @@ class Parts:
                 f"constraint.{constraint.name}",
                 f"compares with an inversion, which start {type(self.start).__name__} does not do",
                 "use start=ddim_inversion or start=null_text",
+            )
+
+    def check(self, clip: Clip) -> None:
+        """Refuse a clip that does not say what a constraint needs to know.
+
+        Raises:
+            ConfigError: it has no source prompt.
+        """
+        needy = [c.name for c in self.constraint if isinstance(c, Joint) and c.needs_source]
+        if needy and not clip.source_prompt.strip():
+            raise ConfigError(
+                "source_prompt",
+                f"constraint {needy[0]} compares with what clip {clip.name} shows, which is not "
+                "said",
+                'say it: source_prompt="a cat on a sofa"',
             )
 
     @property

@@ -94,6 +94,8 @@ def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = Fals
 
     check_place(folder, same)
     clips = job.data.clips()
+    for clip in clips:
+        job.parts.check(clip)
     job.model.check(job.parts.names())
     identity = Identity.of(tree)
     progress = Progress()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from rerender.contracts import Act, Edits, Joint, Model, Opening, Query, Stage
-from rerender.errors import ConfigError
 from rerender.parts import Parts
 from rerender.sample import Ask, Bound, Recorder, Task, asked_maps, denoise, start, together
 from rerender.scene import Noise, Shot, Translation, Watch
@@ -42,7 +41,7 @@ def translate_together(
     Raises:
         ConfigError: a constraint compares with the source prompt, and the clip has none.
     """
-    check_source(parts, clip)
+    parts.check(clip)
     studio = Ensemble(clip, model, parts, seed, watch or Watch(), draw)
     alone = Studio(clip, model, parts, seed, studio.watch, draw)
     ledger = ledger or Ledger()
@@ -60,21 +59,6 @@ def translate_together(
         for translation in lockstep(jobs, company.predict, progress.evaluated):
             ledger.finish(translation, None)
             yield translation
-
-
-def check_source(parts: Parts, clip: Clip) -> None:
-    """Refuse a clip without a source prompt where a constraint needs one.
-
-    Raises:
-        ConfigError: naming the constraint.
-    """
-    needy = [c.name for c in parts.constraint if isinstance(c, Joint) and c.needs_source]
-    if needy and not clip.source_prompt.strip():
-        raise ConfigError(
-            "source_prompt",
-            f"constraint {needy[0]} compares with what clip {clip.name} shows, which is not said",
-            'say it: source_prompt="a cat on a sofa"',
-        )
 
 
 @dataclass(frozen=True)

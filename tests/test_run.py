@@ -205,6 +205,10 @@ def no_prompt(clip: Path, place: Path) -> list[str]:
     return ["data=video", f"data.path={clip}"]
 
 
+def no_source_prompt(clip: Path, place: Path) -> list[str]:
+    return ["data=video", f"data.path={clip}", "prompt=x", "+method=fatezero"]
+
+
 def typo(clip: Path, place: Path) -> list[str]:
     return ["data.sise=64"]
 
@@ -249,6 +253,7 @@ def shared_folder(clip: Path, place: Path) -> list[str]:
         (text, 3, "text.mp4"),
         (missing, 3, "missing.mp4"),
         (no_prompt, 2, "prompt"),
+        (no_source_prompt, 2, "source_prompt: constraint cross_maps compares"),
         (typo, 2, "data.sise"),
         (window, 2, "constraint.cross_frame"),
         (beyond, 2, "data.frames"),

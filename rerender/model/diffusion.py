@@ -7,6 +7,7 @@ carry the scaling factor and shift of the autoencoder's own configuration.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from rerender.errors import WeightsError
 from rerender.model.attention import Attention
 from rerender.model.freeu import FreeU
 from rerender.scene import Layer
+
+log = logging.getLogger(__name__)
 
 SPACING = ("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps")
 
@@ -139,9 +142,19 @@ class StableDiffusion(Model):
 
     def _embed(self, prompts: list[str]) -> Tensor:
         """Last hidden states ``[B,T,D]``."""
+        for prompt in prompts:
+            self._tell_cut(prompt)
         tokens = self._tokenized(prompts).to(self.device)
         embedding: Tensor = self.parts.text_encoder(tokens)[0]
         return embedding.to(self.dtype)
+
+    def _tell_cut(self, prompt: str) -> None:
+        """Say which words of a prompt the model never sees."""
+        tokenizer, most = self.parts.tokenizer, self.parts.tokenizer.model_max_length
+        tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
+        if len(tokens) > most:
+            rest = tokenizer.decode(tokens[most - 1 : -1])
+            log.warning("prompt: longer than the model's %d tokens, left out: %s", most, rest)
 
     def _tokenized(self, prompts: list[str]) -> Tensor:
         """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -204,3 +205,14 @@ def test_no_constraint_is_the_stock_pipeline(
     finally:
         net.controlnet_cond_embedding = torch.nn.Identity()
     assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+def test_words_that_the_model_never_sees_are_named(
+    tiny: StableDiffusion, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="rerender"):
+        tiny.condition("a cat", "", [CONTROL], guided=False)
+        assert not caplog.records
+        tiny.condition("abcdefghij " * 3 + "end", "", [CONTROL], guided=False)
+    (record,) = caplog.records
+    assert "longer than the model's 32 tokens, left out: end" in record.getMessage()

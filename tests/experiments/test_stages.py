@@ -13,6 +13,7 @@ import yaml
 
 from experiments.stages import main
 from rerender.config import literal, preflight
+from rerender.demo.train import _parser
 from rerender.job import jobs_of
 from rerender.prescan import CONF, ROOT
 from rerender.run import main as run
@@ -103,3 +104,16 @@ def test_missing_inputs_are_named(
     assert capsys.readouterr().err.startswith("error: runs/none: ")
     assert main(["runs", "runs/x", "+exp=drfit"]) == 2
     assert "did you mean drift?" in capsys.readouterr().err
+
+
+def test_training_stands_apart_and_its_command_is_one() -> None:
+    """A plain `dvc repro` takes the shipped weights."""
+    pipeline = yaml.safe_load((ROOT / "training" / "dvc.yaml").read_text(encoding="utf-8"))
+    (stage,) = pipeline["stages"].values()
+    words = shlex.split(stage["cmd"].replace("${train}", ""))
+    given = _parser().parse_args(words[words.index("rerender.demo.train") + 1 :])
+    assert [str(given.export)] == stage["outs"]
+    assert str(given.work).startswith(".work/"), "it goes on where it stopped"
+    root = ROOT / "training" / stage["wdir"]
+    assert all((root / name).is_file() for name in stage["deps"])
+    assert "rerender.demo.train" not in (ROOT / "dvc.yaml").read_text()

@@ -202,7 +202,8 @@ def _mapped(
 
 def _explicit(attn: Any, layer: Layer, tokens: Tensor, context: Tensor, maps: Maps) -> Tensor:
     query, key, value = _split(attn, tokens, context)
-    scores = query @ key.transpose(-1, -2) * float(attn.scale)
+    # Scaled first: in half precision the product itself could overflow.
+    scores = (query * float(attn.scale)) @ key.transpose(-1, -2)
     weights = maps.edit(layer, scores.float().softmax(-1))
     mixed = weights.to(value) @ value
     return mixed.transpose(1, 2).flatten(2).to(tokens.dtype)

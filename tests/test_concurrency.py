@@ -54,6 +54,7 @@ def held(real: Callable[..., Any], place: Path, light: bool) -> Callable[..., An
     return work_on
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_of_eight_starts_exactly_one_wins(
     rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

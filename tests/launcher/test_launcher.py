@@ -209,6 +209,7 @@ def cluster(name: str, place: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_sweep_through_an_engine_is_the_same_sweep(
     name: str, alone: dict[str, str], tmp_path: Path
@@ -227,6 +228,7 @@ def test_a_sweep_through_an_engine_is_the_same_sweep(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_job_that_fails_leaves_the_others_and_exit_code_6(name: str, tmp_path: Path) -> None:
     there(name)
@@ -274,6 +276,7 @@ def started(run: subprocess.Popen[str], place: Path) -> set[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_signal_to_the_command_stops_its_jobs(
@@ -296,6 +299,7 @@ def test_a_signal_to_the_command_stops_its_jobs(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_killed_process_costs_no_other_job(name: str, tmp_path: Path) -> None:
     there(name)

@@ -1,9 +1,10 @@
 """How propagation grows: with the size of frames, with cores, with the length of a clip.
 
-    python -m experiments.bench.propagation_scale CLIPS
+    python -m experiments.bench.propagation_scale CLIPS [--parts size cores memory poisson]
 
 CLIPS is a folder that holds the three clips. Writes propagation_scale.json and .md beside this
-file. Memory is measured in processes of their own.
+file; parts that are not asked for stay as they are there, with their own date, commit and load.
+Memory is measured in processes of their own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scipy.sparse import csr_array, diags_array, eye_array, kron, vstack
 from scipy.sparse.linalg import lsqr
 
 from experiments.bench import propagation_measures as measures
-from experiments.bench.propagation import HERE, choice, commit, dis_medium_ms
+from experiments.bench.propagation import HERE, RAW, choice, commit, dis_medium_ms
 from experiments.bench.propagation_cases import case, tensor
 from rerender import store
 from rerender.flow.dis import Dis
@@ -61,28 +62,50 @@ class Looped(Video):
 
 def main() -> None:
     """Measure, write the results and say where they are."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
     parser.add_argument("clips", type=Path, help="folder that holds the three clips")
-    clips = parser.parse_args().clips
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    results = {
-        "date": date.today().isoformat(),
-        "commit": commit(),
-        "command": "python -m experiments.bench.propagation_scale CLIPS",
-        "dis_medium_ms": dis_medium_ms(clips),
-        "size": list(sizes(clips)),
-        "cores": cores(clips),
-        "memory": list(memory(clips)),
-        "poisson": poisson(),
-    }
-    store.put_json(HERE / "propagation_scale.json", results)
-    lines = ["# How propagation grows", "", f"{results['date']}, commit {results['commit']}: "]
-    lines[-1] += f"`{results['command']}`"
-    for key in ("size", "cores", "memory", "poisson"):
-        lines += ["", f"## {key}", "", "```", json.dumps(results[key], indent=1), "```"]
-    store.put(HERE / "propagation_scale.md", "\n".join([*lines, ""]).encode())
-    print(HERE / "propagation_scale.md")
+    path = HERE / "propagation_scale.json"
+    results = json.loads(path.read_text()) if path.is_file() else {}
+    for part in options.parts:
+        load = os.getloadavg()[0]
+        figures = measured(part, options.clips)
+        head = {"date": date.today().isoformat(), "commit": commit(), "load": load}
+        head["dis_medium_ms"] = dis_medium_ms(options.clips)
+        results[part] = {**head, "figures": figures}
+        # What is measured is kept, whatever becomes of the rest.
+        store.put_json(path, results)
+        store.put(path.with_suffix(".md"), markdown(results).encode())
+    print(path.with_suffix(".md"))
+
+
+PARTS = ("size", "cores", "memory", "poisson")
+
+
+def measured(part: str, clips: Path) -> Any:
+    """The figures of one part."""
+    if part == "poisson":
+        return poisson()
+    return {"size": lambda: list(sizes(clips)), "cores": lambda: cores(clips)}.get(
+        part, lambda: list(memory(clips))
+    )()
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Every part with the state of the machine it was measured in."""
+    lines = ["# How propagation grows", ""]
+    lines += ["`python -m experiments.bench.propagation_scale CLIPS --parts PART`", ""]
+    for part in PARTS:
+        if part in results:
+            found = results[part]
+            lines += [f"## {part}", "", f"{found['date']}, commit {found['commit']}; "]
+            lines[-1] += f"load {found['load']:.1f} on {os.cpu_count()} cores, "
+            lines[-1] += f"DIS medium {found['dis_medium_ms']:.1f} ms."
+            lines += ["", "```", json.dumps(found["figures"], indent=1), "```", ""]
+    return "\n".join(lines)
 
 
 def clip(clips: Path, short_side: int = 288) -> MemoryVideo:

@@ -89,9 +89,9 @@ def measured(part: str, clips: Path) -> Any:
     """The figures of one part."""
     if part == "poisson":
         return poisson()
-    return {"size": lambda: list(sizes(clips)), "cores": lambda: cores(clips)}.get(
-        part, lambda: list(memory(clips))
-    )()
+    if part == "cores":
+        return cores(clips)
+    return list(sizes(clips) if part == "size" else memory(clips))
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from eval import rows
 from eval.folder import score_folder
 from experiments.collect import promote
-from rerender import identity
+from rerender import identity, store
 from rerender.run import main
 
 TINY = [
@@ -195,3 +196,18 @@ def test_what_the_runs_measured_is_not_measured_again(
     first, second = (rows.read(tmp_path / name / rows.SCORES) for name in ("own", "again"))
     assert first == second
     assert {row.method for row in first} == {"full", "no_shape"}
+
+
+def test_frames_of_a_rival_stand_beside_ours_in_tables_and_report(here: Path) -> None:
+    results = here / "results" / "ablation_shape"
+    for index in range(5):
+        picture = store.png(torch.full((3, 32, 32), index / 10))
+        store.put(results / "rival" / "demo-slow-1000000" / f"{index:04d}.png", picture)
+    assert main(SWEEP) == 0
+    text = (results / "table.md").read_text().split("Published")[0]
+    rows = {line.split(" |")[0].strip("| "): line for line in text.splitlines() if "|" in line}
+    columns = [cell.strip() for cell in rows["method"].split("|")]
+    spent = next(i for i, cell in enumerate(columns) if cell.startswith(r"seconds\_per\_frame"))
+    assert rows["rival"].split("|")[spent].strip() == "n/a"
+    assert float(rows["full"].split("|")[spent].split()[0].strip("*")) > 0
+    assert "rival" in (results / "report" / "index.html").read_text()

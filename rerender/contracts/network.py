@@ -1,0 +1,167 @@
+"""The denoising network and what it is asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from rerender.scene import Layer
+
+Shown = Mapping[int, Tensor]
+"""Tokens ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
+
+
+Look = Callable[[Layer, Shown, int], Shown]
+"""``look(layer, tokens, step)``: what each of the key frames attends to, ``[B,M,C]``. It is shown
+the key frames that share a batch: its constraint's pivots always, the others or a part of them."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the denoising network is told besides the noisy latent.
+
+    Attributes:
+        text: ``[B,T,D]`` prompt embeddings; the branches are (negative, positive), or positive only
+            where no guidance is asked for.
+        hints: one encoded control map ``[1,C,h,w]`` for each ControlNet.
+    """
+
+    text: Tensor
+    hints: tuple[Tensor, ...] = ()
+
+
+class Together(NamedTuple):
+    """A key frame's place among those of its shot that look at each other in a batch.
+
+    Attributes:
+        ordinal: its number in the shot.
+        step: executed step, the same for all.
+        looks: applied in turn, the same for all.
+    """
+
+    ordinal: int
+    step: int
+    looks: tuple[Look, ...]
+
+
+class Maps(NamedTuple):
+    """Looks at softmax maps of attention layers and says what takes their place.
+
+    Attributes:
+        wants: ``wants(layer, N)``: whether it asks for the maps of a layer with N query tokens;
+            maps that nobody wants are never computed.
+        edit: ``edit(layer, maps [B,heads,N,M]) -> [B,heads,N,M]``, float32, B over the guidance
+            branches, M keys: tokens attended to, or of the prompt where ``layer.cross``.
+    """
+
+    wants: Callable[[Layer, int], bool]
+    edit: Callable[[Layer, Tensor], Tensor]
+
+
+class Query(NamedTuple):
+    """One sample of a batch for the network.
+
+    Attributes:
+        noisy: ``[1,C,h,w]``.
+        timestep: training timestep.
+        condition: text and control hints.
+        weights: strength of each ControlNet at this step; 0 switches it off.
+        attend: what self-attention looks at; None means at itself.
+        maps: who looks at attention maps.
+        together: which other samples of the batch its self-attention looks at.
+    """
+
+    noisy: Tensor
+    timestep: int
+    condition: Condition
+    weights: tuple[float, ...]
+    attend: Callable[[Layer, Tensor], Tensor] | None = None
+    maps: Maps | None = None
+    together: Together | None = None
+
+
+class Model(ABC):
+    """A latent diffusion model with any number of ControlNets."""
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """Pixels per latent cell along a side."""
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """Image sides must be multiples of this."""
+
+    @property
+    @abstractmethod
+    def alphas(self) -> Tensor:
+        """Cumulative alpha-bar of every training timestep, ``[T]`` float64."""
+
+    @property
+    @abstractmethod
+    def spacing(self) -> Mapping[str, Any]:
+        """How inference timesteps are chosen: timestep_spacing, steps_offset, set_alpha_to_one."""
+
+    @abstractmethod
+    def layers(self) -> Sequence[Layer]:
+        """The self-attention layers, in the order they run."""
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """The mean latent ``[1,C,h,w]``, scaled, of an image ``[3,H,W]`` in 0..1."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """The image ``[3,H,W]`` (0..1, not clipped) of a scaled latent ``[1,C,h,w]``."""
+
+    @abstractmethod
+    def condition(
+        self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
+    ) -> Condition:
+        """Encode prompts and control maps once for all steps of a key frame.
+
+        Args:
+            prompt: the positive prompt.
+            negative_prompt: the negative prompt; only used where ``guided``.
+            controls: one map ``[3,H,W]`` in 0..1 for each ControlNet.
+            guided: whether classifier-free guidance needs the unconditional branch.
+        """
+
+    @abstractmethod
+    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+        """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one
+        batch; float32. Differentiable where a noisy latent or a text asks for gradients."""
+
+    @abstractmethod
+    def tokens(self, prompt: str) -> Sequence[int]:
+        """The tokens of a prompt, as many as its embedding has rows: a beginning, the words, then
+        ends up to the model's length."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A short hash of all weights, for records and caches."""
+
+
+class Checkpoint(ABC):
+    """Where a model's weights lie; loading is a step of its own because it is slow."""
+
+    @abstractmethod
+    def check(self, controls: Sequence[str]) -> None:
+        """Refuse missing or damaged files before anything is loaded.
+
+        Args:
+            controls: names of the controls that need a ControlNet, such as ``("canny",)``.
+        """
+
+    def fingerprint(self, controls: Sequence[str]) -> str | None:
+        """A hash of the files that `load` reads; None where only loading can tell."""
+        return None
+
+    @abstractmethod
+    def load(self, controls: Sequence[str]) -> Model:
+        """The model with one ControlNet for each control, in that order."""

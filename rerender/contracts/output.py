@@ -1,0 +1,63 @@
+"""From key frames to finished frames, and where the record of a run goes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from rerender.contracts.source import FlowEstimator
+from rerender.video import Segment, Video
+
+
+class Propagation(ABC):
+    """From key frames to the frames between them."""
+
+    @abstractmethod
+    def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
+        """Frames ``segment.start`` to ``segment.stop - 1`` in order, ``[3,H,W]`` in 0..1."""
+
+
+class Smooth(ABC):
+    """A filter over the finished frames."""
+
+    framewise: ClassVar[bool] = False  # what becomes of a frame depends on no other frame
+
+    @abstractmethod
+    def run(self, frames: Iterable[Tensor], source: Video, flow: FlowEstimator) -> Iterator[Tensor]:
+        """As many frames as went in, in order, ``[3,H,W]`` in 0..1."""
+
+
+Cell = float | int | str | None
+"""A value in a record's table."""
+
+
+class Tracker(ABC):
+    """Where a run's record goes. A tracker never stops a run."""
+
+    @abstractmethod
+    def start(self, folder: Path, config: Mapping[str, Any], name: str, group: str) -> None:
+        """Begin a record."""
+
+    @abstractmethod
+    def log(self, values: Mapping[str, float | int | str | None], step: int | None = None) -> None:
+        """Add a row of values."""
+
+    @abstractmethod
+    def summary(self, values: Mapping[str, float | int | str | None]) -> None:
+        """Set final values."""
+
+    @abstractmethod
+    def file(self, name: str, path: Path) -> None:
+        """Add a finished file: a video (.mp4) or a picture (.png)."""
+
+    @abstractmethod
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Add a table; a row has one cell for each column."""
+
+    @abstractmethod
+    def finish(self, exit_code: int) -> None:
+        """End the record."""

@@ -1,0 +1,125 @@
+"""Where clips come from, which of their frames are key, and what is read from frames."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from rerender.errors import ConfigError
+from rerender.flow.field import Flow, occlusion
+from rerender.video import Clip, Frame, Video
+
+
+class Data(ABC):
+    """Where clips come from. Everything that can be refused is refused by ``clips``.
+
+    Attributes:
+        size: short side in pixels at which clips are processed.
+    """
+
+    size: int
+
+    @abstractmethod
+    def clips(self) -> Sequence[Clip]:
+        """The clips, opened and checked, frames not yet read."""
+
+
+class KeyFrames(ABC):
+    """Which frames are translated by diffusion."""
+
+    @abstractmethod
+    def pick(self, video: Video) -> Sequence[Sequence[int]]:
+        """Indices of the key frames of each shot, increasing; the first and the last frame of every
+        shot are always among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control(ABC):
+    """A structure map that a ControlNet follows.
+
+    Attributes:
+        weight: strength of the ControlNet's residuals.
+        start: first moment it acts, as a share of the steps.
+        stop: first moment it does not act any more (half-open, as for constraints).
+    """
+
+    weight: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+
+    costly: ClassVar[bool] = False  # takes longer than reading a map from a disk
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 10:
+            raise ConfigError(
+                f"control.{self.name}.weight",
+                f"must lie in 0..10, received {self.weight}",
+                "1 is usual",
+            )
+        require_window(f"control.{self.name}", self.start, self.stop)
+
+    @property
+    def name(self) -> str:
+        """The word that a checkpoint finds the ControlNet by: the control's file and yaml."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def map(self, image: Tensor) -> Tensor:
+        """The control map ``[3,H,W]`` in 0..1 of an image ``[3,H,W]`` in 0..1."""
+
+
+class FlowEstimator(ABC):
+    """Optical flow between two frames."""
+
+    costly: ClassVar[bool] = False  # takes longer than reading a flow from a disk
+
+    def open(self, clip: Clip) -> FlowEstimator:
+        """The estimator for one clip (an estimator that reads the truth needs to know whose)."""
+        return self
+
+    def rough(self) -> FlowEstimator:
+        """A cheaper estimator of the same kind for the links of a chain of neighbouring frames,
+        whose ends are estimated again; itself where there is none."""
+        return self
+
+    @abstractmethod
+    def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
+        """Offsets ``[1,2,H,W]`` in pixels, (x, y), from target to source.
+
+        Args:
+            target: the frame whose pixels are looked for.
+            source: the frame they are looked for in.
+            start: a first guess ``[1,2,H,W]``; estimators that cannot use one ignore it.
+        """
+
+    def pair(self, first: Frame, second: Frame) -> tuple[Flow, Flow]:
+        """The flows first -> second and second -> first, with forward-backward occlusion."""
+        there, back = self.offset(first, second), self.offset(second, first)
+        return Flow(there, occlusion(there, back)), Flow(back, occlusion(back, there))
+
+    def offsets(self, first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
+        """The offsets first -> second and second -> first, for those who need no occlusion."""
+        there, back = self.pair(first, second)
+        return there.offset, back.offset
+
+    def between(self, target: Frame, source: Frame) -> Flow:
+        """The flow from target to source, with occlusion."""
+        return self.pair(target, source)[0]
+
+
+def require_window(where: str, start: float, stop: float) -> None:
+    """Refuse a window that is empty, reversed or outside 0..1.
+
+    Raises:
+        ConfigError: naming ``where``.
+    """
+    if not 0.0 <= start < stop <= 1.0:
+        raise ConfigError(
+            where,
+            f"a window needs 0 <= start < stop <= 1, received {start} to {stop}",
+            "swap or widen the two",
+        )

@@ -32,10 +32,15 @@ class Faults:
     Args:
         at: number of the operation at which something happens, from 1; 0 only counts.
         error: what the operation fails with; None kills the process.
+
+    Attributes:
+        count: how many there were.
+        writes: numbers of those that write.
     """
 
     def __init__(self, at: int = 0, error: int | None = None) -> None:
         self.count, self._at, self._error = 0, at, error
+        self.writes: list[int] = []
 
     def install(self) -> None:
         """From now on, for the whole process: only for one that ends soon."""
@@ -85,6 +90,8 @@ class _Watched:
         return self._file.__exit__(*error)
 
     def write(self, data: Any) -> int:
+        self._faults.writes.append(self._faults.count + 1)
+
         def half() -> None:
             self._file.write(data[: len(data) // 2])
             self._file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -209,24 +210,30 @@ def test_a_write_that_fails_is_told_and_made_good(
 
 
 def test_a_writer_without_care_is_found_out(
-    tree: dict[str, Any], whole: dict[str, str], operations: int, tmp_path: Path
+    tree: dict[str, Any], whole: dict[str, str], tmp_path: Path
 ) -> None:
     """The same deaths, with files written in place: some are torn."""
 
     def careless() -> None:
-        def put(path: Path, data: bytes) -> None:
+        def put(path: Path, data: bytes, room: Path | None = None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.write(data)
 
         store.put = put
 
-    found = 0
-    for at in places(operations, 40)[10:-2:4]:
-        place = tmp_path / str(at)
-        run(tree, place, Faults(at), before=careless)
-        found += bool(torn(contents(place), whole) or damaged(place))
-    assert found
+    faults, log = Faults(), tmp_path / "writes"
+
+    def done() -> None:
+        os.write(os.open(log, os.O_WRONLY | os.O_CREAT), json.dumps(faults.writes).encode())
+
+    run(tree, tmp_path / "counted", faults, done, careless)
+    writes, found = json.loads(log.read_text()), 0
+    for number in places(len(writes), 12):
+        at = writes[number - 1]
+        run(tree, tmp_path / str(at), Faults(at), before=careless)
+        found += bool(torn(contents(tmp_path / str(at)), whole) or damaged(tmp_path / str(at)))
+    assert found >= 2, "of twelve deaths in the middle of a write"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

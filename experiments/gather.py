@@ -68,6 +68,8 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
             _add_outcome(study, media, outcome, _clip_of(sources, outcome))
         except RerenderError as error:
             study.failed.append({"name": _title(outcome), "reason": str(error)})
+    # The first ones are shown at once: rather every method than every seed of the first method.
+    study.entries.sort(key=lambda e: (not e["floor"], -1 if e["seed"] is None else e["seed"]))
     _label(study.entries)
     _describe(study, outcomes)
     return study

@@ -66,7 +66,9 @@ def check_place(folder: Path, same: Callable[[str], bool]) -> None:
 
 
 def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """What is in a folder, but for files that a writer which was killed had not finished."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if not path.name.startswith(store.TEMPORARY)]
 
 
 def _remove(folder: Path, made: list[Path]) -> None:

@@ -98,6 +98,15 @@ def test_a_used_folder_stays_whatever_happens(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "config.yaml").is_file()
 
 
+def test_what_a_killed_writer_left_makes_a_folder_nobody_elses(tmp_path: Path) -> None:
+    folder = store.folder(tmp_path / "out")
+    (folder / f"{store.TEMPORARY}host-1-x").write_bytes(b"half a configuration")
+    with claimed(folder, lambda text: False):
+        store.sweep(folder)
+        store.put(folder / "config.yaml", b"seed: 1")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "lock"]
+
+
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     with claimed(tmp_path / "a", lambda text: True):
         with pytest.raises(LockedError), claimed(tmp_path / "a", lambda text: True):

@@ -16,9 +16,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rerender.cache import Entry, Work
+from rerender.cast import Cast, Ledger
 from rerender.memory import peak
 from rerender.scene import Trace, Translation, Watch
-from rerender.translate import Cast, Ledger
 from rerender.video import Frame, KeyFrame, Video
 
 SHARE = 50  # of the time that passes, at most one part in so many goes into writing traces

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rerender.cast import Cast, Ledger
 from rerender.contracts import Act, Edits, Joint, Model, Opening, Query, Stage
 from rerender.parts import Parts
 from rerender.sample import Ask, Bound, Recorder, Task, asked_maps, denoise, start, together
 from rerender.scene import Noise, Shot, Translation, Watch
 from rerender.schedule import Lane, Predict
-from rerender.translate import Cast, Draw, Ledger, Progress, Studio, Work
+from rerender.studio import Draw, Studio, Work
+from rerender.translate import Progress
 from rerender.video import Clip, KeyFrame
 
 
@@ -53,7 +55,7 @@ def translate_together(
         yield from (ledger.recall(index, number) for index in shot[:known])
         if known == len(shot):
             continue
-        palette = alone.palette(shot[0], number, progress) if parts.sampling.recolor else None
+        palette = alone.palette(shot[0], number, progress.evaluated)
         company = studio.gather(shot)
         jobs = company.jobs(shot, number, palette)
         for translation in lockstep(jobs, company.predict, progress.evaluated):

@@ -34,8 +34,8 @@ FENCES = {
     "pickle": (),
 }
 NOUNS = {"rerender.errors", "rerender.video", "rerender.scene", "rerender.flow.field"}
-VERB_FILES = """build config exits film job ledger loading measure memo perform pipeline prescan
-progress propagate record run stages translate"""
+VERB_FILES = """build cast config exits film job ledger loading measure memo perform pipeline
+prescan progress propagate record run stages studio together translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
 TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "fit", "config")}

@@ -31,7 +31,8 @@ from rerender.contracts import Condition, Model, Query
 from rerender.job import Job
 from rerender.parts import Parts
 from rerender.scene import Layer, Translation
-from rerender.translate import Studio, translate
+from rerender.studio import Studio
+from rerender.translate import translate
 from rerender.video import Clip
 
 Attend = Callable[[Layer, Tensor], Tensor]

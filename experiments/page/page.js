@@ -6,7 +6,7 @@
   if (!viewer) return;
   const $ = (id) => document.getElementById(id);
   const PALETTE = ["#c2410c", "#2563a8", "#3f7d20", "#8b3fa0", "#b08900", "#0f8a8a", "#b3245c", "#6b6b6b"];
-  const SHOWN = 6; // videos shown at first
+  const SHOWN = 6, METHODS = 32; // videos shown at first: so many, but one of each method
   const LISTED = 60; // methods listed before one has to search
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -55,16 +55,18 @@
     state.clip = data.clips[index];
     state.entries = data.entries.filter((entry) => entry.clip === state.clip.name);
     state.entries.forEach((entry) => { entry.video = entry.player = null; });
-    state.shown = new Set(state.entries.filter((entry) => entry.file).slice(0, SHOWN));
+    const films = state.entries.filter((entry) => entry.file);
+    const first = films.filter((entry) => entry === films.find((other) => other.method === entry.method)).slice(0, METHODS);
+    const more = films.filter((entry) => !first.includes(entry));
+    state.shown = new Set([...first, ...more.slice(0, Math.max(SHOWN - first.length, 0))]);
     state.frame = 0;
     $("prompt").textContent = state.clip.prompt ? `“${state.clip.prompt}”` : "";
     $("scrub").max = last();
-    const playable = state.entries.filter((entry) => entry.file);
-    const options = playable.map((entry) => [String(state.entries.indexOf(entry)), entry.label]);
+    const options = films.map((entry) => [String(state.entries.indexOf(entry)), entry.label]);
     fill($("a"), options);
     fill($("b"), options);
-    state.a = playable[0] || null;
-    state.b = playable.find((entry) => !entry.floor) || playable[1] || playable[0] || null;
+    state.a = films[0] || null;
+    state.b = films.find((entry) => !entry.floor) || films[1] || films[0] || null;
     const names = [...new Set(state.entries.flatMap((entry) => Object.keys(entry.curves)))].sort();
     fill($("metric"), names.map((name) => [name, name]));
     state.metric = names.includes(state.metric) ? state.metric : names.includes("warp_error") ? "warp_error" : names[0] || null;

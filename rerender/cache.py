@@ -18,13 +18,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rerender import store
+from rerender.video import sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -197,14 +198,6 @@ class Cache:
         """Take away what processes of this machine left that were killed while they wrote."""
         store.sweep_dead(self.root / WRITING)
 
-    def remembered(self, stage: str, key: str, make: Callable[[], bytes]) -> bytes:
-        """A small result, made where it is not there."""
-        found = self.get(stage, key)
-        if found is None:
-            found = make()
-            self.put(stage, key, found)
-        return found
-
     def _place(self, stage: str, key: str) -> Path:
         return self.root / stage / key[:2] / key
 
@@ -233,11 +226,6 @@ def _intact(folder: Path, sums: Mapping[str, str]) -> bool:
 
 def _sum(path: Path) -> str:
     """The sha256 of a file; "" where it cannot be read."""
-    total = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                total.update(block)
-    except OSError:
-        return ""
-    return total.hexdigest()
+    with suppress(OSError):
+        return sha256_file(path)
+    return ""

@@ -96,6 +96,19 @@ def sha256_of(*contents: Any) -> str:
     return total.hexdigest()
 
 
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            total.update(block)
+    return total.hexdigest()
+
+
 class MemoryVideo(Video):
     """Frames that are in memory already.
 

@@ -83,7 +83,8 @@ def test_a_first_guess_settings_and_frames_tell_flows_apart(cache: Cache) -> Non
         other.offset(one, two)
     with calls(1):
         kept(base, cache, {"flow.weights": "another file"}).flow.offset(one, two)
-        kept(base, cache, {"control.path": "of no concern"}).flow.offset(one, two)
+        unconcerned = kept(base, cache, {"control.path": "of no concern"}).flow.offset(one, two)
+    assert torch.equal(unconcerned, flow.offset(one, two))
 
 
 def test_a_control_map_is_computed_once_however_strongly_it_acts(cache: Cache) -> None:

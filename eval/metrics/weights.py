@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
 from eval.contracts import UnavailableError
+from rerender.video import sha256_file
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "rerender" / "demo" / "weights"
@@ -66,8 +66,4 @@ def digest(file: Path) -> str:
 
 @cache
 def _digest(file: Path, changed: int, size: int) -> str:
-    total = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
+    return sha256_file(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
@@ -20,7 +19,7 @@ from rerender.codec.container import open_container, reason
 from rerender.codec.index import Index, Key, scan, video_stream
 from rerender.codec.look import Look, look_of
 from rerender.errors import ConfigError, InputError
-from rerender.video import Video, sha256_of
+from rerender.video import Video, sha256_file, sha256_of
 
 log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
@@ -111,11 +110,8 @@ class FileVideo(Video):
         return self._times
 
     def digest(self) -> str:
-        with self._path.open("rb") as file:
-            content = hashlib.sha256()
-            while block := file.read(2**20):
-                content.update(block)
-        return sha256_of(content.digest(), repr((self._pts, self._end)).encode())
+        content = bytes.fromhex(sha256_file(self._path))
+        return sha256_of(content, repr((self._pts, self._end)).encode())
 
     @property
     def end(self) -> Fraction:

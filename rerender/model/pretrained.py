@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
 from rerender.model.freeu import FreeU
-from rerender.video import sha256_of
+from rerender.video import sha256_file, sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -165,16 +165,8 @@ def _content(folder: Path) -> str:
     found = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.suffix in _READ and file.is_file():
-            found.update(f"{file.relative_to(folder).as_posix()}\0{_sha256(file)}\0".encode())
+            found.update(f"{file.relative_to(folder).as_posix()}\0{sha256_file(file)}\0".encode())
     return found.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    total = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(2**20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def _source(path: str) -> str:
@@ -210,7 +202,7 @@ def _check_manifest(folder: Path) -> None:
     for line in manifest.read_text().splitlines():
         expected, _, name = line.partition("  ")
         _check_files(folder, [name])
-        found = _sha256(folder / name)
+        found = sha256_file(folder / name)
         if found != expected:
             raise WeightsError(
                 folder / name,

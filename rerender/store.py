@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import time
 import uuid
@@ -191,8 +192,24 @@ def folder(path: Path) -> Path:
         ResourceError: it cannot be made.
     """
     with _explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+        while not _made(path):
+            pass
     return path
+
+
+def _made(path: Path) -> bool:
+    """Make a folder; whether it is there, since another process may take it away at once."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # a file, or a folder that was there for a moment
+        try:
+            if not stat.S_ISDIR(path.stat().st_mode):
+                raise
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+            return False
+    return True
 
 
 @contextmanager

@@ -194,11 +194,12 @@ class Parts:
             )
 
     def check(self, clip: Clip) -> None:
-        """Refuse a clip that does not say what a constraint needs to know.
+        """Refuse a clip that does not say what a constraint needs to know, or cannot be filled.
 
         Raises:
-            ConfigError: it has no source prompt.
+            ConfigError: it has no source prompt, or the propagation misses something.
         """
+        self.propagation.check()
         needy = [c.name for c in self.constraint if isinstance(c, Joint) and c.needs_source]
         if needy and not clip.source_prompt.strip():
             raise ConfigError(

@@ -78,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
     if options.ahead < 1:
         raise ConfigError("--ahead", f"must be at least 1, received {options.ahead}", "raise it")
     propagation = chosen("propagation", options.propagation, Propagation)  # type: ignore[type-abstract]
+    propagation.check()
     flow = chosen("flow", options.flow, FlowEstimator)  # type: ignore[type-abstract]
     files = numbered(options.keys)
     pictures = Pictures(tuple(files.values()), rate=1)

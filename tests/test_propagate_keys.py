@@ -62,7 +62,9 @@ def refused(tmp_path: Path, *options: str) -> int:
     return code
 
 
-def test_refusals(tmp_path: Path, clip: tuple[Path, MemoryVideo]) -> None:
+def test_refusals(
+    tmp_path: Path, clip: tuple[Path, MemoryVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, video = clip
     keys = str(keyed(tmp_path / "keys", video, (0, 4)))
     film = ("--video", str(path))
@@ -74,6 +76,9 @@ def test_refusals(tmp_path: Path, clip: tuple[Path, MemoryVideo]) -> None:
     assert refused(tmp_path, "--keys", keys, *film, "--flow", "magic") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--propagation", "../flow/dis") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--ahead", "0") == 2
+    monkeypatch.setenv("PATH", str(tmp_path))  # no program there, and no film is looked at
+    nowhere = ("--keys", "none", "--video", "none.mp4")
+    assert refused(tmp_path, *nowhere, "--propagation", "ebsynth") == 2
     assert refused(tmp_path, "--keys", str(tmp_path / "nothing"), *film) == 3
     store.put(tmp_path / "wide" / "0.png", store.png(torch.zeros(3, 16, 64)))
     assert refused(tmp_path, "--keys", str(tmp_path / "wide"), *film) == 3

@@ -209,6 +209,10 @@ def no_source_prompt(clip: Path, place: Path) -> list[str]:
     return ["data=video", f"data.path={clip}", "prompt=x", "+method=fatezero"]
 
 
+def no_program(clip: Path, place: Path) -> list[str]:
+    return ["propagation=ebsynth", "propagation.program=nowhere/ebsynth"]
+
+
 def typo(clip: Path, place: Path) -> list[str]:
     return ["data.sise=64"]
 
@@ -254,6 +258,7 @@ def shared_folder(clip: Path, place: Path) -> list[str]:
         (missing, 3, "missing.mp4"),
         (no_prompt, 2, "prompt"),
         (no_source_prompt, 2, "source_prompt: constraint cross_maps compares"),
+        (no_program, 2, "propagation.program: no program 'nowhere/ebsynth' is found"),
         (typo, 2, "data.sise"),
         (window, 2, "constraint.cross_frame"),
         (beyond, 2, "data.frames"),

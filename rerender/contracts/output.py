@@ -20,6 +20,13 @@ class Propagation(ABC):
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         """Frames ``segment.start`` to ``segment.stop - 1`` in order, ``[3,H,W]`` in 0..1."""
 
+    def check(self) -> None:  # noqa: B027, most need nothing but themselves
+        """Refuse before anything is loaded, where it could not fill a segment on this machine.
+
+        Raises:
+            RerenderError: something is missing on this machine.
+        """
+
 
 class Smooth(ABC):
     """A filter over the finished frames."""

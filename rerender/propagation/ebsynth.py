@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,16 +23,23 @@ from torch import Tensor
 
 from rerender import store
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.errors import ConfigError, ResourceError
+from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.flow.sample import grid, sample
 from rerender.propagation.blend import Blend, Guess, Soft
 from rerender.propagation.guides import Guides, edges
-from rerender.propagation.merge import error
+from rerender.propagation.merge import Plane, error
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.synthesis import Images, synthesised
 from rerender.video import Segment
 
 LOG = logging.getLogger(__name__)
+
+SMALLEST = 11
+"""Frames with a shorter side crash the program: its pyramid then has no level (it ends at twice the
+patch and one)."""
+
+WHERE = "propagation.program"
+BY_HAND = "run it by hand to see what is wrong"
 
 
 @dataclass(frozen=True)
@@ -38,19 +47,22 @@ class EbSynth(Propagation):
     """Runs EbSynth (Jamriška et al. 2019) for each frame and direction, with the paper's guides.
 
     The released program does not tell its errors, so blending goes by how well flow explains the
-    source.
+    source. The paper's authors run one that does, in a file ``.bin`` beside its picture: those are
+    used where they are found.
 
     Attributes:
-        program: name or path of the program.
+        program: name or path of the program. Named by path, its content decides stage keys too.
         guides: weights of the guides.
         votes: its ``-searchvoteiters``.
         sweeps: its ``-patchmatchiters``.
         uniformity: its ``-uniformity``.
+        threads: of the program on the processor. Its answers are the same every time with 1 only.
         timeout: seconds for one frame.
         blend: how the two directions become one.
 
     Raises:
-        ConfigError: by ``fill``, where there is no such program.
+        ConfigError: by ``check`` and ``fill``, where there is no such program.
+        InputError: by ``fill``, where frames are too small for it.
         ResourceError: it fails, takes too long or makes no picture of the right size.
     """
 
@@ -59,17 +71,29 @@ class EbSynth(Propagation):
     votes: Annotated[int, Field(ge=1, le=1000)] = 12
     sweeps: Annotated[int, Field(ge=1, le=1000)] = 6
     uniformity: Annotated[float, Field(ge=0)] = 3500.0
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     timeout: Annotated[float, Field(gt=0)] = 600.0
     blend: Blend = field(default_factory=Soft)
 
+    def check(self) -> None:
+        located(self.program)
+
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
+        height, width = segment.video.size
+        if min(height, width) < SMALLEST:
+            problem = f"ebsynth needs {SMALLEST} pixels a side, received {height}x{width}"
+            raise InputError("video", problem, "raise data.size or take another propagation")
         LOG.info("ebsynth: %s", version(located(self.program)))
         yield from synthesised(segment, flow, self.blend, self.made)
 
     def made(self, images: Images, index: int) -> Guess:
-        """One frame, and how well flow explains its source."""
-        moved = sample(images.source, images.offset, cv2.INTER_CUBIC)
-        return Guess(self.run(images), error(moved, images.target))
+        """One frame, and its error: the program's own, or how well flow explains the source."""
+        image, errors = self.run(images)
+        if errors is None:
+            moved = sample(images.source, images.offset, cv2.INTER_CUBIC)
+            return Guess(image, error(moved, images.target))
+        # From sums over a patch to the mean squared level of a colour channel.
+        return Guess(image, errors / np.float32(25 * self.guides.colour))
 
     def pictures(self, images: Images) -> list[tuple[Pixels, Pixels, float]]:
         """The guides: at the key frame, at the frame, and their weight."""
@@ -81,8 +105,8 @@ class EbSynth(Propagation):
             (ramps(np.zeros_like(offset)), ramps(offset), self.guides.position),
         ]
 
-    def run(self, images: Images) -> Pixels:
-        """One call of the program."""
+    def run(self, images: Images) -> tuple[Pixels, Plane | None]:
+        """One call of the program: its picture, and its errors if it tells them."""
         with tempfile.TemporaryDirectory(prefix="rerender-") as folder:
             place = Path(folder)
             command = [located(self.program), "-style", written(place / "style.png", images.style)]
@@ -92,40 +116,82 @@ class EbSynth(Propagation):
                 command += [written(place / f"{number}-frame.png", there), "-weight", str(weight)]
             command += ["-searchvoteiters", str(self.votes), "-patchmatchiters", str(self.sweeps)]
             command += ["-uniformity", str(self.uniformity), "-output", str(place / "output.png")]
-            self.call(command)
-            return self.read(place / "output.png", images.style)
+            said = self.call(command)
+            image = self.read(place / "output.png", images.style, said)
+            return image, told(place / "output.bin", image)
 
-    def call(self, command: Sequence[str]) -> None:
-        """Run the program to its end, or say why not."""
-        where, cure = "propagation.program", "run it by hand to see what is wrong"
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=self.timeout, check=False)
-        except subprocess.TimeoutExpired as late:
-            limit = f"takes more than {self.timeout:g} s for one frame"
-            raise ResourceError(where, limit, "raise propagation.timeout") from late
-        except OSError as refused:
-            raise ConfigError(where, f"cannot be run: {refused.strerror}", cure) from refused
+    def call(self, command: Sequence[str]) -> str:
+        """Run the program to its end and return what it said, or say why not."""
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        # A file, not a pipe: what a killed wrapper script leaves running would hold a pipe open.
+        with tempfile.TemporaryFile() as output:
+            try:
+                done = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=self.timeout,
+                    env=environment,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as late:
+                limit = f"takes more than {self.timeout:g} s for one frame"
+                raise ResourceError(WHERE, limit, "raise propagation.timeout") from late
+            except OSError as refused:
+                raise ConfigError(WHERE, f"cannot be run: {refused.strerror}", BY_HAND) from refused
+            output.seek(0)
+            said = excerpt(output.read().decode(errors="replace"))
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).decode(errors="replace").strip()[-200:]
-            problem = f"{command[0]} ends with code {done.returncode}: {said}"
-            raise ResourceError(where, problem, cure)
+            problem = f"{command[0]} {ending(done.returncode)}: {said}"
+            raise ResourceError(WHERE, problem, BY_HAND)
+        return said
 
-    def read(self, path: Path, like: Pixels) -> Pixels:
-        """The picture that the program made."""
+    def read(self, path: Path, like: Pixels, said: str) -> Pixels:
+        """The picture that the program made: grey ones have one channel."""
         made = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
         if made is None or made.shape != like.shape:
-            problem = f"{self.program} ended well but made no picture of the right size"
-            cure = "run it by hand to see what is wrong"
-            raise ResourceError("propagation.program", problem, cure)
+            problem = f"{self.program} ended well but made no picture of the right size: {said}"
+            raise ResourceError(WHERE, problem, BY_HAND)
         return np.ascontiguousarray(made[..., ::-1]).astype(np.float32)
+
+
+def told(path: Path, image: Pixels) -> Plane | None:
+    """The errors that the program wrote, ``[H,W]``: their number in 8 bytes, then floats."""
+    if not path.is_file():
+        return None
+    data, shape = path.read_bytes(), image.shape[:2]
+    count = shape[0] * shape[1]
+    if len(data) != 8 + 4 * count or int.from_bytes(data[:8], "little") != count:
+        problem = f"wrote {len(data)} bytes of errors for a picture of {shape[0]}x{shape[1]}"
+        raise ResourceError(WHERE, problem, BY_HAND)
+    return np.frombuffer(data, "<f4", offset=8).reshape(shape).astype(np.float32)
+
+
+def excerpt(said: str) -> str:
+    """What tells why a program failed: its lines of errors, or else its last words."""
+    lines = said.strip().splitlines()
+    return " ".join([line for line in lines if "error" in line.lower()] or lines)[-200:]
+
+
+def ending(code: int) -> str:
+    """How a program ended, by its return code."""
+    if code >= 0:
+        return f"ends with code {code}"
+    try:
+        return f"is ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"is ended by signal {-code}"
 
 
 def located(program: str) -> str:
     """The full path of the program."""
     found = shutil.which(program)
+    if found is None and Path(program).is_file():
+        raise ConfigError(WHERE, f"{program!r} may not be executed", "chmod +x")
     if found is None:
         cure = "install ebsynth, or set propagation.program to its path"
-        raise ConfigError("propagation.program", f"no program {program!r} is found", cure)
+        raise ConfigError(WHERE, f"no program {program!r} is found", cure)
     return found
 
 

@@ -34,6 +34,10 @@ class Guarded(Propagation):
     safer: Propagation
     least: Annotated[float, Field(ge=0, le=1)] = 0.5
 
+    def check(self) -> None:
+        self.method.check()
+        self.safer.check()
+
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         if segment.right is None:
             yield from self.watched(segment, flow)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "nearest", "bicubic"]
+Outside = Literal["zeros", "border"]
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,16 @@ def identity(height: int, width: int) -> Flow:
     return Flow(torch.zeros(1, 2, height, width), torch.zeros(1, 1, height, width))
 
 
-def warp(image: Tensor, offset: Tensor, mode: Interpolation = "bilinear") -> Tensor:
-    """Backward warp ``out(p) = image(p + offset(p))``, zero outside the image.
+def warp(
+    image: Tensor, offset: Tensor, mode: Interpolation = "bilinear", outside: Outside = "zeros"
+) -> Tensor:
+    """Backward warp ``out(p) = image(p + offset(p))``.
 
     Args:
         image: ``[B,C,H,W]``.
         offset: ``[B,2,H,W]`` (or ``[1,2,H,W]``) in pixels, (x, y).
         mode: interpolation between pixels.
+        outside: what is seen outside the image: zero, or its nearest pixel.
 
     Returns:
         ``[B,C,H,W]``.
@@ -60,7 +64,7 @@ def warp(image: Tensor, offset: Tensor, mode: Interpolation = "bilinear") -> Ten
         image,
         grid.expand(image.shape[0], -1, -1, -1),
         mode=mode,
-        padding_mode="zeros",
+        padding_mode=outside,
         align_corners=True,
     )
 

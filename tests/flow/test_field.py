@@ -34,6 +34,13 @@ def test_whole_pixel_motion_shifts_exactly(dx: int, dy: int, mode: str) -> None:
     assert torch.allclose(moved[inner], expected[inner], atol=1e-4)
 
 
+def test_outside_is_zero_or_the_nearest_pixel() -> None:
+    away = constant(100, 0)
+    assert warp(picture(), away).abs().max() == 0
+    last = picture()[..., -1:].expand(-1, -1, -1, 20)
+    assert torch.allclose(warp(picture(), away, outside="border"), last, atol=1e-4)
+
+
 def test_half_a_pixel_is_the_mean_of_two() -> None:
     moved = warp(picture(), constant(0.5, 0.0))
     expected = (picture()[..., :-1] + picture()[..., 1:]) / 2

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from types import ModuleType
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,24 +18,52 @@ from torch import Tensor, nn
 from rerender.contracts import FlowEstimator
 from rerender.errors import WeightsError
 from rerender.flow.field import Flow, occlusion
+from rerender.flow.led import led
 from rerender.flow.weights import checked, load
 from rerender.video import Frame
 
-MULTIPLE = 16
-"""Sides must be multiples of this: a factor of 8, cut into 2x2 windows."""
+
+@dataclass(frozen=True)
+class Scales:
+    """How a network with so many scales is made and called, as its authors do.
+
+    Attributes:
+        multiple: sides must be multiples of this: the finest features are cut into windows.
+        make: arguments of the network.
+        call: arguments of a call.
+    """
+
+    multiple: int
+    make: Mapping[str, object]
+    call: Mapping[str, object]
+
+
+SCALES: Mapping[int, Scales] = {
+    1: Scales(
+        16,
+        {"num_scales": 1, "upsample_factor": 8},
+        {"attn_splits_list": [2], "corr_radius_list": [-1], "prop_radius_list": [-1]},
+    ),
+    2: Scales(
+        32,
+        {"num_scales": 2, "upsample_factor": 4},
+        {"attn_splits_list": [2, 8], "corr_radius_list": [-1, 4], "prop_radius_list": [-1, 1]},
+    ),
+}
 
 
 @dataclass(frozen=True)
 class GmFlow(FlowEstimator):
-    """Xu et al., "GMFlow: Learning Optical Flow via Global Matching", CVPR 2022; one scale.
+    """Xu et al., "GMFlow: Learning Optical Flow via Global Matching", CVPR 2022.
 
     An adapter: the network's code is not part of this project. Both directions come from one
-    call, on images of 0..255 as the network expects. A first guess is not used.
+    call, on images of 0..255 as the network expects.
 
     Attributes:
         repo: folder of a copy of the authors' repository; its code is imported and run.
         weights: checkpoint such as gmflow_sintel-0c07dcb3.pth.
         sha256: its digest; None takes it from the file's name, if there.
+        scales: 1, or 2 for the checkpoints with refinement (gmflow_with_refine...).
 
     Raises:
         WeightsError: at the first use, for missing code or a missing, damaged or wrong file.
@@ -44,57 +74,64 @@ class GmFlow(FlowEstimator):
     repo: Path
     weights: Path
     sha256: str | None = None
+    scales: Literal[1, 2] = 1
 
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
-        return self.both(target, source)[:1]
+        def found(target: Tensor, source: Tensor) -> Tensor:
+            return self.both(target, source)[:1]
+
+        return led(found, target.image.float(), source.image.float(), start)
 
     def pair(self, first: Frame, second: Frame) -> tuple[Flow, Flow]:
-        both = self.both(first, second)
+        both = self.both(first.image.float(), second.image.float())
         there, back = both[:1], both[1:]
         return Flow(there, occlusion(there, back)), Flow(back, occlusion(back, there))
 
-    def both(self, first: Frame, second: Frame) -> Tensor:
-        """Offsets first -> second and second -> first, ``[2,2,H,W]``."""
-        height, width = first.image.shape[-2:]
-        network = loaded(self.repo, self.weights, self.sha256, first.image.device)
+    def both(self, first: Tensor, second: Tensor) -> Tensor:
+        """Offsets first -> second and second -> first ``[2,2,H,W]`` of two images ``[3,H,W]``."""
+        height, width = first.shape[-2:]
+        scales = SCALES[self.scales]
+        network = loaded(self.repo, self.weights, self.sha256, self.scales, first.device)
         with torch.no_grad():
-            found = network(
-                *(padded(frame.image)[None] * 255 for frame in (first, second)),
-                attn_splits_list=[2],
-                corr_radius_list=[-1],
-                prop_radius_list=[-1],
-                pred_bidir_flow=True,
-            )
+            images = (padded(image, scales.multiple)[None] * 255 for image in (first, second))
+            found = network(*images, **scales.call, pred_bidir_flow=True)
         offsets: Tensor = found["flow_preds"][-1]
         return offsets[..., :height, :width].contiguous()
 
 
 @lru_cache(maxsize=1)
-def loaded(repo: Path, weights: Path, sha256: str | None, device: torch.device) -> nn.Module:
+def loaded(
+    repo: Path, weights: Path, sha256: str | None, scales: Literal[1, 2], device: torch.device
+) -> nn.Module:
     """The network with the weights of a file."""
     if not (repo / "gmflow" / "gmflow.py").is_file():
         cure = "set flow.repo to a copy of the authors' repository"
         raise WeightsError(repo, "holds no gmflow/gmflow.py", cure)
     path = checked(weights, sha256, "set flow.weights to a GMFlow checkpoint")
-    sys.path.insert(0, str(repo))
-    try:
-        module = importlib.import_module("gmflow.gmflow")
-    finally:
-        sys.path.remove(str(repo))
-    network: nn.Module = module.GMFlow(
+    network: nn.Module = code(repo).GMFlow(
         feature_channels=128,
-        num_scales=1,
-        upsample_factor=8,
         num_head=1,
         attention_type="swin",
         ffn_dim_expansion=4,
         num_transformer_layers=6,
+        **SCALES[scales].make,
     )
     return load(network, path).to(device)
 
 
-def padded(image: Tensor) -> Tensor:
-    """The image with its last rows and columns repeated up to multiples of 16."""
+def code(repo: Path) -> ModuleType:
+    """The module gmflow/gmflow.py of a repository, and not that of one imported before."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gmflow"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(repo))
+    try:
+        return importlib.import_module("gmflow.gmflow")
+    finally:
+        sys.path.remove(str(repo))
+
+
+def padded(image: Tensor, multiple: int) -> Tensor:
+    """The image with its last rows and columns repeated up to multiples of a number."""
     height, width = image.shape[-2:]
-    margins = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
-    return F.pad(image.float()[None], margins, mode="replicate")[0]
+    margins = (0, -width % multiple, 0, -height % multiple)
+    return F.pad(image[None], margins, mode="replicate")[0]

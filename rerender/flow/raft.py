@@ -13,6 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rerender.contracts import FlowEstimator
+from rerender.flow.led import led
+from rerender.flow.raft_names import torchvision_names
 from rerender.flow.weights import checked, load
 from rerender.video import Frame
 
@@ -28,11 +30,12 @@ SMALLEST = 128
 class Raft(FlowEstimator):
     """Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms", ECCV 2020, by torchvision.
 
-    Nothing is downloaded. A first guess is not used.
+    Nothing is downloaded.
 
     Attributes:
         network: size of the network.
-        weights: file of its weights; None looks in PyTorch's cache for torchvision's own.
+        weights: file of its weights, torchvision's or of the authors' release; None looks in
+            PyTorch's cache for torchvision's own.
         sha256: digest of that file; None takes it from the file's name, if there.
         updates: refinement steps.
 
@@ -48,10 +51,14 @@ class Raft(FlowEstimator):
     updates: Annotated[int, Field(ge=1, le=64)] = 12
 
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
-        network = self.loaded(target.image.device)
-        height, width = target.image.shape[-2:]
-        pair = [padded(image)[None] * 2 - 1 for image in (target.image, source.image)]
+        return led(self.found, target.image.float(), source.image.float(), start)
+
+    def found(self, target: Tensor, source: Tensor) -> Tensor:
+        """What the network finds between two images ``[3,H,W]``."""
+        height, width = target.shape[-2:]
+        network = self.loaded(target.device)
         with torch.no_grad():
+            pair = [padded(image)[None] * 2 - 1 for image in (target, source)]
             offset: Tensor = network(*pair, num_flow_updates=self.updates)[-1]
         return offset[..., :height, :width].contiguous()
 
@@ -68,10 +75,11 @@ def loaded(
     """A network with the weights of a file."""
     from torchvision.models.optical_flow import raft_large, raft_small
 
-    cure = f"put torchvision's {RELEASED[network]} there, or set flow.weights=FILE"
+    cure = f"put torchvision's {RELEASED[network]} there, or set flow.weights=FILE to it or to "
+    cure += "a file of the authors' release, such as raft-things.pth"
     path = checked(path, sha256, cure)
     make = raft_small if network == "small" else raft_large
-    return load(make(weights=None), path).to(device)
+    return load(make(weights=None), path, torchvision_names).to(device)
 
 
 def padded(image: Tensor) -> Tensor:
@@ -79,4 +87,4 @@ def padded(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     sides = [max(SMALLEST, -(-side // 8) * 8) for side in (height, width)]
     margins = (0, sides[1] - width, 0, sides[0] - height)
-    return F.pad(image.float()[None], margins, mode="replicate")[0]
+    return F.pad(image[None], margins, mode="replicate")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from rerender.errors import ConfigError, WeightsError
+
+State = Mapping[str, Tensor]
+"""Weights by their names."""
 
 
 def checked(path: Path, sha256: str | None, cure: str) -> Path:
@@ -48,25 +51,50 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def load(network: nn.Module, path: Path) -> nn.Module:
+def load(
+    network: nn.Module, path: Path, rename: Callable[[State], State] = lambda state: state
+) -> nn.Module:
     """The network with the weights of a file, for inference.
+
+    Args:
+        network: of the right kind and size.
+        path: the file.
+        rename: from the names in the file to those of the network.
 
     Raises:
         WeightsError: the file is damaged or belongs to another network.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state_of(content))
+        state = rename(state_of(content))
+        require_fit(network, state)
+        network.load_state_dict(state)
     except Exception as error:  # a damaged file can break the reader in any way
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "is damaged"
         raise WeightsError(path, f"cannot be used: {reason}", "get the file again") from error
     return network.eval().requires_grad_(False)
 
 
-def state_of(content: Any) -> Mapping[str, Tensor]:
-    """The state inside a checkpoint, which may hold more than the model."""
-    if isinstance(content, Mapping) and "model" in content:
-        content = content["model"]
+def state_of(content: Any) -> State:
+    """The state inside a checkpoint, which may hold more than the model, and may have been saved
+    from a model that was spread over GPUs."""
+    for place in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(place), Mapping):
+            content = content[place]
     if not isinstance(content, Mapping):
         raise ValueError(f"holds a {type(content).__name__}, not the weights of a model")
-    return content
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def require_fit(network: nn.Module, state: State) -> None:
+    """Refuse weights of another network, by the first that is not as it should be."""
+    wanted = network.state_dict()
+    for name in wanted:
+        if name not in state:
+            raise ValueError(f"it has no {name}, so it is of another network")
+        if state[name].shape != wanted[name].shape:
+            found, right = ([*tensor.shape] for tensor in (state[name], wanted[name]))
+            raise ValueError(f"its {name} is {found}, not {right}, so it is of another size")
+    for name in state:
+        if name not in wanted:
+            raise ValueError(f"it has a {name} more, so it is of another network")

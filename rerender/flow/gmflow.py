@@ -19,7 +19,7 @@ from rerender.contracts import FlowEstimator
 from rerender.errors import WeightsError
 from rerender.flow.field import Flow, occlusion
 from rerender.flow.led import led
-from rerender.flow.weights import checked, load
+from rerender.flow.weights import ALONE, checked, load
 from rerender.video import Frame
 
 
@@ -91,9 +91,9 @@ class GmFlow(FlowEstimator):
         """Offsets first -> second and second -> first ``[2,2,H,W]`` of two images ``[3,H,W]``."""
         height, width = first.shape[-2:]
         scales = SCALES[self.scales]
-        network = loaded(self.repo, self.weights, self.sha256, self.scales, first.device)
-        with torch.no_grad():
-            images = (padded(image, scales.multiple)[None] * 255 for image in (first, second))
+        images = [padded(image, scales.multiple)[None] * 255 for image in (first, second)]
+        with ALONE, torch.no_grad():
+            network = loaded(self.repo, self.weights, self.sha256, self.scales, first.device)
             found = network(*images, **scales.call, pred_bidir_flow=True)
         offsets: Tensor = found["flow_preds"][-1]
         return offsets[..., :height, :width].contiguous()

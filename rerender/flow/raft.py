@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rerender.contracts import FlowEstimator
 from rerender.flow.led import led
 from rerender.flow.raft_names import torchvision_names
-from rerender.flow.weights import checked, load
+from rerender.flow.weights import ALONE, checked, load
 from rerender.video import Frame
 
 RELEASED = {
@@ -56,9 +56,9 @@ class Raft(FlowEstimator):
     def found(self, target: Tensor, source: Tensor) -> Tensor:
         """What the network finds between two images ``[3,H,W]``."""
         height, width = target.shape[-2:]
-        network = self.loaded(target.device)
-        with torch.no_grad():
-            pair = [padded(image)[None] * 2 - 1 for image in (target, source)]
+        pair = [padded(image)[None] * 2 - 1 for image in (target, source)]
+        with ALONE, torch.no_grad():
+            network = self.loaded(target.device)
             offset: Tensor = network(*pair, num_flow_updates=self.updates)[-1]
         return offset[..., :height, :width].contiguous()
 

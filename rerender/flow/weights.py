@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from rerender.errors import ConfigError, WeightsError
 
 State = Mapping[str, Tensor]
 """Weights by their names."""
+
+ALONE = threading.Lock()
+"""Held while a network is loaded or runs: torchvision's RAFT keeps its correlations between its own
+steps, and frames are looked at from several threads. One network uses all cores as it is."""
 
 
 def checked(path: Path, sha256: str | None, cure: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +59,15 @@ def test_raft_takes_any_size_and_repeats_itself(small: Path) -> None:
     first = raft.offset(frame(0), frame(1))
     assert first.shape == (1, 2, 50, 70) and first.isfinite().all()
     assert torch.equal(first, raft.offset(frame(0), frame(1)))
+
+
+def test_threads_do_not_disturb_each_other(small: Path) -> None:
+    """torchvision's network keeps a state between its steps; propagation asks from many threads."""
+    raft, pairs = Raft("small", small, updates=2), [(frame(i), frame(i + 1)) for i in range(8)]
+    alone = [raft.offset(*pair) for pair in pairs]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda pair: raft.offset(*pair), 3 * pairs))
+    assert all(torch.equal(*both) for both in zip(3 * alone, together, strict=True))
 
 
 def test_the_digest_is_checked(small: Path) -> None:

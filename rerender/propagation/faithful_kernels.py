@@ -111,7 +111,7 @@ def search(
                 limit = np.int64(np.ceil(best - penalty))
                 if limit <= 0:
                     continue
-                cost = distance(source, target, sy * pitch + sx * CHANNELS, there, pitch, limit)
+                cost = distance(source, target, sy * pitch + sx * CHANNELS, there, pitch)
                 if cost + penalty < best:
                     cover(uses, bx, by, -1)
                     cover(uses, sx, sy, 1)

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rerender.propagation.compiled import reassociated
+from rerender.propagation.patches import CHANNELS
 from rerender.propagation.pixels import Pixels
 
 Packed = NDArray[np.uint8]
 """``[H+4,W+4,16]``: guides with a border of two repeated pixels, so that patches never leave it."""
 
-CHANNELS = 16
 SOURCE = np.repeat(np.array([0, 255, 0], np.uint8), [3, 6, 7]).view(np.uint64)
 """A mask over the channels of a pixel: colour and edge of the source, nothing else."""
 

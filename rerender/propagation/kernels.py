@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerender.propagation.compiled import compiled
-from rerender.propagation.guides import CHANNELS
+from rerender.propagation.patches import CHANNELS, SIDE, distance
 
 Flat = NDArray[np.uint8]
 """Packed guides ``[(H+4)*(W+4)*16]``."""
@@ -27,8 +27,6 @@ Matches = NDArray[np.int16]
 Costs = NDArray[np.int32]
 """``[h,w]``: the sum of squared differences of each match, in packed units."""
 
-SIDE = 5
-ROW = SIDE * CHANNELS
 LARGEST = np.int32(2**31 - 1)
 
 
@@ -51,25 +49,6 @@ class Plan(NamedTuple):
 
 
 @compiled
-def distance(source: Flat, target: Flat, here: int, there: int, pitch: int, best: int) -> int:
-    """The cost of one match, or some value not below ``best`` once it is that bad.
-
-    ``here`` and ``there`` are the positions of the patches' first bytes.
-    """
-    total = np.int32(0)
-    for row in range(SIDE):
-        a, b = here + row * pitch, there + row * pitch
-        part = np.int32(0)
-        for k in range(ROW):
-            step = np.int32(source[np.uint64(a + k)]) - np.int32(target[np.uint64(b + k)])
-            part = np.int32(part + np.int32(step * step))
-        total = np.int32(total + part)
-        if total >= best:
-            break
-    return int(total)
-
-
-@compiled
 def start(offset: NDArray[np.float32], stride: int, matches: Matches) -> None:
     """Matches where flow ``[H,W,2]`` points to, rounded to whole pixels."""
     height, width, _ = offset.shape
@@ -89,7 +68,7 @@ def weigh(source: Flat, target: Flat, plan: Plan, matches: Matches, costs: Costs
             if costs[j, i] > plan.hard:
                 here = np.int64(matches[j, i, 1]) * pitch + np.int64(matches[j, i, 0]) * CHANNELS
                 there = j * plan.stride * pitch + i * plan.stride * CHANNELS
-                costs[j, i] = distance(source, target, here, there, pitch, LARGEST)
+                costs[j, i] = distance(source, target, here, there, pitch)
 
 
 @compiled
@@ -138,7 +117,7 @@ def sweep(
                     sx, sy = bx + across - radius, by + down - radius
                 if sx < 0 or sy < 0 or sx >= width or sy >= height or (sx == bx and sy == by):
                     continue
-                cost = distance(source, target, sy * pitch + sx * CHANNELS, there, pitch, best)
+                cost = distance(source, target, sy * pitch + sx * CHANNELS, there, pitch)
                 if cost < best:
                     best, bx, by = cost, sx, sy
             costs[j, i], matches[j, i, 0], matches[j, i, 1] = best, bx, by

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerender.propagation.guides import CHANNELS, Guides
-from rerender.propagation.kernels import LARGEST, SIDE, Plan
+from rerender.propagation.guides import Guides
+from rerender.propagation.kernels import LARGEST, Plan
 from rerender.propagation.search import Search, Task
+from rerender.propagation.vectors import CHANNELS, SIDE
 
 CHUNK = 1 << 15
 """Patches compared at a time: 52 MB of whole numbers on each side."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerender.propagation.compiled import compiled
-from rerender.propagation.guides import CHANNELS
-from rerender.propagation.kernels import LARGEST, SIDE, Costs, Flat, Matches, distance, scramble
+from rerender.propagation.kernels import Costs, Flat, Matches, scramble
+from rerender.propagation.vectors import CHANNELS, SIDE, distance
 
 Uses = NDArray[np.int32]
 """``[H+4,W+4]``: how many matched patches cover each source pixel; the border collects overlap."""
@@ -51,7 +51,7 @@ def account(source: Flat, target: Flat, matches: Matches, costs: Costs, uses: Us
         for x in range(width):
             sx, sy = np.int64(matches[y, x, 0]), np.int64(matches[y, x, 1])
             here, there = sy * pitch + sx * CHANNELS, y * pitch + x * CHANNELS
-            costs[y, x] = distance(source, target, here, there, pitch, LARGEST)
+            costs[y, x] = distance(source, target, here, there, pitch)
             cover(uses, sx, sy, 1)
 
 

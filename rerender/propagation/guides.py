@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rerender.propagation.compiled import reassociated
-from rerender.propagation.patches import CHANNELS
 from rerender.propagation.pixels import Pixels
+from rerender.propagation.vectors import CHANNELS
 
 Packed = NDArray[np.uint8]
 """``[H+4,W+4,16]``: guides with a border of two repeated pixels, so that patches never leave it."""

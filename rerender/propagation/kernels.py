@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerender.propagation.compiled import compiled
-from rerender.propagation.patches import CHANNELS, SIDE, distance
+from rerender.propagation.vectors import CHANNELS, distance
 
 Flat = NDArray[np.uint8]
 """Packed guides ``[(H+4)*(W+4)*16]``."""

@@ -25,6 +25,11 @@ def error(moved: Pixels, target: Pixels) -> Plane:
     """Mean squared difference of a colour channel over a window, ``[H,W]``, in squared levels."""
     squares = np.empty(target.shape[:2], np.float32)
     square(moved, target, squares)
+    return boxed(squares)
+
+
+def boxed(squares: Plane) -> Plane:
+    """Errors of pixels averaged over the window."""
     mean: Plane = cv2.blur(squares, (WINDOW, WINDOW))
     return mean
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from rerender.propagation import kernels
 from rerender.propagation.guides import Guides, Packed
 from rerender.propagation.kernels import LARGEST, Matches, Plan
+from rerender.propagation.vectors import SIDE
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Search:
         self, guides: Guides, width: int, frame: int, parallel: bool
     ) -> tuple[list[Plan], list[Plan]]:
         """The passes over all patches but the easy ones, and those over hard patches."""
-        scale, seed = kernels.SIDE**2 * guides.colour / guides.unit, 1000 * frame
+        scale, seed = SIDE**2 * guides.colour / guides.unit, 1000 * frame
         easy, hard = int(self.easy * scale), int(self.hard * scale)
         first = self.plans(self.sweeps, width, easy, seed, parallel)
         return first, self.plans(self.hard_sweeps, width, hard, seed + self.sweeps, parallel)

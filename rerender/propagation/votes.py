@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerender.propagation.compiled import compiled
-from rerender.propagation.kernels import SIDE, Matches
+from rerender.propagation.kernels import Matches
 from rerender.propagation.pixels import Pixels
+from rerender.propagation.vectors import SIDE
 
 Sums = NDArray[np.float32]
 """``[H+4,W+4,C]``: sums of patches; nothing is complete in the border of two pixels."""

@@ -14,7 +14,7 @@ from rerender.contracts import FlowEstimator, Propagation
 from rerender.propagation import pixels
 from rerender.propagation.blend import Blend, Guess, Soft
 from rerender.propagation.chain import Links, follow, link
-from rerender.propagation.picture import warped
+from rerender.propagation.cubic import paired, warped
 from rerender.propagation.sides import join
 from rerender.video import Frame, Segment, Video
 
@@ -45,9 +45,9 @@ class Warp(Propagation):
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
     ) -> Iterator[Guess]:
         """The key frame warped to each of the frames."""
-        style, source = pixels.levels(key.image), pixels.levels(video[key.index])
+        both = paired(pixels.levels(key.image), pixels.levels(video[key.index]))
         for stop in follow(video, key.index, frames, links, flow):
-            found = warped(style, source, stop.motion.offset, stop.target)
+            found = warped(both, stop.motion.offset, stop.target)
             assert stop.motion.occluded is not None
             hidden = np.float32(self.occluded**2) * stop.motion.occluded
             yield Guess(found.image, found.error + hidden)

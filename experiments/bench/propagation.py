@@ -1,10 +1,11 @@
 """What every propagation costs and how good it is.
 
-    python -m experiments.bench.propagation CLIPS [--methods NAME ...] [--sheets DIR]
+    python -m experiments.bench.propagation CLIPS [--methods NAME ...] [--sheets DIR] [--raft FILE]
 
-CLIPS is a folder that holds the three clips. Writes propagation.json and propagation.md beside this
-file. One thread, processor time, medians; the machine's own speed is measured with it, since
-every figure in ms is only worth something next to that.
+CLIPS is a folder that holds the three clips. With the weights of a RAFT, warp errors are measured
+along its flow as well. Writes propagation.json and propagation.md beside this file. One thread,
+processor time, medians; the machine's own speed is measured with it, since every figure in ms is
+only worth something next to that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 import yaml
 
+from experiments.bench import flow_networks as networks
 from experiments.bench import propagation_measures as measures
 from experiments.bench.propagation_cases import INTERVAL, Case, Picture, case, disagreeing, picture
 from experiments.bench.propagation_tables import markdown
@@ -70,17 +73,19 @@ def main() -> None:
     parser.add_argument("clips", type=Path, help="folder that holds the three clips")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="names of conf/propagation")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets (png)")
+    parser.add_argument("--raft", type=Path, help="weights of a second referee")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     command = f"python -m experiments.bench.propagation CLIPS --methods {' '.join(options.methods)}"
+    command += f" --raft {options.raft.name}" if options.raft else ""
     results = {
         "date": date.today().isoformat(),
         "commit": commit(),
         "command": command,
         "dis_medium_ms": dis_medium_ms(options.clips),
-        "cases": list(agreeing(options.clips, options.methods, options.sheets)),
-        "disagreeing": list(disagreements(options.clips)),
+        "cases": list(agreeing(options.clips, options.methods, options.sheets, options.raft)),
+        "disagreeing": list(disagreements(options.clips, options.raft)),
         "by_distance": list(distances(options.clips, options.methods)),
     }
     store.put(HERE / "propagation.json", json.dumps(results, indent=1).encode())
@@ -98,21 +103,38 @@ def choice(name: str) -> Propagation:
     return part
 
 
-def agreeing(clips: Path, methods: Sequence[str], sheets: Path | None) -> Iterator[Row]:
+def agreeing(
+    clips: Path, methods: Sequence[str], sheets: Path | None, raft: Path | None
+) -> Iterator[Row]:
     """Every method on every case."""
     for name in CASES:
         clip, look = name.split()
         item = case(clip, look, clips)
-        referee = measures.Referee(item.source)
-        yield {"case": name, "method": "truth", "warp": referee.warp_error(item.truth)}
+        referees = referees_of(clip, clips, raft)
+        yield {"case": name, "method": "truth", **verdicts(referees, item.truth)}
         for method in [*methods, *([SLOW] if name == CASES[0] else [])]:
             say(f"{name}: {method}")
             frames, spent = filled(choice(method), item, 0 if method == SLOW else ROUNDS)
             whole = [item.keys[0], *frames, item.keys[1]]
             row = {"case": name, "method": method, **quality(frames, item), "ms": spent}
-            yield {**row, "warp": referee.warp_error(whole)}
+            yield {**row, **verdicts(referees, whole)}
             if sheets is not None:
                 sheet(sheets / f"{name.replace(' ', '-')}-{method}.png", item, frames)
+
+
+@cache
+def referees_of(clip: str, clips: Path, raft: Path | None) -> Mapping[str, measures.Referee]:
+    """Those who measure the warp error on a clip, by the name of the figure."""
+    source = case(clip, "ident", clips).source
+    found = {"warp": measures.Referee(source)}
+    if raft is not None:
+        found["warp_raft"] = measures.Referee(source, networks.referee(networks.raft(raft)))
+    return found
+
+
+def verdicts(referees: Mapping[str, measures.Referee], frames: Sequence[Picture]) -> Row:
+    """The warp error of a whole interval, by everyone who measures it."""
+    return {name: referee.warp_error(frames) for name, referee in referees.items()}
 
 
 def quality(frames: Sequence[Picture], item: Case) -> Row:
@@ -137,11 +159,11 @@ def filled(part: Propagation, item: Case, rounds: int) -> tuple[list[Picture], f
     return frames, spent
 
 
-def disagreements(clips: Path) -> Iterator[Row]:
+def disagreements(clips: Path, raft: Path | None) -> Iterator[Row]:
     """Every blend of the same two propagations, on key frames that disagree."""
     for clip in ("kool", "antoni", "cotton"):
         item = disagreeing(clip, clips)
-        referee = measures.Referee(item.source)
+        referees = referees_of(clip, clips, raft)
         for name, blend in BLENDS.items():
             say(f"{clip}, key frames disagree: {name}")
             frames, spent = filled(PatchMatch(blend=blend), item, rounds=3)
@@ -151,7 +173,7 @@ def disagreements(clips: Path) -> Iterator[Row]:
                 "blend": name,
                 "lp_psnr": measures.low_pass_psnr(frames, item.truth[1:-1]),
                 "texture": measures.texture(frames) / measures.texture(item.keys),
-                "warp": referee.warp_error([item.keys[0], *frames, item.keys[1]]),
+                **verdicts(referees, [item.keys[0], *frames, item.keys[1]]),
                 "step": measures.colour_step([item.keys[0], *frames, item.keys[1]], item.truth),
                 "ms": spent,
                 "psnr_agreeing": quality(agree, case(clip, "paint", clips))["psnr"],

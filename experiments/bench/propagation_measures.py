@@ -57,16 +57,31 @@ def luma(picture: Picture) -> Plane:
     return plane
 
 
-class Referee:
-    """Flow of the source at a dearer setting than any method uses, for the warp error."""
+Estimate = Callable[[Picture, Picture], Plane]
+"""Flow ``[H,W,2]`` from the first picture to the second."""
 
-    def __init__(self, source: Sequence[Picture]) -> None:
-        grays = [cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in source]
-        flows = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        flows.setFinestScale(0)
+
+def dear_dis(target: Picture, source: Picture) -> Plane:
+    """DIS at a dearer setting than any method uses."""
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(0)
+    first, second = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (target, source))
+    found: Any = dis.calc(first, second, None)
+    return np.asarray(found, np.float32)
+
+
+class Referee:
+    """Flow of the source, for the warp error.
+
+    Args:
+        source: the frames.
+        estimate: whose flow; one that no method uses favours none.
+    """
+
+    def __init__(self, source: Sequence[Picture], estimate: Estimate = dear_dis) -> None:
         self.back, self.valid = [], []
-        for before, after in pairwise(grays):
-            back, there = flows.calc(after, before, None), flows.calc(before, after, None)
+        for before, after in pairwise(source):
+            back, there = estimate(after, before), estimate(before, after)
             self.back.append(positions(back))
             self.valid.append(visible(back, there))
 

@@ -198,8 +198,11 @@ class Parts:
 
         Raises:
             ConfigError: it has no source prompt, or the propagation misses something.
+            InputError: its true motion is asked for and not known.
+            WeightsError: those of the flow network are missing, damaged or of another one.
         """
         self.propagation.check()
+        self.flow.open(clip).check()
         needy = [c.name for c in self.constraint if isinstance(c, Joint) and c.needs_source]
         if needy and not clip.source_prompt.strip():
             raise ConfigError(

@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> None:
     propagation = chosen("propagation", options.propagation, Propagation)  # type: ignore[type-abstract]
     propagation.check()
     flow = chosen("flow", options.flow, FlowEstimator)  # type: ignore[type-abstract]
+    flow.check()
     files = numbered(options.keys)
     pictures = Pictures(tuple(files.values()), rate=1)
     video = fitted(open_video(options.video), pictures.size, options.keys)

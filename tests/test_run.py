@@ -213,6 +213,14 @@ def no_program(clip: Path, place: Path) -> list[str]:
     return ["propagation=ebsynth", "propagation.program=nowhere/ebsynth"]
 
 
+def no_flow(clip: Path, place: Path) -> list[str]:
+    return ["flow=raft", "flow.weights=nowhere.pth"]
+
+
+def no_motion(clip: Path, place: Path) -> list[str]:
+    return ["data=video", f"data.path={clip}", "prompt=x", "flow=truth"]
+
+
 def typo(clip: Path, place: Path) -> list[str]:
     return ["data.sise=64"]
 
@@ -259,6 +267,8 @@ def shared_folder(clip: Path, place: Path) -> list[str]:
         (no_prompt, 2, "prompt"),
         (no_source_prompt, 2, "source_prompt: constraint cross_maps compares"),
         (no_program, 2, "propagation.program: no program 'nowhere/ebsynth' is found"),
+        (no_flow, 4, "nowhere.pth: there is no such file"),
+        (no_motion, 3, "its true motion is not known, received flow=truth"),
         (typo, 2, "data.sise"),
         (window, 2, "constraint.cross_frame"),
         (beyond, 2, "data.frames"),

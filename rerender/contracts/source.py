@@ -81,6 +81,13 @@ class FlowEstimator(ABC):
         """The estimator for one clip (an estimator that reads the truth needs to know whose)."""
         return self
 
+    def check(self) -> None:  # noqa: B027, most need nothing but themselves
+        """Refuse before anything else is loaded, where no flow could be estimated on this machine.
+
+        Raises:
+            RerenderError: something is missing on this machine.
+        """
+
     def rough(self) -> FlowEstimator:
         """A cheaper estimator of the same kind for the links of a chain of neighbouring frames,
         whose ends are estimated again; itself where there is none."""

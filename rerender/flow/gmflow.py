@@ -66,7 +66,8 @@ class GmFlow(FlowEstimator):
         scales: 1, or 2 for the checkpoints with refinement (gmflow_with_refine...).
 
     Raises:
-        WeightsError: at the first use, for missing code or a missing, damaged or wrong file.
+        WeightsError: by ``check`` and at the first use, for missing code or a missing, damaged or
+            wrong file.
     """
 
     costly: ClassVar[bool] = True
@@ -75,6 +76,10 @@ class GmFlow(FlowEstimator):
     weights: Path
     sha256: str | None = None
     scales: Literal[1, 2] = 1
+
+    def check(self) -> None:
+        with ALONE:
+            self.loaded(torch.device("cpu"))
 
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
         def found(target: Tensor, source: Tensor) -> Tensor:
@@ -93,10 +98,14 @@ class GmFlow(FlowEstimator):
         scales = SCALES[self.scales]
         images = [padded(image, scales.multiple)[None] * 255 for image in (first, second)]
         with ALONE, torch.no_grad():
-            network = loaded(self.repo, self.weights, self.sha256, self.scales, first.device)
+            network = self.loaded(first.device)
             found = network(*images, **scales.call, pred_bidir_flow=True)
         offsets: Tensor = found["flow_preds"][-1]
         return offsets[..., :height, :width].contiguous()
+
+    def loaded(self, device: torch.device) -> nn.Module:
+        """The network with its weights, read once in a process."""
+        return loaded(self.repo, self.weights, self.sha256, self.scales, device)
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +125,8 @@ def loaded(
         num_transformer_layers=6,
         **SCALES[scales].make,
     )
-    return load(network, path).to(device)
+    cure = f"set flow.weights to a file of this network, or flow.scales={3 - scales}"
+    return load(network, path, cure).to(device)
 
 
 def code(repo: Path) -> ModuleType:

@@ -40,7 +40,7 @@ class Raft(FlowEstimator):
         updates: refinement steps.
 
     Raises:
-        WeightsError: at the first use, for a missing, damaged or wrong file.
+        WeightsError: by ``check`` and at the first use, for a missing, damaged or wrong file.
     """
 
     costly: ClassVar[bool] = True
@@ -49,6 +49,10 @@ class Raft(FlowEstimator):
     weights: Path | None = None
     sha256: str | None = None
     updates: Annotated[int, Field(ge=1, le=64)] = 12
+
+    def check(self) -> None:
+        with ALONE:
+            self.loaded(torch.device("cpu"))
 
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
         return led(self.found, target.image.float(), source.image.float(), start)
@@ -79,7 +83,9 @@ def loaded(
     cure += "a file of the authors' release, such as raft-things.pth"
     path = checked(path, sha256, cure)
     make = raft_small if network == "small" else raft_large
-    return load(make(weights=None), path, torchvision_names).to(device)
+    other = "large" if network == "small" else "small"
+    cure = f"set flow.weights to a file of this network, or flow.network={other}"
+    return load(make(weights=None), path, cure, torchvision_names).to(device)
 
 
 def padded(image: Tensor) -> Tensor:

@@ -57,26 +57,32 @@ def digest(path: Path) -> str:
 
 
 def load(
-    network: nn.Module, path: Path, rename: Callable[[State], State] = lambda state: state
+    network: nn.Module,
+    path: Path,
+    cure: str,
+    rename: Callable[[State], State] = lambda state: state,
 ) -> nn.Module:
     """The network with the weights of a file, for inference.
 
     Args:
         network: of the right kind and size.
         path: the file.
+        cure: what to do where it belongs to another network.
         rename: from the names in the file to those of the network.
 
     Raises:
         WeightsError: the file is damaged or belongs to another network.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        state = rename(state_of(content))
-        require_fit(network, state)
-        network.load_state_dict(state)
+        state = state_of(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file can break the reader in any way
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else "is damaged"
         raise WeightsError(path, f"cannot be used: {reason}", "get the file again") from error
+    state = rename(state)
+    problem = misfit(network, state)
+    if problem:
+        raise WeightsError(path, problem, cure)
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
@@ -86,20 +92,20 @@ def state_of(content: Any) -> State:
     for place in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(place), Mapping):
             content = content[place]
-    if not isinstance(content, Mapping):
+    tensors = isinstance(content, Mapping) and [isinstance(v, Tensor) for v in content.values()]
+    if not tensors or not all(tensors):
         raise ValueError(f"holds a {type(content).__name__}, not the weights of a model")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def require_fit(network: nn.Module, state: State) -> None:
-    """Refuse weights of another network, by the first that is not as it should be."""
+def misfit(network: nn.Module, state: State) -> str | None:
+    """Why weights are not those of a network, by the first that is not as it should be."""
     wanted = network.state_dict()
     for name in wanted:
         if name not in state:
-            raise ValueError(f"it has no {name}, so it is of another network")
+            return f"has no {name}: these are not the weights of this network"
         if state[name].shape != wanted[name].shape:
             found, right = ([*tensor.shape] for tensor in (state[name], wanted[name]))
-            raise ValueError(f"its {name} is {found}, not {right}, so it is of another size")
-    for name in state:
-        if name not in wanted:
-            raise ValueError(f"it has a {name} more, so it is of another network")
+            return f"its {name} is {found}, not {right}: these are the weights of another size"
+    extra = next((name for name in state if name not in wanted), None)
+    return extra and f"has a {extra} more: these are not the weights of this network"

@@ -88,7 +88,7 @@ def test_missing_damaged_and_foreign_files_are_refused(small: Path, tmp_path: Pa
     broken.write_bytes(small.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="cannot be used"):
         Raft("small", broken).offset(frame(0), frame(1))
-    with pytest.raises(WeightsError, match="cannot be used"):
+    with pytest.raises(WeightsError, match=r"of another size; .*flow\.network=small"):
         Raft("large", small).offset(frame(0), frame(1))
 
 
@@ -173,7 +173,10 @@ def test_a_refusal_names_the_first_weight_that_does_not_fit(small: Path, tmp_pat
         Raft("small", tmp_path / "more.pth").offset(frame(0), frame(1))
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="holds a list"):
-        Raft("small", tmp_path / "list.pth").offset(frame(0), frame(1))
+        Raft("small", tmp_path / "list.pth").check()
+    torch.save({"epoch": 3}, tmp_path / "epoch.pth")
+    with pytest.raises(WeightsError, match="holds a dict"):
+        Raft("small", tmp_path / "epoch.pth").check()
 
 
 def test_raft_takes_a_guess(small: Path) -> None:
@@ -216,4 +219,11 @@ def test_gmflow_with_refinement_takes_coarser_sides(tmp_path: Path) -> None:
 
 def test_gmflow_without_code_or_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"holds no gmflow/gmflow\.py"):
-        GmFlow(tmp_path, tmp_path / "flow.pth").offset(frame(0), frame(1))
+        GmFlow(tmp_path, tmp_path / "flow.pth").check()
+    (tmp_path / "gmflow").mkdir()
+    (tmp_path / "gmflow" / "gmflow.py").write_text(FAKE)
+    with pytest.raises(WeightsError, match=r"no such file; set flow\.weights"):
+        GmFlow(tmp_path, tmp_path / "flow.pth").check()
+    torch.save({"scale": torch.zeros(2)}, tmp_path / "flow.pth")
+    with pytest.raises(WeightsError, match=r"of another size; .*flow\.scales=2"):
+        GmFlow(tmp_path, tmp_path / "flow.pth").check()

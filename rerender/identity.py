@@ -18,6 +18,7 @@ from rerender.record import CONFIG
 OUTPUTS, METRICS = Path("outputs"), "metrics.json"
 _ELSEWHERE = (*UNHASHED, "model")  # the loaded weights are compared themselves
 _LONGEST = 4096
+_OTHERS = {"__pycache__", ".git"}  # what Python and git write into a folder of code by using it
 Tree = Mapping[str, Any]
 
 
@@ -118,6 +119,7 @@ def _content(path: Path) -> str:
         return digest(path)
     total = hashlib.sha256()
     for file in sorted(path.rglob("*")):
-        if file.is_file():
-            total.update(f"{file.relative_to(path).as_posix()} {digest(file)}\n".encode())
+        inside = file.relative_to(path)
+        if file.is_file() and not _OTHERS.intersection(inside.parts):
+            total.update(f"{inside.as_posix()} {digest(file)}\n".encode())
     return total.hexdigest()

@@ -157,6 +157,18 @@ def test_files_that_are_named_belong_to_the_identity(tmp_path: Path) -> None:
     assert identity.Identity.of({**tree, **texts}).inputs == second.inputs
 
 
+def test_a_folder_of_code_stays_the_same_by_being_used(tmp_path: Path) -> None:
+    tree = {"flow": {"repo": str(tmp_path)}, "pictures": []}
+    (tmp_path / "gmflow.py").write_text("x = 1\n")
+    first = identity.Identity.of(tree)
+    for used in ("__pycache__/gmflow.pyc", ".git/index"):
+        (tmp_path / used).parent.mkdir()
+        (tmp_path / used).write_bytes(b"x")
+    assert identity.Identity.of(tree).inputs == first.inputs
+    (tmp_path / "gmflow.py").write_text("x = 2\n")
+    assert identity.Identity.of(tree).inputs != first.inputs
+
+
 def test_more_pictures_are_asked_for_than_are_there(here: Path) -> None:
     folder = run_of(here, "full")
     tree = identity.from_yaml((folder / "config.yaml").read_text())

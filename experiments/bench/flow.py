@@ -3,7 +3,7 @@
     python -m experiments.bench.flow CLIPS [--raft FILE ...] [--gmflow REPO FILE]
 
 CLIPS is a folder that holds the three clips. Without files of networks only DIS is measured. Writes
-flow.json and flow.md beside this file, after each clip anew.
+flow.json and flow.md beside this file, after each row anew.
 """
 
 from __future__ import annotations
@@ -21,8 +21,16 @@ from numpy.typing import NDArray
 
 from experiments.bench import propagation_measures as measures
 from experiments.bench.flow_networks import Remembered, add_options, chosen, referee
-from experiments.bench.propagation import HERE, RAW, choice, commit, quality, say
-from experiments.bench.propagation_cases import INTERVAL, SOURCES, Picture, case, eight_bit, picture
+from experiments.bench.propagation import HERE, RAW, choice, commit, quality, say, verdicts
+from experiments.bench.propagation_cases import (
+    INTERVAL,
+    SOURCES,
+    Case,
+    Picture,
+    case,
+    eight_bit,
+    picture,
+)
 from rerender import store
 from rerender.contracts import FlowEstimator
 from rerender.data.demo import Demo
@@ -55,7 +63,6 @@ def main() -> None:
     """Measure, write the results and say where they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
     parser.add_argument("clips", type=Path, help="folder that holds the three clips")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     add_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -64,17 +71,11 @@ def main() -> None:
     results: Row = {"date": date.today().isoformat(), "commit": commit()}
     results["command"] = command(options)
     results |= {part: [] for part in ("clips", "propagation", "world")}
-    for row in world(networks) if "world" in options.parts else ():
-        results["world"].append(row)
-        written(results)
-    for clip in SOURCES if "clips" in options.parts else ():
-        for part, row in measured(clip, options.clips, networks):
-            results[part].append(row)
-            written(results)
+    for part, row in measured(options.clips, networks):
+        results[part].append(row)
+        store.put_json(HERE / "flow.json", results)
+        store.put(HERE / "flow.md", markdown(results).encode())
     print(HERE / "flow.md")
-
-
-PARTS = ("world", "clips")
 
 
 def command(options: argparse.Namespace) -> str:
@@ -87,51 +88,52 @@ def command(options: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def written(results: Row) -> None:
-    """What is measured so far."""
-    store.put_json(HERE / "flow.json", results)
-    store.put(HERE / "flow.md", markdown(results).encode())
-
-
-def measured(
-    clip: str, clips: Path, networks: Mapping[str, FlowEstimator]
-) -> Iterator[tuple[str, Row]]:
-    """Every estimator on the source of a clip, then what propagation makes of the dear ones."""
-    source = case(clip, "ident", clips)
-    judges = {"dis": measures.Referee(source.source)}
-    for name, network in networks.items():
-        if name.startswith("raft"):
-            estimate = referee(network)
-            judges[name] = measures.Referee(source.source, estimate)
+def measured(clips: Path, networks: Mapping[str, FlowEstimator]) -> Iterator[tuple[str, Row]]:
+    """Rows and the part they belong to; the dearest estimators come last."""
+    rafts = {name: network for name, network in networks.items() if name.startswith("raft")}
+    judges = {clip: referees(case(clip, "ident", clips), rafts) for clip in SOURCES}
+    for clip, found in judges.items():
+        for look in LOOKS:
+            warp = verdicts(found, case(clip, look, clips).truth)
+            row = {"case": f"{clip} {look}", "flow": "-", "method": "truth", "warp": warp}
+            yield "propagation", row
+    yield from (("world", errors(motion, "truth", Truth())) for motion in MOTIONS)
     for name, estimator in {**PRESETS, **networks}.items():
-        say(f"{clip}: {name}")
-        known = Remembered(estimator)
-        yield (
-            "clips",
-            {"clip": clip, "flow": name, **warped(source.source, source.segment(), known)},
-        )
-        if name in networks or name == "dis":
-            for look in LOOKS:
-                item = case(clip, look, clips)
-                for method in METHODS:
-                    frames = [picture(i) for i in choice(method).fill(item.segment(), known)]
-                    whole = [item.keys[0], *frames, item.keys[1]]
-                    warp = {name: judge.warp_error(whole) for name, judge in judges.items()}
-                    row = {"case": f"{clip} {look}", "flow": name, "method": method}
-                    yield "propagation", {**row, **quality(frames, item), "warp": warp}
-    for look in LOOKS:
-        truth = case(clip, look, clips).truth
-        errors = {name: judge.warp_error(truth) for name, judge in judges.items()}
-        yield (
-            "propagation",
-            {"case": f"{clip} {look}", "flow": "-", "method": "truth", "warp": errors},
-        )
+        whole = name in networks or name == "dis"
+        for motion in MOTIONS if whole else ():
+            say(f"{name}: {motion}")
+            yield "world", errors(motion, name, estimator)
+        for clip in SOURCES:
+            say(f"{name}: {clip}")
+            item, known = case(clip, "ident", clips), Remembered(estimator)
+            yield "clips", {"clip": clip, "flow": name, **warped(item, known)}
+            for look in LOOKS if whole else ():
+                for row in propagated(case(clip, look, clips), known, judges[clip]):
+                    yield "propagation", {"flow": name, **row}
 
 
-def warped(source: Sequence[Picture], segment: Segment, flow: FlowEstimator) -> Row:
+def referees(item: Case, rafts: Mapping[str, FlowEstimator]) -> dict[str, measures.Referee]:
+    """DIS at its best, and every RAFT."""
+    found = {"dis": measures.Referee(item.source)}
+    for name, raft in rafts.items():
+        found[name] = measures.Referee(item.source, referee(raft))
+    return found
+
+
+def propagated(
+    item: Case, flow: FlowEstimator, judges: Mapping[str, measures.Referee]
+) -> Iterator[Row]:
+    """What propagation makes of a flow."""
+    for method in METHODS:
+        frames = [picture(image) for image in choice(method).fill(item.segment(), flow)]
+        warp = verdicts(judges, [item.keys[0], *frames, item.keys[1]])
+        yield {"case": item.name, "method": method, **quality(frames, item), "warp": warp}
+
+
+def warped(item: Case, flow: FlowEstimator) -> Row:
     """PSNR of the frame before, and of the first frame, warped to each frame."""
-    video = segment.video
-    frames = [video.frame(index) for index in range(INTERVAL + 1)]
+    source, segment = item.source, item.segment()
+    frames = [segment.video.frame(index) for index in range(INTERVAL + 1)]
 
     def seen(offsets: Sequence[Field], sources: Sequence[Picture]) -> list[float]:
         moved = (
@@ -163,20 +165,16 @@ def followed(segment: Segment, flow: FlowEstimator) -> list[Field]:
     return [step.motion.offset for step in steps]
 
 
-def world(networks: Mapping[str, FlowEstimator]) -> Iterator[Row]:
+def errors(motion: str, name: str, estimator: FlowEstimator) -> Row:
     """True end-point errors in the demo world."""
-    estimators: dict[str, FlowEstimator] = {"truth": Truth(), "dis": Dis(), **networks}
-    for motion in MOTIONS:
-        clips = Demo(tuple(range(HELD_OUT, HELD_OUT + SEEDS)), motion, INTERVAL + 1).clips()
-        for name, estimator in estimators.items():
-            say(f"{motion}: {name}")
-            found = [errors(clip, Remembered(estimator.open(clip))) for clip in clips]
-            means = {key: float(np.mean([f[key] for f in found])) for key in found[0]}
-            yield {"motion": motion, "flow": name, **means}
+    clips = Demo(tuple(range(HELD_OUT, HELD_OUT + SEEDS)), motion, INTERVAL + 1).clips()
+    found = [on(clip, Remembered(estimator.open(clip))) for clip in clips]
+    means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return {"motion": motion, "flow": name, **means}
 
 
-def errors(clip: Clip, flow: FlowEstimator) -> dict[str, float]:
-    """Mean end-point errors in pixels, over pixels that are seen in both frames."""
+def on(clip: Clip, flow: FlowEstimator) -> dict[str, float]:
+    """Mean end-point errors of one clip in pixels, over pixels that are seen in both frames."""
     frames = [clip.video.frame(index) for index in range(INTERVAL + 1)]
     segment = Segment(clip.video, 1, INTERVAL, frames[0], frames[-1])
     steps = [(i, i - 1, vectors(flow.offset(frames[i], frames[i - 1]))) for i in range(1, 11)]
@@ -201,12 +199,12 @@ def markdown(results: Row) -> str:
     lines += [f"`{results['command']}`", "", "## PSNR of warped source frames", ""]
     lines += [EXPLAINED, "", "| clip | flow | previous | key | key, led and refined | ms |"]
     lines += ["|---|---|---|---|---|---|"]
-    for row in results["clips"]:
+    for row in sorted(results["clips"], key=lambda row: [*SOURCES].index(row["clip"])):
         values = " | ".join(f"{np.mean(row[k]):.2f}" for k in ("previous", "key", "key_led"))
         lines.append(f"| {row['clip']} | {row['flow']} | {values} | {row['ms']:.1f} |")
     columns = ["case", "flow", "method", "PSNR", "SSIM", "msge", *(f"warp by {j}" for j in judges)]
     lines += ["", "## Propagation", "", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    for row in results["propagation"]:
+    for row in sorted(results["propagation"], key=lambda row: str(row["case"])):
         cells = [row["case"], row["flow"], row["method"]]
         for key, digits in (("psnr", 2), ("ssim", 4), ("msge", 3)):
             cells.append(f"{row[key]:.{digits}f}" if key in row else "-")
@@ -214,7 +212,7 @@ def markdown(results: Row) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## True end-point error in the demo world, in pixels", ""]
     lines += ["| motion | flow | previous | key | key, led and refined |", "|---|---|---|---|---|"]
-    for row in results["world"]:
+    for row in sorted(results["world"], key=lambda row: MOTIONS.index(row["motion"])):
         values = " | ".join(f"{row[k]:.3f}" for k in ("previous", "key", "key_led"))
         lines.append(f"| {row['motion']} | {row['flow']} | {values} |")
     return "\n".join([*lines, ""])

@@ -59,6 +59,8 @@ def test_raft_takes_any_size_and_repeats_itself(small: Path) -> None:
     first = raft.offset(frame(0), frame(1))
     assert first.shape == (1, 2, 50, 70) and first.isfinite().all()
     assert torch.equal(first, raft.offset(frame(0), frame(1)))
+    half = [Frame(i, frame(i).image.half()) for i in (0, 1)]
+    assert torch.allclose(first, raft.offset(half[0], half[1]), atol=0.1)
 
 
 def test_threads_do_not_disturb_each_other(small: Path) -> None:

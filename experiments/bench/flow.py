@@ -1,16 +1,19 @@
 """How good flow is, by estimator, and what propagation makes of it.
 
     python -m experiments.bench.flow CLIPS [--raft FILE ...] [--gmflow REPO FILE]
+                                     [--flows NAME ...] [--only CLIP-OR-MOTION ...]
 
 CLIPS is a folder that holds the three clips. Without files of networks only DIS is measured. Writes
-flow.json and flow.md beside this file, after each row anew.
+flow.json and flow.md beside this file, after each row anew; rows that are not asked for stay there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +67,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
     parser.add_argument("clips", type=Path, help="folder that holds the three clips")
     add_options(parser)
+    parser.add_argument("--flows", nargs="+", help="estimators to measure, if not all")
+    parser.add_argument("--only", nargs="+", choices=PLACES, default=PLACES)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     networks = chosen(options)
-    results: Row = {"date": date.today().isoformat(), "commit": commit()}
-    results["command"] = command(options)
-    results |= {part: [] for part in ("clips", "propagation", "world")}
-    for part, row in measured(options.clips, networks):
-        results[part].append(row)
-        store.put_json(HERE / "flow.json", results)
+    path = HERE / "flow.json"
+    results: Row = json.loads(path.read_text()) if path.is_file() else {"runs": []}
+    run = {"date": date.today().isoformat(), "commit": commit(), "command": command(options)}
+    results["runs"].append(run)
+    for part, row in measured(options, networks):
+        added(results, part, row)
+        store.put_json(path, results)
         store.put(HERE / "flow.md", markdown(results).encode())
     print(HERE / "flow.md")
+
+
+PLACES = (*SOURCES, *MOTIONS)
+
+
+def added(results: Row, part: str, row: Row) -> None:
+    """A row in the place of the one that was measured before, if any."""
+
+    def name(row: Row) -> list[str | None]:
+        return [row.get(key) for key in ("clip", "case", "motion", "flow", "method")]
+
+    rows = [other for other in results.get(part, []) if name(other) != name(row)]
+    results[part] = [*rows, row]
 
 
 def command(options: argparse.Namespace) -> str:
@@ -85,30 +104,37 @@ def command(options: argparse.Namespace) -> str:
         words += ["--raft", *(path.name for path in options.raft)]
     if options.gmflow:
         words += ["--gmflow REPO", options.gmflow[1].name]
+    words += ["--flows", *options.flows] if options.flows else []
+    words += ["--only", *options.only] if options.only is not PLACES else []
     return " ".join(words)
 
 
-def measured(clips: Path, networks: Mapping[str, FlowEstimator]) -> Iterator[tuple[str, Row]]:
+def measured(
+    options: argparse.Namespace, networks: Mapping[str, FlowEstimator]
+) -> Iterator[tuple[str, Row]]:
     """Rows and the part they belong to; the dearest estimators come last."""
     rafts = {name: network for name, network in networks.items() if name.startswith("raft")}
-    judges = {clip: referees(case(clip, "ident", clips), rafts) for clip in SOURCES}
-    for clip, found in judges.items():
-        for look in LOOKS:
-            warp = verdicts(found, case(clip, look, clips).truth)
-            row = {"case": f"{clip} {look}", "flow": "-", "method": "truth", "warp": warp}
-            yield "propagation", row
-    yield from (("world", errors(motion, "truth", Truth())) for motion in MOTIONS)
+    places = [clip for clip in SOURCES if clip in options.only]
+    motions = [motion for motion in MOTIONS if motion in options.only]
+    judges = {clip: referees(case(clip, "ident", options.clips), rafts) for clip in places}
+    for clip, look in product(places, LOOKS):
+        warp = verdicts(judges[clip], case(clip, look, options.clips).truth)
+        row = {"case": f"{clip} {look}", "flow": "-", "method": "truth", "warp": warp}
+        yield "propagation", row
+    yield from (("world", errors(motion, "truth", Truth())) for motion in motions)
     for name, estimator in {**PRESETS, **networks}.items():
+        if options.flows and name not in options.flows:
+            continue
         whole = name in networks or name == "dis"
-        for motion in MOTIONS if whole else ():
+        for motion in motions if whole else ():
             say(f"{name}: {motion}")
             yield "world", errors(motion, name, estimator)
-        for clip in SOURCES:
+        for clip in places:
             say(f"{name}: {clip}")
-            item, known = case(clip, "ident", clips), Remembered(estimator)
+            item, known = case(clip, "ident", options.clips), Remembered(estimator)
             yield "clips", {"clip": clip, "flow": name, **warped(item, known)}
             for look in LOOKS if whole else ():
-                for row in propagated(case(clip, look, clips), known, judges[clip]):
+                for row in propagated(case(clip, look, options.clips), known, judges[clip]):
                     yield "propagation", {"flow": name, **row}
 
 
@@ -194,25 +220,29 @@ def error(clip: Clip, target: int, source: int, offset: Field) -> float:
 
 def markdown(results: Row) -> str:
     """The results as tables."""
-    judges = list(results["propagation"][0]["warp"]) if results["propagation"] else []
-    lines = ["# Flow", "", f"{results['date']}, commit {results['commit']}:"]
-    lines += [f"`{results['command']}`", "", "## PSNR of warped source frames", ""]
+    rows = results.get("propagation", [])
+    judges = list(dict.fromkeys(judge for row in rows for judge in row["warp"]))
+    lines = ["# Flow", ""]
+    for run in results["runs"]:
+        lines += [f"- {run['date']}, commit {run['commit']}: `{run['command']}`"]
+    lines += ["", "## PSNR of warped source frames", ""]
     lines += [EXPLAINED, "", "| clip | flow | previous | key | key, led and refined | ms |"]
     lines += ["|---|---|---|---|---|---|"]
-    for row in sorted(results["clips"], key=lambda row: [*SOURCES].index(row["clip"])):
+    for row in sorted(results.get("clips", []), key=lambda row: [*SOURCES].index(row["clip"])):
         values = " | ".join(f"{np.mean(row[k]):.2f}" for k in ("previous", "key", "key_led"))
         lines.append(f"| {row['clip']} | {row['flow']} | {values} | {row['ms']:.1f} |")
     columns = ["case", "flow", "method", "PSNR", "SSIM", "msge", *(f"warp by {j}" for j in judges)]
     lines += ["", "## Propagation", "", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    for row in sorted(results["propagation"], key=lambda row: str(row["case"])):
+    for row in sorted(rows, key=lambda row: str(row["case"])):
         cells = [row["case"], row["flow"], row["method"]]
         for key, digits in (("psnr", 2), ("ssim", 4), ("msge", 3)):
             cells.append(f"{row[key]:.{digits}f}" if key in row else "-")
-        cells += [f"{row['warp'][judge]:.3f}" for judge in judges]
+        warp = row["warp"]
+        cells += [f"{warp[judge]:.3f}" if judge in warp else "-" for judge in judges]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## True end-point error in the demo world, in pixels", ""]
     lines += ["| motion | flow | previous | key | key, led and refined |", "|---|---|---|---|---|"]
-    for row in sorted(results["world"], key=lambda row: MOTIONS.index(row["motion"])):
+    for row in sorted(results.get("world", []), key=lambda row: MOTIONS.index(row["motion"])):
         values = " | ".join(f"{row[k]:.3f}" for k in ("previous", "key", "key_led"))
         lines.append(f"| {row['motion']} | {row['flow']} | {values} |")
     return "\n".join([*lines, ""])

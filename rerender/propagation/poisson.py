@@ -16,8 +16,9 @@ from rerender.propagation.contrast import faded, lab, rgb
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.select import Mask, selected
 
-LARGEST = np.float32(100)
-"""Gradients are cut at this many Lab units a pixel, as the published code does."""
+STEEPEST = np.array([100 / 2.55, 100, 100], np.float32)
+"""The published code cuts gradients at 100 units of 8-bit Lab, whose lightness goes to 255: an
+outline of black on white loses more than half of its step."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,20 @@ class Poisson(Blend):
         lightness: w of the lightness channel.
         colour: w of the two colour channels.
         official_pairing: as of `MinError`.
+        official_cut: cut steep gradients as the published code does, which weakens dark outlines.
     """
 
     lightness: Annotated[float, Field(ge=0)] = 2.5
     colour: Annotated[float, Field(ge=0)] = 0.5
     official_pairing: bool = False
+    official_cut: bool = False
 
     def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
         for pair, mask in selected(pairs, self.official_pairing):
             blend = faded(pair, mask)
             across, down = gradients(pair, mask)
+            if self.official_cut:
+                across, down = (np.clip(step, -STEEPEST, STEEPEST) for step in (across, down))
             for c, weight in enumerate((self.lightness, self.colour, self.colour)):
                 blend[..., c] = screened(blend[..., c], across[..., c], down[..., c], weight)
             yield rgb(blend)
@@ -56,8 +61,7 @@ def gradients(pair: Pair, mask: Mask) -> tuple[Pixels, Pixels]:
         steps = [
             np.diff(image, axis=axis, append=image.take([-1], axis)) for image in (left, right)
         ]
-        step = steps[0] + taken * (steps[1] - steps[0])
-        found.append(np.clip(step, -LARGEST, LARGEST))
+        found.append(steps[0] + taken * (steps[1] - steps[0]))
     return found[0], found[1]
 
 

@@ -186,3 +186,15 @@ def test_poisson_removes_a_seam() -> None:
     seam = np.abs(np.diff(one(MinError(), given)[..., 1], axis=1))[:, 21].mean()
     smooth = np.abs(np.diff(one(Poisson(), given)[..., 1], axis=1))[:, 21].mean()
     assert seam > 30 and smooth < 0.5 * seam
+
+
+def test_only_the_published_cut_weakens_an_outline() -> None:
+    """Two equal versions are their own blend, however steep; the published code cuts what is."""
+    picture = np.full((*SIZE, 3), 240, np.float32)
+    picture[:, 20:24] = 10
+    given = pair(picture, picture)
+    kept, cut = one(Poisson(), given), one(Poisson(official_cut=True), given)
+    assert np.abs(kept - picture).max() < 1
+    assert cut[:, 21].mean() > 40
+    shallow = pair(picture / 4 + 90, picture / 4 + 90)
+    assert np.array_equal(one(Poisson(), shallow), one(Poisson(official_cut=True), shallow))

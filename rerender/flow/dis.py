@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rerender.compiled import reassociated
 from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
 from rerender.flow.sample import sample
@@ -120,13 +121,23 @@ def pad(plane: Any) -> Any:
 
 
 def gray(image: Tensor) -> NDArray[np.uint8]:
-    """BT.601 luma ``[H,W]``, 8 bit, of an image ``[3,H,W]`` in 0..1."""
-    red, green, blue = image.detach().to("cpu", torch.float32).numpy()
-    luma = cv2.addWeighted(red, 0.299 * 255, green, 0.587 * 255, 0)
-    luma = cv2.scaleAdd(blue, 0.114 * 255, luma)
-    # Rounded and cut to 0..255; of negative values only the magnitude would survive.
-    plane: NDArray[np.uint8] = cv2.convertScaleAbs(np.maximum(luma, 0, out=luma))
+    """BT.601 luma ``[H,W]``, 8 bit, of an image ``[3,H,W]`` in 0..1; values outside are clipped."""
+    planes = image.detach().to("cpu", torch.float32).contiguous().numpy()
+    plane = np.empty(planes.shape[1:], np.uint8)
+    luma(planes, plane)
     return plane
+
+
+@reassociated
+def luma(image: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+    """The weighted sum of three planes, rounded."""
+    height, width = out.shape
+    red, green, blue = np.float32(0.299 * 255), np.float32(0.587 * 255), np.float32(0.114 * 255)
+    half, top = np.float32(0.5), np.float32(255)
+    for y in range(height):
+        for x in range(width):
+            total = red * image[0, y, x] + green * image[1, y, x] + blue * image[2, y, x]
+            out[y, x] = np.uint8(min(max(total, np.float32(0)) + half, top))
 
 
 def hwc(offset: Tensor) -> NDArray[np.float32]:

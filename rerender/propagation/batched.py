@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rerender.propagation.guides import Guides
 from rerender.propagation.kernels import LARGEST, Plan
-from rerender.propagation.search import Search, Task
-from rerender.propagation.vectors import CHANNELS, SIDE
+from rerender.propagation.search import STRIDE, Round, Search, Task
+from rerender.propagation.vectors import SIDE
 
 CHUNK = 1 << 15
 """Patches compared at a time: 52 MB of whole numbers on each side."""
@@ -46,38 +46,91 @@ def synthesise(
     pictures: Sequence[NDArray[np.float32]],
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """The summed patches ``[B,H+4,W+4,C]`` of every frame's own picture ``[H+4,W+4,C]``."""
+    """Every frame's own picture ``[H+4,W+4,C]`` put together from patches, which are
+    not yet divided by their number: ``[B,H,W,C]``."""
     matches = match(search, guides, tasks, device)
-    return vote(stacked(pictures, device), matches, search.stride).cpu().numpy()
+    return vote(stacked(pictures, device), matches).cpu().numpy()
 
 
 def match(search: Search, guides: Guides, tasks: Sequence[Task], device: torch.device) -> Tensor:
-    """The source pixel of each patch of every frame, ``[B,h,w,2]``; frames are of one size."""
+    """The source pixel of every pixel's patch in every frame, ``[B,H,W,2]``; frames are of one
+    size."""
+    width, field = tasks[0].offset.shape[1], begin(tasks, device)
+    every = [search.rounds(guides, width, task.frame, True) for task in tasks]
+    first, hard, fine = zip(*every, strict=True)
+    for rounds, kind in ((first, 0), (hard, 1)):
+        pair = packs(tasks, kind, STRIDE, device)
+        cost = pair.cost(field.x, field.y, field.cost > rounds[0].plan.hard)
+        field = field._replace(cost=torch.where(cost < 0, field.cost, cost))
+        field = passes(pair, field, rounds)
+    pair = packs(tasks, 1, 1, device)
+    return torch.stack(passes(pair, spread(pair, field, fine[0].plan.hard), fine)[:2], -1)
+
+
+def passes(pair: Packs, field: Field, rounds: Sequence[Round]) -> Field:
+    """The sweeps of a round, in step over all frames."""
+    for plans in zip(*(round_.plans for round_ in rounds), strict=True):
+        field = sweep(pair, field, plans, rounds[0].radii)
+    return field
+
+
+def packs(tasks: Sequence[Task], kind: int, stride: int, device: torch.device) -> Packs:
+    """One of the two kinds of guides (see `guides.Guided`) of all frames."""
     height, width, _ = tasks[0].offset.shape
-    field = begin(search, tasks, device)
-    rounds = zip(*(search.rounds(guides, width, task.frame, True) for task in tasks), strict=True)
-    for kind, (plans, radii) in enumerate(
-        zip(rounds, (search.radii, search.hard_radii), strict=True)
-    ):
-        pair = Packs(
-            stacked([task.source[kind] for task in tasks], device),
-            stacked([task.target[kind] for task in tasks], device),
-            (height, width, search.stride),
-        )
-        for turn, plan in enumerate(zip(*plans, strict=True)):
-            if turn == 0:
-                cost = pair.cost(field.x, field.y, field.cost > plan[0].hard)
-                field = field._replace(cost=torch.where(cost < 0, field.cost, cost))
-            field = sweep(pair, field, plan, radii)
-    return torch.stack([field.x, field.y], -1)
+    source = stacked([task.source[kind] for task in tasks], device)
+    target = stacked([task.target[kind] for task in tasks], device)
+    return Packs(source, target, (height, width, stride))
 
 
-def begin(search: Search, tasks: Sequence[Task], device: torch.device) -> Field:
+def spread(pair: Packs, field: Field, easy: int) -> Field:
+    """Matches for every pixel from those at stride 2 (see `kernels.spread`)."""
+    height, width, _ = pair.size
+    place = [torch.arange(length, device=field.x.device) for length in (height, width)]
+    candidates = [moved(field, place, n // 2, n % 2, (height, width)) for n in range(4)]
+    loud = ~quiet(field, easy)[:, place[0] // 2][:, :, place[1] // 2]
+    x, y = candidates[0]
+    cost = torch.where(loud, pair.cost(x, y, loud), 0)
+    found = Field(x, y, cost)
+    for x, y in candidates[1:]:
+        found = better(pair, found, x, y, loud)
+    return found
+
+
+def moved(
+    field: Field, place: Sequence[Tensor], down: int, right: int, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Where the patch nearest to each pixel points it to, towards the top left or the others."""
+    _, rows, columns = field.x.shape
+    j = ((place[0] + down) // 2).clamp(max=rows - 1)
+    i = ((place[1] + right) // 2).clamp(max=columns - 1)
+    x = field.x[:, j][:, :, i] + place[1] - 2 * i
+    y = field.y[:, j][:, :, i] + (place[0] - 2 * j)[:, None]
+    return x.clamp(0, size[1] - 1), y.clamp(0, size[0] - 1)
+
+
+def quiet(field: Field, easy: int) -> Tensor:
+    """Cells of four patches that are easy and moved alike, ``[B,h,w]``."""
+    _, rows, columns = field.x.shape
+    device = field.x.device
+    x = field.x - 2 * torch.arange(columns, device=device)
+    y = field.y - 2 * torch.arange(rows, device=device)[:, None]
+    below = (torch.arange(rows, device=device) + 1).clamp(max=rows - 1)
+    right = (torch.arange(columns, device=device) + 1).clamp(max=columns - 1)
+    same = torch.ones_like(x, dtype=torch.bool)
+    for rows_, columns_ in ((slice(None), right), (below, slice(None)), (below, right)):
+        for values in (x, y):
+            same &= values[:, rows_][:, :, columns_] == values
+    calm = field.cost <= easy
+    calm = calm & calm[:, below]
+    return same & calm & calm[:, :, right]
+
+
+def begin(tasks: Sequence[Task], device: torch.device) -> Field:
     """Matches where flow points to, not yet weighed."""
     offset = stacked([task.offset for task in tasks], device)
     height, width = offset.shape[1:3]
-    x, y = places(height, width, search.stride, device)
-    reached = offset[:, :: search.stride, :: search.stride].double()
+    x, y = places(height, width, STRIDE, device)
+    reached = offset[:, ::STRIDE, ::STRIDE].double()
     sx = (x + reached[..., 0]).round().long().clamp(0, width - 1)
     sy = (y + reached[..., 1]).round().long().clamp(0, height - 1)
     return Field(sx, sy, torch.full_like(sx, int(LARGEST)))
@@ -95,7 +148,7 @@ def stacked(arrays: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
 
 
 class Packs(NamedTuple):
-    """Guides ``[B,H+4,W+4,16]`` of key frames and frames, with (height, width, stride)."""
+    """Guides ``[B,H+4,W+4,channels]`` of key frames and frames, with (height, width, stride)."""
 
     source: Tensor
     target: Tensor
@@ -120,11 +173,11 @@ class Packs(NamedTuple):
 
 
 def patches(packs: Tensor, frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """The 5x5 patches at ``y, x`` of frames, ``[n,5,80]`` as whole numbers."""
-    _, height, width, _ = packs.shape
-    first = ((frame * height + y) * width + x) * CHANNELS
-    rows = torch.arange(SIDE, device=x.device)[:, None] * (width * CHANNELS)
-    inner = torch.arange(SIDE * CHANNELS, device=x.device)
+    """The 5x5 patches at ``y, x`` of frames, a row in one piece, as whole numbers."""
+    _, height, width, channels = packs.shape
+    first = ((frame * height + y) * width + x) * channels
+    rows = torch.arange(SIDE, device=x.device)[:, None] * (width * channels)
+    inner = torch.arange(SIDE * channels, device=x.device)
     return packs.reshape(-1)[first[:, None, None] + rows + inner].int()
 
 
@@ -183,21 +236,20 @@ def scramble(state: Tensor) -> Tensor:
     return state ^ (state >> 16)
 
 
-def vote(pictures: Tensor, matches: Tensor, stride: int) -> Tensor:
-    """The sums of all patches over each pixel (see `votes.vote`).
+def vote(pictures: Tensor, matches: Tensor) -> Tensor:
+    """The sum ``[B,H,W,C]`` of all patches over each pixel (see `votes.vote`).
 
     Args:
         pictures: ``[B,H+4,W+4,C]`` of the sources.
-        matches: ``[B,h,w,2]``.
-        stride: pixels between patches.
+        matches: ``[B,H,W,2]``.
     """
     frame = torch.arange(len(pictures), device=pictures.device)[:, None, None]
     sums = torch.zeros_like(pictures)
     x, y = matches.unbind(-1)
-    rows, columns = x.shape[1:]
+    _, height, width = x.shape
     # A patch that comes earlier in the image covers a pixel by a later part of itself.
     for dy in reversed(range(SIDE)):
         for dx in reversed(range(SIDE)):
             part = pictures[frame, y + dy, x + dx]
-            sums[:, dy : dy + rows * stride : stride, dx : dx + columns * stride : stride] += part
-    return sums
+            sums[:, dy : dy + height, dx : dx + width] += part
+    return sums[:, 2:-2, 2:-2]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rerender.compiled import reassociated
 from rerender.propagation.chain import Motion
-from rerender.propagation.compiled import reassociated
 from rerender.propagation.pixels import Pixels
 
 Plane = NDArray[np.float32]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rerender.compiled import reassociated
 from rerender.propagation.blend import Guess
-from rerender.propagation.compiled import reassociated
-from rerender.propagation.merge import boxed
+from rerender.propagation.merge import boxed, judge
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.vectors import LANES, Four, weighted
 
@@ -44,9 +44,11 @@ def convolve(
     height, width, _ = target.shape
     right, bottom = np.float32(width), np.float32(height)
     pitch = both.shape[1] * LANES
-    flat, pixel = both.reshape(-1), np.empty(LANES, np.float32)
+    flat, row = both.reshape(-1), np.empty((width, LANES), np.float32)
+    line, whole = row.reshape(-1), np.ones(width, np.float32)
     for y in range(height):
         for x in range(width):
+            # The kernel reaches one pixel further out than the border is wide.
             u = min(max(x + offset[y, x, 0], np.float32(-1)), right)
             v = min(max(y + offset[y, x, 1], np.float32(-1)), bottom)
             i = min(np.int64(u + np.float32(1)), width) - 1
@@ -54,13 +56,8 @@ def convolve(
             down, across = weights(np.float32(v - j)), weights(np.float32(u - i))
             # The border moves everything by two pixels, the kernel begins one before its centre.
             first = (j + 1) * pitch + (i + 1) * LANES
-            weighted(flat, first, pitch, down, across, pixel, 0)
-            total = np.float32(0)
-            for c in range(3):
-                image[y, x, c] = pixel[c]
-                step = pixel[c + 3] - target[y, x, c]
-                total += step * step
-            squares[y, x] = total * np.float32(1 / 3)
+            weighted(flat, first, pitch, down, across, line, x * LANES)
+        judge(row, whole, target[y], image[y], squares[y])
 
 
 @reassociated

@@ -15,11 +15,12 @@ from rerender.contracts import FlowEstimator, Propagation
 from rerender.propagation import faithful_kernels as kernels
 from rerender.propagation.blend import Blend, Guess
 from rerender.propagation.contrast import Contrast
+from rerender.propagation.cubic import paired
 from rerender.propagation.guides import Guides, edges
 from rerender.propagation.kernels import Matches
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.synthesis import Images, synthesised
-from rerender.propagation.votes import mean, vote
+from rerender.propagation.votes import vote
 from rerender.video import Segment
 
 COARSEST = 11
@@ -65,14 +66,14 @@ class Faithful(Propagation):
         """Rounds of search and vote on one level; ``matches`` are improved in place."""
         guides, (height, width, _) = self.guides, images.style.shape
         still = np.zeros((height, width, 2), np.float32)
-        source = guides.pack(images.style, images.source, edges(images.source), still)
+        source = guides.pack(images.style, images.source, edges(images.source), still).packed
         edge, costs = edges(images.target), np.empty((height, width), np.int32)
         uses = np.empty((height + 4, width + 4), np.int32)
         uniformity = self.uniformity / guides.unit
         estimate = voted(images.style, matches)
         for turn in range(self.votes):
             style = guides.towards(estimate, images.before)
-            target = guides.pack(style, images.target, edge, images.offset)
+            target = guides.pack(style, images.target, edge, images.offset).packed
             flat = source.reshape(-1), target.reshape(-1)
             kernels.account(*flat, matches, costs, uses)
             for sweep in range(self.sweeps):
@@ -120,8 +121,5 @@ def start(coarse: Matches, like: Pixels, seed: int) -> Matches:
 
 def voted(style: Pixels, matches: Matches) -> Pixels:
     """The mean of all patches over each pixel, in whole levels."""
-    fourth = np.zeros((*style.shape[:2], 1), np.float32)
-    bordered = np.pad(np.dstack([style, fourth]), ((2, 2), (2, 2), (0, 0)), "edge")
-    result = np.empty_like(style)
-    mean(vote(bordered, matches, 1), 0, 1, result)
+    result = vote(paired(style, style), matches, style).image
     return np.rint(result, out=result)

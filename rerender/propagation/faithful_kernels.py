@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rerender.propagation.compiled import compiled
+from rerender.compiled import compiled
 from rerender.propagation.kernels import Costs, Flat, Matches, scramble
 from rerender.propagation.vectors import CHANNELS, SIDE, distance
 

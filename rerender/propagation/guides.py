@@ -7,28 +7,38 @@ the present estimate and with the frame before; two quadratics of one variable a
 about their weighted mean, up to a constant that no search can see.
 
 Style, temporal and position guide all come from flow, directly or through the frame before. Where
-flow has failed they speak for the failure: there patches are compared by `bare` guides.
+flow has failed they speak for the failure, so there patches are compared by the others alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rerender.propagation.compiled import reassociated
+from rerender.compiled import reassociated
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.vectors import CHANNELS
+from rerender.propagation.vectors import BARE, CHANNELS
 
 Packed = NDArray[np.uint8]
 """``[H+4,W+4,16]``: guides with a border of two repeated pixels, so that patches never leave it."""
 
-SOURCE = np.repeat(np.array([0, 255, 0], np.uint8), [3, 6, 7]).view(np.uint64)
-"""A mask over the channels of a pixel: colour and edge of the source, nothing else."""
+
+class Guided(NamedTuple):
+    """The guides of a frame.
+
+    Attributes:
+        packed: all of them.
+        bare: ``[H+4,W+4,8]`` colour and edge alone, which do not come from flow.
+    """
+
+    packed: Packed
+    bare: Packed
+
 
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
 
@@ -67,15 +77,17 @@ class Guides:
         """Factors from levels to packed bytes: style, colour, edge, position."""
         return np.sqrt(self.weights() / self.unit).astype(np.float32)
 
-    def pack(self, style: Pixels, colour: Pixels, edge: Pixels, offset: Offsets) -> Packed:
+    def pack(self, style: Pixels, colour: Pixels, edge: Pixels, offset: Offsets) -> Guided:
         """The guides of a frame whose pixels come from where ``offset [H,W,2]`` points."""
         height, width, _ = style.shape
-        packed = np.zeros((height + 4, width + 4, CHANNELS), np.uint8)
-        fill(style, colour, edge, offset, self.scales(), packed)
+        packed = np.empty((height + 4, width + 4, CHANNELS), np.uint8)
+        bare = np.empty((height + 4, width + 4, BARE), np.uint8)
+        fill(style, colour, edge, offset, self.scales(), packed, bare)
         for axis in (0, 1):
-            lines = packed.swapaxes(0, axis)
-            lines[:2], lines[-2:] = lines[2], lines[-3]
-        return packed
+            for guides in (packed, bare):
+                lines = guides.swapaxes(0, axis)
+                lines[:2], lines[-2:] = lines[2], lines[-3]
+        return Guided(packed, bare)
 
     def towards(self, estimate: Pixels, before: Pixels) -> Pixels:
         """The one picture that style and temporal guide together pull to."""
@@ -87,12 +99,6 @@ class Guides:
 
 
 Offsets = NDArray[np.float32]
-
-
-def bare(packed: Packed) -> Packed:
-    """The guides that do not come from flow: colour and edges of the source."""
-    kept: Packed = (packed.view(np.uint64) & SOURCE).view(np.uint8)
-    return kept
 
 
 def edges(colour: Pixels) -> Pixels:
@@ -110,8 +116,9 @@ def fill(
     offset: Offsets,
     scales: NDArray[np.float32],
     packed: Packed,
+    bare: Packed,
 ) -> None:
-    """Write the weighted guides into the inner part of ``packed``, rounded."""
+    """Write the weighted guides into the inner parts of ``packed`` and ``bare``, rounded."""
     height, width, _ = style.shape
     half = np.float32(0.5)
     top = np.float32(255)
@@ -119,13 +126,17 @@ def fill(
     down = np.float32(255) / max(height - 1, 1)
     for y in range(height):
         for x in range(width):
-            pixel = packed[y + 2, x + 2]
+            for c in range(CHANNELS):
+                packed[y + 2, x + 2, c] = 0
+            bare[y + 2, x + 2, 6] = bare[y + 2, x + 2, 7] = 0
             for c in range(3):
                 value = min(max(style[y, x, c], np.float32(0)), top)
-                pixel[c] = np.uint8(value * scales[0] + half)
-                pixel[3 + c] = np.uint8(colour[y, x, c] * scales[1] + half)
-                pixel[6 + c] = np.uint8(edge[y, x, c] * scales[2] + half)
+                packed[y + 2, x + 2, c] = np.uint8(value * scales[0] + half)
+                shade = np.uint8(colour[y, x, c] * scales[1] + half)
+                packed[y + 2, x + 2, 3 + c] = bare[y + 2, x + 2, c] = shade
+                line = np.uint8(edge[y, x, c] * scales[2] + half)
+                packed[y + 2, x + 2, 6 + c] = bare[y + 2, x + 2, 3 + c] = line
             u = min(max((x + offset[y, x, 0]) * across, np.float32(0)), top)
             v = min(max((y + offset[y, x, 1]) * down, np.float32(0)), top)
-            pixel[9] = np.uint8(u * scales[3] + half)
-            pixel[10] = np.uint8(v * scales[3] + half)
+            packed[y + 2, x + 2, 9] = np.uint8(u * scales[3] + half)
+            packed[y + 2, x + 2, 10] = np.uint8(v * scales[3] + half)

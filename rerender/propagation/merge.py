@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rerender.compiled import compiled, reassociated
 from rerender.propagation.blend import Guess
-from rerender.propagation.compiled import reassociated
 from rerender.propagation.pixels import Pixels
 
 Plane = NDArray[np.float32]
@@ -41,6 +41,21 @@ def merge(warped: Guess, voted: Guess, tolerance: float) -> Guess:
     scale = np.float32(0.25 / tolerance**2)
     weigh(warped.image, warped.error, voted.image, voted.error, scale, merged, least)
     return Guess(merged, least)
+
+
+@compiled
+def judge(
+    row: Plane, shares: NDArray[np.float32], target: Plane, image: Plane, squares: Plane
+) -> None:
+    """A line ``[W,8]`` of both pictures of a key frame, moved to a frame, times ``shares [W]``: its
+    style, and the mean squared difference of its source and the frame's line ``target [W,3]``."""
+    for x in range(len(row)):
+        total = np.float32(0)
+        for c in range(3):
+            image[x, c] = row[x, c] * shares[x]
+            step = row[x, c + 3] * shares[x] - target[x, c]
+            total += step * step
+        squares[x] = total * np.float32(1 / 3)
 
 
 @reassociated

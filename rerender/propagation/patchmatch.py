@@ -16,12 +16,14 @@ from rerender.flow.sample import sample
 from rerender.propagation import batched, pixels
 from rerender.propagation.blend import Blend, Guess, TwoBand
 from rerender.propagation.chain import Links, Step, follow, link
-from rerender.propagation.guides import Guides, bare, edges
+from rerender.propagation.cubic import warped
+from rerender.propagation.guides import Guides, edges
 from rerender.propagation.merge import merge
-from rerender.propagation.picture import Picture, counted
+from rerender.propagation.picture import Picture
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.search import Guided, Search, Task, match
+from rerender.propagation.search import Search, Task, match
 from rerender.propagation.sides import blended, join
+from rerender.propagation.votes import settled, vote
 from rerender.video import Frame, Segment, Video
 
 BATCH = 8
@@ -75,7 +77,7 @@ class PatchMatch(Propagation):
         for stop in follow(video, key.index, frames, links, flow):
             ready = self.ready(picture, stop, before)
             matches = match(self.search, self.guides, ready.task, self.backend != "numba")
-            voted = picture.voted(matches, self.search.stride, stop.target)
+            voted = vote(picture.both, matches, stop.target)
             merged = merge(ready.warped, voted, self.tolerance)
             yield merged
             before = merged.image
@@ -83,12 +85,11 @@ class PatchMatch(Propagation):
     def ready(self, picture: Picture, stop: Step, before: Pixels | None) -> Ready:
         """All that can be done before the search of a frame, given the one ``before`` it."""
         offset, target = stop.motion.offset, stop.target
-        moved = picture.warped(offset, target)
+        moved = warped(picture.both, offset, target)
         last = moved.image if before is None else sample(before, stop.link.offset)
         estimate = self.guides.towards(moved.image, last)
         packed = self.guides.pack(estimate, target, edges(target), offset)
-        here = Guided(packed, bare(packed))
-        return Ready(moved, Task(picture.guided, here, offset, stop.index))
+        return Ready(moved, Task(picture.guides, packed, offset, stop.index))
 
     def at_once(
         self, segment: Segment, links: Links, flow: FlowEstimator, device: torch.device
@@ -136,10 +137,10 @@ class PatchMatch(Propagation):
         batch = [(lane, stop) for lane, stops in enumerate(steps) for stop in stops]
         ready = [self.ready(lanes[lane].picture, stop, before[lane]) for lane, stop in batch]
         both = [lanes[lane].picture.both for lane, _ in batch]
-        tasks, stride = [item.task for item in ready], self.search.stride
+        tasks = [item.task for item in ready]
         sums = batched.synthesise(self.search, self.guides, tasks, both, device)
         for (lane, stop), item, total in zip(batch, ready, sums, strict=True):
-            voted = counted(total, stride, stop.target)
+            voted = settled(total, stop.target)
             found[lane].append(merge(item.warped, voted, self.tolerance))
         return found
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerender.propagation.compiled import compiled
+from rerender.compiled import compiled
 
 Pixels = NDArray[np.float32]
 """An image ``[H,W,3]``, RGB, in 8-bit levels (0..255, not rounded)."""

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rerender.compiled import reassociated
 from rerender.flow.sample import sample
-from rerender.propagation.compiled import reassociated
 from rerender.propagation.pixels import Pixels
 
 Field = NDArray[np.float32]
@@ -45,9 +45,9 @@ class Refiner:
         cv2.GaussianBlur(self._terms, (5, 5), SIGMA, dst=self._terms)
         smoothness(offset, self._ties)
         prepare(self._terms, offset, self._ties, self._solver)
-        self._solved[:, 1:-1, 1:-1] = offset.transpose(2, 0, 1)
-        relax(self._solver, self._ties, self._solved)
-        return np.ascontiguousarray(self._solved[:, 1:-1, 1:-1].transpose(1, 2, 0))
+        refined = np.empty_like(offset)
+        relax(self._solver, self._ties, offset, self._solved, refined)
+        return refined
 
 
 @reassociated
@@ -122,14 +122,19 @@ def prepare(terms: Field, offset: Field, ties: Field, solver: Field) -> None:
 
 
 @reassociated
-def relax(solver: Field, ties: Field, solved: Field) -> None:
-    """Sweeps of ``J (s - o) + b = sum of ties (neighbours' s - s)`` over ``solved [2,H+2,W+2]``.
+def relax(solver: Field, ties: Field, offset: Field, solved: Field, refined: Field) -> None:
+    """Sweeps of ``J (s - o) + b = sum of ties (neighbours' s - s)`` over ``solved [2,H+2,W+2]``,
+    from ``offset [H,W,2]`` to ``refined [H,W,2]``.
 
     Rows follow each other as in Gauss-Seidel; inside a row all pixels move at once as in Jacobi,
     which a processor does many at a time.
     """
     height, width = solver.shape[1:]
     row_u, row_v = np.empty(width, np.float32), np.empty(width, np.float32)
+    for y in range(height):
+        for x in range(width):
+            solved[0, y + 1, x + 1] = offset[y, x, 0]
+            solved[1, y + 1, x + 1] = offset[y, x, 1]
     for _ in range(SWEEPS):
         for y in range(height):
             for x in range(width):
@@ -146,3 +151,7 @@ def relax(solver: Field, ties: Field, solved: Field) -> None:
             for x in range(width):
                 solved[0, y + 1, x + 1] = row_u[x]
                 solved[1, y + 1, x + 1] = row_v[x]
+    for y in range(height):
+        for x in range(width):
+            refined[y, x, 0] = solved[0, y + 1, x + 1]
+            refined[y, x, 1] = solved[1, y + 1, x + 1]

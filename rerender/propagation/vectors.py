@@ -23,8 +23,8 @@ SIDE = 5
 CHANNELS = 16
 """Bytes of a pixel of packed guides."""
 
-CUTS = (0, 64, 80)
-"""Bytes of a patch's row that are compared at once: the widest registers, then the rest."""
+BARE = 8
+"""Bytes of a pixel of those guides that do not come from flow."""
 
 LANES = 8
 """Numbers of a pixel that are warped at once."""
@@ -44,23 +44,31 @@ def instructions(code: Code) -> Code:
     return cast(Code, intrinsic(code))
 
 
-@instructions
-def _distance(_: Any, source: Any, target: Any, here: Any, there: Any, pitch: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = memory(context, builder, signature.args[:2], arguments[:2])
-        sums = []
-        for row in range(SIDE):
-            starts = [moved(builder, first, row, arguments[4]) for first in arguments[2:4]]
-            for first, last in pairwise(CUTS):
-                two = (
-                    widened(builder, loaded(builder, base, start, first, BYTE, last - first))
-                    for base, start in zip(data, starts, strict=True)
-                )
-                sums.append(squares(builder, *two))
-        whole = halved(builder, reduce(builder.add, sums), 1)
-        return builder.extract_element(whole, ir.Constant(WHOLE, 0))
+def comparison(channels: int) -> Callable[[Any, Any, int, int, int], int]:
+    """The comparison of patches whose pixels have that many bytes."""
+    row = SIDE * channels
+    # The widest registers first, then the rest.
+    cuts = (0, row - row % 32, row)
 
-    return types.int32(source, target, PLACE, PLACE, PLACE), code
+    @instructions
+    def compare(_: Any, source: Any, target: Any, here: Any, there: Any, pitch: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = memory(context, builder, signature.args[:2], arguments[:2])
+            sums = []
+            for line in range(SIDE):
+                starts = [moved(builder, first, line, arguments[4]) for first in arguments[2:4]]
+                for first, last in pairwise(cuts):
+                    two = (
+                        widened(builder, loaded(builder, base, start, first, BYTE, last - first))
+                        for base, start in zip(data, starts, strict=True)
+                    )
+                    sums.append(squares(builder, *two))
+            whole = halved(builder, reduce(builder.add, sums), 1)
+            return builder.extract_element(whole, ir.Constant(WHOLE, 0))
+
+        return types.int32(source, target, PLACE, PLACE, PLACE), code
+
+    return cast(Callable[[Any, Any, int, int, int], int], compare)
 
 
 @instructions
@@ -84,6 +92,32 @@ def _weighted(
         return context.get_dummy_value()
 
     return types.void(flat, PLACE, PLACE, FOUR, FOUR, out, PLACE), code
+
+
+@instructions
+def _gathered(
+    _: Any, flat: Any, places: Any, first: Any, width: Any, pitch: Any, out: Any, place: Any
+) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = signature.args[0], signature.args[1], signature.args[5]
+        arrays = arguments[0], arguments[1], arguments[5]
+        base, centres, goal = memory(context, builder, kinds, arrays)
+        sum_ = None
+        for row in range(SIDE):
+            patches = moved(builder, arguments[2], row, arguments[3])
+            down = builder.mul(arguments[4], ir.Constant(arguments[4].type, SIDE // 2 - row))
+            for column in range(SIDE):
+                which = builder.add(patches, ir.Constant(patches.type, column))
+                centre = builder.load(builder.gep(centres, [which]))
+                start = builder.add(builder.sext(centre, down.type), down)
+                across = (SIDE // 2 - column) * LANES
+                pixel = loaded(builder, base, start, across, REAL, LANES)
+                # Not in any order that is quicker: on the GPU they are added in this one.
+                sum_ = pixel if sum_ is None else builder.fadd(sum_, pixel)
+        stored(builder, sum_, goal, arguments[6])
+        return context.get_dummy_value()
+
+    return types.void(flat, places, PLACE, PLACE, PLACE, out, PLACE), code
 
 
 def memory(context: Any, builder: Any, kinds: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
@@ -125,9 +159,11 @@ def squares(builder: Any, left: Any, right: Any) -> Any:
     count = left.type.count
     step = builder.sext(builder.sub(left, right), ir.VectorType(WHOLE, count))
     square = builder.mul(step, step)
+    if count == LANES:
+        return square
     # Neighbours first: that is one instruction with the multiplication.
     even, odd = (shuffled(builder, square, range(first, count, 2)) for first in (0, 1))
-    return halved(builder, builder.add(even, odd), 8)
+    return halved(builder, builder.add(even, odd), LANES)
 
 
 def halved(builder: Any, values: Any, count: int) -> Any:
@@ -163,13 +199,21 @@ def mixed(builder: Any, weights: Sequence[Any], values: Sequence[Any]) -> Any:
     return reduce(lambda a, b: builder.fadd(a, b, flags=["fast"]), parts)
 
 
-distance = cast(Callable[[Any, Any, int, int, int], int], _distance)
+distance = comparison(CHANNELS)
 """``distance(source, target, here, there, pitch)``: the sum of squared differences of two patches,
 given flat packed guides, the positions of the patches' first bytes and the length of a line."""
+
+bare_distance = comparison(BARE)
+"""`distance` of guides that do not come from flow."""
 
 Four = tuple[float, float, float, float]
 
 weighted = cast(Callable[[Any, int, int, Four, Four, Any, int], None], _weighted)
-"""``weighted(flat, first, pitch, down, across, out, place)``: write to ``out[place : place + 8]``
-the weighted sum of 4x4 pixels of 8 numbers; the first begins at ``flat[first]``, and a line is
-``pitch`` numbers long."""
+"""``weighted(flat, first, pitch, down, across, out)``: write to ``out[:8]`` the weighted sum of 4x4
+pixels of 8 numbers; the first begins at ``flat[first]``, and a line is ``pitch`` numbers long."""
+
+gathered = cast(Callable[[Any, Any, int, int, int, Any, int], None], _gathered)
+"""``gathered(flat, places, first, width, pitch, out, place)``: write to ``out[place:]`` the sum of
+a pixel's 8 counterparts in the 5x5 patches that cover it, first row first. ``places [h*width]`` are
+the positions in ``flat`` of the patches' centres; the first patch is at ``places[first]``, and a
+line of ``flat`` is ``pitch`` numbers long."""

@@ -5,58 +5,99 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rerender.propagation.compiled import compiled
+from rerender.compiled import compiled
+from rerender.propagation.blend import Guess
+from rerender.propagation.cubic import Both
 from rerender.propagation.kernels import Matches
+from rerender.propagation.merge import boxed, judge
 from rerender.propagation.pixels import Pixels
-from rerender.propagation.vectors import SIDE
+from rerender.propagation.vectors import LANES, SIDE, gathered
 
-Sums = NDArray[np.float32]
-"""``[H+4,W+4,C]``: sums of patches; nothing is complete in the border of two pixels."""
+REACH = SIDE // 2
+"""Pixels from the centre of a patch to its edge."""
 
 
-@compiled
-def vote(pictures: Sums, matches: Matches, stride: int) -> Sums:
-    """The sum of all patches over each pixel.
+def vote(both: Both, matches: Matches, target: Pixels) -> Guess:
+    """The key frame put together from patches, and how well its source, put together alike,
+    explains the target.
 
     Args:
-        pictures: ``[H+4,W+4,C]`` of the source, with a border of two repeated pixels; C is a
-            multiple of 4, so that a row of a patch fills whole vector registers.
-        matches: the match of every grid point.
-        stride: pixels between grid points.
+        both: style and source of the key frame (see `cubic`).
+        matches: ``[H,W,2]`` the pixel (x, y) of the key frame on which each patch's centre lies.
+        target: ``[H,W,3]``.
     """
-    pitch, row_length = pictures.shape[1] * pictures.shape[2], SIDE * pictures.shape[2]
-    channels = pictures.shape[2]
-    flat = pictures.reshape(-1)
-    sums = np.zeros(len(flat), np.float32)
-    for j in range(matches.shape[0]):
-        for i in range(matches.shape[1]):
-            here = matches[j, i, 1] * pitch + matches[j, i, 0] * channels
-            there = j * stride * pitch + i * stride * channels
-            for row in range(SIDE):
-                a, b = there + row * pitch, here + row * pitch
-                for k in range(row_length):
-                    sums[np.uint64(a + k)] += flat[np.uint64(b + k)]
-    return sums.reshape(pictures.shape)
+    image, squares = np.empty_like(target), np.empty(target.shape[:2], np.float32)
+    gather(both, matches, target, image, squares)
+    return Guess(image, boxed(squares))
+
+
+def settled(sums: NDArray[np.float32], target: Pixels) -> Guess:
+    """`vote`, of pictures ``[H,W,8]`` whose patches are already added up."""
+    image, squares = np.empty_like(target), np.empty(target.shape[:2], np.float32)
+    shares = counts(*target.shape[:2])
+    for y, row in enumerate(sums):
+        judge(row, shares[y], target[y], image[y], squares[y])
+    return Guess(image, boxed(squares))
 
 
 @compiled
-def mean(sums: Sums, first: int, stride: int, out: Pixels) -> None:
-    """The mean ``[H,W,3]`` of all patches over each pixel, from channels ``first`` to
-    ``first + 2`` of the sums of `vote`."""
-    height, width, _ = out.shape
-    across, down = shares(width, stride), shares(height, stride)
+def gather(both: Both, matches: Matches, target: Pixels, image: Pixels, squares: Pixels) -> None:
+    """The mean of all patches over each pixel, line by line."""
+    height, width, _ = matches.shape
+    pitch, flat = both.shape[1] * LANES, both.reshape(-1)
+    places, shares = positions(matches, pitch), counts(height, width)
+    row = np.empty((width, LANES), np.float32)
+    line = row.reshape(-1)
     for y in range(height):
         for x in range(width):
-            share = down[y] * across[x]
-            for c in range(3):
-                out[y, x, c] = sums[y + 2, x + 2, np.uint64(first + c)] * share
+            inside = REACH <= y < height - REACH and REACH <= x < width - REACH
+            if inside:
+                first = (y - REACH) * width + x - REACH
+                gathered(flat, places, first, width, pitch, line, x * LANES)
+            else:
+                edge(flat, places, y, x, (height, width, pitch), row[x])
+        judge(row, shares[y], target[y], image[y], squares[y])
 
 
 @compiled
-def shares(length: int, stride: int) -> NDArray[np.float32]:
-    """One over the number of patches that cover each place along one axis."""
-    count = np.zeros(length + 4, np.float32)
-    for centre in range(0, length, stride):
-        count[centre : centre + SIDE] += 1
-    count[2:-2] = np.float32(1) / count[2:-2]
-    return count[2:-2]
+def positions(matches: Matches, pitch: int) -> NDArray[np.int32]:
+    """Where each match lies in both pictures with their border, one after the other."""
+    height, width, _ = matches.shape
+    places = np.empty(height * width, np.int32)
+    for y in range(height):
+        for x in range(width):
+            down = np.int64(matches[y, x, 1]) + REACH
+            across = np.int64(matches[y, x, 0]) + REACH
+            places[y * width + x] = down * pitch + across * LANES
+    return places
+
+
+@compiled
+def edge(
+    flat: NDArray[np.float32],
+    places: NDArray[np.int32],
+    y: int,
+    x: int,
+    size: tuple[int, int, int],
+    pixel: NDArray[np.float32],
+) -> None:
+    """`gathered` for a pixel near the edge of the image, over which fewer patches lie."""
+    height, width, pitch = size
+    pixel[:] = 0
+    for j in range(max(y - REACH, 0), min(y + REACH + 1, height)):
+        for i in range(max(x - REACH, 0), min(x + REACH + 1, width)):
+            start = places[j * width + i] + (y - j) * pitch + (x - i) * LANES
+            for c in range(LANES):
+                pixel[c] += flat[start + c]
+
+
+@compiled
+def counts(height: int, width: int) -> NDArray[np.float32]:
+    """One over the number of patches that cover each pixel, ``[H,W]``."""
+    shares = np.empty((height, width), np.float32)
+    for y in range(height):
+        rows = min(y + REACH + 1, height) - max(y - REACH, 0)
+        for x in range(width):
+            columns = min(x + REACH + 1, width) - max(x - REACH, 0)
+            shares[y, x] = np.float32(1) / np.float32(rows * columns)
+    return shares

@@ -11,9 +11,10 @@ import torch
 from rerender.flow.dis import Dis
 from rerender.propagate import propagate
 from rerender.propagation import batched, kernels, votes
-from rerender.propagation.guides import Guides, bare, edges
+from rerender.propagation.guides import Guided, Guides, edges
 from rerender.propagation.patchmatch import PatchMatch
-from rerender.propagation.search import Guided, Search, Task, match
+from rerender.propagation.search import Search, Task, match
+from rerender.propagation.vectors import BARE
 from rerender.video import MemoryVideo
 from tests.propagation.scenes import keys, moving, texture
 
@@ -29,8 +30,7 @@ def task(seed: int) -> Task:
     def guided() -> Guided:
         image = random.uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
         still = np.zeros((HEIGHT, WIDTH, 2), np.float32)
-        packed = Guides().pack(image, image, edges(image), still)
-        return Guided(packed, bare(packed))
+        return Guides().pack(image, image, edges(image), still)
 
     # Halves: what is rounded to even must be so in both.
     offset = (random.integers(-30, 31, (HEIGHT, WIDTH, 2)) / 2).astype(np.float32)
@@ -42,8 +42,8 @@ def task(seed: int) -> Task:
     "search",
     [
         Search(),
-        Search(stride=1, radii=(4, 1), hard_sweeps=0),
-        Search(sweeps=0, hard=2000.0, hard_sweeps=7, hard_radii=(200, 3)),
+        Search(radii=(4, 1), hard_sweeps=0, fine_sweeps=3),
+        Search(sweeps=0, hard=2000.0, hard_sweeps=7, hard_radii=(200, 3), fine_sweeps=0),
     ],
 )
 def test_matches_are_those_of_the_compiled_search(search: Search, device: torch.device) -> None:
@@ -58,23 +58,37 @@ def test_the_order_of_patches_makes_a_small_difference_only() -> None:
     for parallel in (False, True):
         matches = match(Search(sweeps=4), Guides(), item, parallel)
         cost = np.full(matches.shape[:2], kernels.LARGEST, np.int32)
-        flat = item.source.packed.reshape(-1), item.target.packed.reshape(-1)
-        kernels.weigh(*flat, kernels.Plan(WIDTH, 2, -1, 0), matches, cost)
+        flat = item.source.bare.reshape(-1), item.target.bare.reshape(-1)
+        kernels.weigh(*flat, kernels.Plan(WIDTH, 1, -1, 0, channels=BARE), matches, cost)
         costs.append(cost.mean())
     assert costs[0] != costs[1] and abs(costs[1] / costs[0] - 1) < 0.05
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_votes_are_added_in_the_same_order(stride: int, device: torch.device) -> None:
+def test_a_quiet_flow_is_followed_by_both_alike(device: torch.device) -> None:
+    """Cells whose patches agree are not weighed: those of a still frame, but for some noise."""
+    image = np.random.default_rng(8).uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
+    noisy = image + 40 * (np.random.default_rng(9).random(image.shape) < 0.01).astype(np.float32)
+    still = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    sides = [Guides().pack(i, i.clip(0, 255), edges(i), still) for i in (image, noisy)]
+    item = Task(*sides, still, 3)
+    found = batched.match(Search(), Guides(), [item], device)[0].cpu().numpy()
+    assert np.array_equal(found, match(Search(), Guides(), item, parallel=True))
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    assert (found == np.dstack([x, y])).all(2).mean() > 0.8
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_votes_are_added_in_the_same_order(device: torch.device) -> None:
     random = np.random.default_rng(0)
     picture = random.uniform(0, 255, (HEIGHT + 4, WIDTH + 4, 8)).astype(np.float32)
-    search = Search(stride=stride)
+    pictures, target = [picture, picture[::-1].copy()], picture[2:-2, 2:-2, :3].copy()
     tasks = [task(4), task(6)]
-    sums = batched.synthesise(search, Guides(), tasks, [picture, picture[::-1].copy()], device)
-    for item, source, total in zip(tasks, (picture, picture[::-1].copy()), sums, strict=True):
-        matches = match(search, Guides(), item, parallel=True)
-        assert np.array_equal(total, votes.vote(source, matches, stride))
+    sums = batched.synthesise(Search(), Guides(), tasks, pictures, device)
+    for item, both, total in zip(tasks, pictures, sums, strict=True):
+        matches = match(Search(), Guides(), item, parallel=True)
+        pair = votes.vote(both, matches, target), votes.settled(total, target)
+        assert all(np.array_equal(a, b) for a, b in zip(*pair, strict=True))
 
 
 def test_random_numbers_are_the_same() -> None:

@@ -9,7 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from rerender.propagation import faithful_kernels, kernels, votes
-from rerender.propagation.guides import CHANNELS, Guides, edges
+from rerender.propagation.cubic import paired
+from rerender.propagation.guides import Guides, edges
+from rerender.propagation.merge import error
+from rerender.propagation.vectors import BARE, CHANNELS
 
 HEIGHT, WIDTH = 21, 26
 
@@ -21,7 +24,7 @@ def picture(seed: int) -> NDArray[np.float32]:
 def packed(seed: int) -> NDArray[np.uint8]:
     image = picture(seed)
     still = np.zeros((HEIGHT, WIDTH, 2), np.float32)
-    return Guides().pack(image, image, edges(image), still)
+    return Guides().pack(image, image, edges(image), still).packed
 
 
 def cost(
@@ -79,38 +82,77 @@ def test_easy_patches_are_left_alone() -> None:
     assert not np.array_equal(matches, kept)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_votes_are_the_mean_of_all_patches_over_a_pixel(stride: int) -> None:
-    matches = run(stride, 3)[0]
-    image = picture(5)
-    bordered = np.pad(image, ((2, 2), (2, 2), (0, 1)), "edge")
-    found = np.empty_like(image)
-    votes.mean(votes.vote(bordered, matches, stride), 0, stride, found)
-    total = np.zeros((HEIGHT + 4, WIDTH + 4, 3))
+def test_spread_matches_are_the_cheapest_of_what_their_neighbours_found() -> None:
+    found, spent, source, target = run(2, 3)
+    matches, costs = np.empty((HEIGHT, WIDTH, 2), np.int16), np.empty((HEIGHT, WIDTH), np.int32)
+    plan = kernels.Plan(WIDTH, 1, -1, 0)
+    kernels.spread(source.reshape(-1), target.reshape(-1), plan, found, spent, matches, costs)
+    rows, columns = spent.shape
+    for y, x in np.ndindex(costs.shape):
+        near = [
+            (
+                min(max(int(found[j, i, 0]) + x - 2 * i, 0), WIDTH - 1),
+                min(max(int(found[j, i, 1]) + y - 2 * j, 0), HEIGHT - 1),
+            )
+            for j in {y // 2, min((y + 1) // 2, rows - 1)}
+            for i in {x // 2, min((x + 1) // 2, columns - 1)}
+        ]
+        assert tuple(matches[y, x]) in near
+        assert costs[y, x] == min(cost(source, target, match, x, y) for match in near)
+
+
+def test_where_easy_patches_agree_nothing_is_weighed() -> None:
+    found, spent, source, target = run(2, 0)
+    matches, costs = np.empty((HEIGHT, WIDTH, 2), np.int16), np.empty((HEIGHT, WIDTH), np.int32)
+    plan = kernels.Plan(WIDTH, 1, int(spent.max()), 0)
+    kernels.spread(source.reshape(-1), target.reshape(-1), plan, found, spent, matches, costs)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    assert np.array_equal(matches, np.dstack([x, y])) and not costs.any()
+
+
+def test_votes_are_the_mean_of_all_patches_over_a_pixel() -> None:
+    matches, image, source, target = run(1, 3)[0], picture(5), picture(6), picture(7)
+    both = paired(image, source)
+    found = votes.vote(both, matches, target)
+    total = np.zeros((HEIGHT + 4, WIDTH + 4, 8))
     count = np.zeros((HEIGHT + 4, WIDTH + 4, 1))
-    for j, i in np.ndindex(matches.shape[:2]):
-        x, y, (sx, sy) = i * stride, j * stride, matches[j, i]
-        total[y : y + 5, x : x + 5] += bordered[sy : sy + 5, sx : sx + 5, :3]
+    for y, x in np.ndindex(matches.shape[:2]):
+        sx, sy = matches[y, x]
+        total[y : y + 5, x : x + 5] += both[sy : sy + 5, sx : sx + 5]
         count[y : y + 5, x : x + 5] += 1
     expected = (total / np.maximum(count, 1))[2:-2, 2:-2]
-    assert (count[2:-2, 2:-2] > 0).all()
-    assert np.abs(found - expected).max() < 1e-3
+    assert np.abs(found.image - expected[..., :3]).max() < 1e-3
+    assert np.allclose(found.error, error(expected[..., 3:6].astype(np.float32), target), rtol=1e-4)
 
 
 def test_a_perfect_match_votes_the_picture_itself() -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.int16)
     image = picture(5)
-    bordered = np.pad(image, ((2, 2), (2, 2), (0, 1)), "edge")
-    found = np.empty_like(image)
-    votes.mean(votes.vote(bordered, np.dstack([x, y]), 1), 0, 1, found)
-    assert np.abs(found - image)[2:-2, 2:-2].max() < 1e-3
+    found = votes.vote(paired(image, image), np.dstack([x, y]), image)
+    assert np.abs(found.image - image)[2:-2, 2:-2].max() < 1e-3
+    assert found.error[5:-5, 5:-5].max() < 1e-6
+
+
+@pytest.mark.parametrize("channels", [CHANNELS, BARE])
+def test_a_cost_is_the_sum_of_squares_of_a_patch(channels: int) -> None:
+    random = np.random.default_rng(0)
+    source, target = (
+        random.choice(np.array([0, 1, 128, 255], np.uint8), (HEIGHT + 4, WIDTH + 4, channels))
+        for _ in range(2)
+    )
+    matches = np.dstack([random.integers(0, n, (HEIGHT, WIDTH)) for n in (WIDTH, HEIGHT)])
+    costs = np.full((HEIGHT, WIDTH), kernels.LARGEST, np.int32)
+    plan = kernels.Plan(WIDTH, 1, -1, 0, channels=channels)
+    kernels.weigh(source.reshape(-1), target.reshape(-1), plan, matches.astype(np.int16), costs)
+    for y, x in np.ndindex(costs.shape):
+        assert costs[y, x] == cost(source, target, tuple(matches[y, x]), x, y)
 
 
 def test_guides_weigh_as_they_say() -> None:
     """Packed distances are the weighted squared differences, up to rounding."""
     guides, still = Guides(), np.zeros((HEIGHT, WIDTH, 2), np.float32)
     a, b = picture(1), picture(2)
-    left, right = (guides.pack(i, i, np.zeros_like(i), still) for i in (a, b))
+    left, right = (guides.pack(i, i, np.zeros_like(i), still).packed for i in (a, b))
     got = np.square(left.astype(float) - right).sum(2)[2:-2, 2:-2] * guides.unit
     weight = 6 / 3 + (1 + 0.5) / 3
     assert np.allclose(got, weight * np.square(a - b).sum(2), rtol=0.1, atol=300)
@@ -120,7 +162,7 @@ def test_guides_weigh_as_they_say() -> None:
 def test_uniformity_spreads_the_use_of_the_source() -> None:
     flat = np.full((HEIGHT, WIDTH, 3), 100, np.float32)
     still = np.zeros((HEIGHT, WIDTH, 2), np.float32)
-    plain = Guides(position=0).pack(flat, flat, np.zeros_like(flat), still).reshape(-1)
+    plain = Guides(position=0).pack(flat, flat, np.zeros_like(flat), still).packed.reshape(-1)
     used = {}
     for uniformity in (0.0, 3500.0):
         matches = np.zeros((HEIGHT, WIDTH, 2), np.int16)

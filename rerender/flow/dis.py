@@ -100,7 +100,7 @@ def estimator(preset: Preset) -> Any:
     fine = cv2.DISOpticalFlow.create(PRESETS["medium"])
     fine.setFinestScale(0)
     fine.setPatchStride(6)
-    fine.setGradientDescentIterations(6)
+    fine.setGradientDescentIterations(4)
     fine.setVariationalRefinementIterations(0)
     return fine
 

@@ -118,14 +118,16 @@ def spread(
                     if not quiet:
                         here = by * pitch + bx * plan.channels
                         best = compare(source, target, here, there, pitch, plan.channels)
+                        lx, ly = bx, by
                         for n in range(j, last_j + 1):
                             for m in range(i, last_i + 1):
                                 sx = np.int64(found[n, m, 0]) + x - 2 * m
                                 sy = np.int64(found[n, m, 1]) + y - 2 * n
                                 sx = min(max(sx, 0), width - 1)
                                 sy = min(max(sy, 0), height - 1)
-                                if sx == bx and sy == by:
+                                if (sx == bx and sy == by) or (sx == lx and sy == ly):
                                     continue
+                                lx, ly = sx, sy
                                 here = sy * pitch + sx * plan.channels
                                 cost = compare(source, target, here, there, pitch, plan.channels)
                                 if cost < best:
@@ -178,6 +180,7 @@ def sweep(
             if best <= plan.hard:
                 continue
             bx, by = np.int64(matches[j, i, 0]), np.int64(matches[j, i, 1])
+            lx, ly = bx, by
             there = j * plan.stride * pitch + i * plan.stride * plan.channels
             for candidate in range(2 + len(radii)):
                 if candidate < 2:
@@ -192,8 +195,12 @@ def sweep(
                     across = np.int64(noise & np.uint32(0xFFFF)) * (2 * radius + 1) >> 16
                     down = np.int64(noise >> np.uint32(16)) * (2 * radius + 1) >> 16
                     sx, sy = bx + across - radius, by + down - radius
-                if sx < 0 or sy < 0 or sx >= width or sy >= height or (sx == bx and sy == by):
+                if sx < 0 or sy < 0 or sx >= width or sy >= height:
                     continue
+                # Neighbours often know the same, or what is known already.
+                if (sx == bx and sy == by) or (sx == lx and sy == ly):
+                    continue
+                lx, ly = sx, sy
                 here = sy * pitch + sx * plan.channels
                 cost = compare(source, target, here, there, pitch, plan.channels)
                 if cost < best:

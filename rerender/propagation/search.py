@@ -33,7 +33,7 @@ class Search:
         fine_sweeps: passes over the patches of all pixels, by the same guides and with ``radii``.
     """
 
-    sweeps: Annotated[int, Field(ge=0, le=100)] = 2
+    sweeps: Annotated[int, Field(ge=0, le=100)] = 1
     radii: tuple[int, ...] = (1,)
     easy: Annotated[float, Field(ge=0)] = 3.0
     hard: Annotated[float, Field(ge=0)] = 24.0

@@ -1,7 +1,7 @@
-"""The threads that both directions of every segment run on.
+"""The threads that both directions of every segment run on, and the memory that they share.
 
-They live as long as the process: memory that a thread has freed is kept for that thread by most
-allocators, so new threads for every segment would make a long clip hold ever more of it.
+The threads live as long as the process: memory that a thread has freed is kept for that thread by
+most allocators, so new threads for every segment would make a long clip hold ever more of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-KEPT = {-3: 32 << 20, -1: 64 << 20}
-"""Settings of glibc's allocator in bytes (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD): the largest array
-that is kept when it is freed, and how much is kept in all, per thread."""
+KEPT = {-8: 1, -3: 1 << 30, -1: 256 << 20}
+"""Settings of glibc's allocator: all threads share what is freed (M_ARENA_MAX); arrays of that many
+bytes are kept when they are freed (M_MMAP_THRESHOLD), and so many bytes of them at most in a row
+(M_TRIM_THRESHOLD)."""
 
 
 @lru_cache(maxsize=1)
@@ -28,7 +29,7 @@ def workers() -> ThreadPoolExecutor:
 
 def keep_memory() -> None:
     """Tell the C library to keep what is freed. Else each frame's arrays go back to the system and
-    come again as new pages, which must be cleared: a twentieth of the time of a frame."""
+    come again as new pages, which must be cleared: a tenth of the time of a large frame."""
     if sys.platform == "linux":
         adjust = getattr(ctypes.CDLL(None), "mallopt", None)
         for setting, value in KEPT.items():

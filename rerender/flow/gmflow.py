@@ -22,6 +22,10 @@ from rerender.flow.led import led
 from rerender.flow.weights import ALONE, checked, load
 from rerender.video import Frame
 
+SMALLEST = 320
+"""Smaller images are enlarged to this short side, the smallest that the network was trained with:
+at 128 pixels it is 4 pixels off where nothing moves by more than 2."""
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -57,7 +61,7 @@ class GmFlow(FlowEstimator):
     """Xu et al., "GMFlow: Learning Optical Flow via Global Matching", CVPR 2022.
 
     An adapter: the network's code is not part of this project. Both directions come from one
-    call, on images of 0..255 as the network expects.
+    call, on images of 0..255 as the network expects; small ones are enlarged for it.
 
     Attributes:
         repo: folder of a copy of the authors' repository; its code is imported and run.
@@ -94,14 +98,14 @@ class GmFlow(FlowEstimator):
 
     def both(self, first: Tensor, second: Tensor) -> Tensor:
         """Offsets first -> second and second -> first ``[2,2,H,W]`` of two images ``[3,H,W]``."""
-        height, width = first.shape[-2:]
-        scales = SCALES[self.scales]
-        images = [padded(image, scales.multiple)[None] * 255 for image in (first, second)]
+        scales, images = SCALES[self.scales], [enlarged(image) for image in (first, second)]
+        height, width = images[0].shape[-2:]
         with ALONE, torch.no_grad():
             network = self.loaded(first.device)
-            found = network(*images, **scales.call, pred_bidir_flow=True)
+            pair = [padded(image, scales.multiple)[None] * 255 for image in images]
+            found = network(*pair, **scales.call, pred_bidir_flow=True)
         offsets: Tensor = found["flow_preds"][-1]
-        return offsets[..., :height, :width].contiguous()
+        return reduced(offsets[..., :height, :width], *first.shape[-2:])
 
     def loaded(self, device: torch.device) -> nn.Module:
         """The network with its weights, read once in a process."""
@@ -138,6 +142,24 @@ def code(repo: Path) -> ModuleType:
         return importlib.import_module("gmflow.gmflow")
     finally:
         sys.path.remove(str(repo))
+
+
+def enlarged(image: Tensor) -> Tensor:
+    """The image ``[3,H,W]`` with the short side that the network needs at least."""
+    height, width = image.shape[-2:]
+    scale = SMALLEST / min(height, width)
+    if scale <= 1:
+        return image
+    size = (round(height * scale), round(width * scale))
+    return F.interpolate(image[None], size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+
+
+def reduced(offsets: Tensor, height: int, width: int) -> Tensor:
+    """Offsets ``[2,2,H,W]`` on the grid of the image that was enlarged."""
+    if offsets.shape[-2:] == (height, width):
+        return offsets.contiguous()
+    scale = offsets.new_tensor([width / offsets.shape[-1], height / offsets.shape[-2]])
+    return F.interpolate(offsets, (height, width), mode="area") * scale.view(1, 2, 1, 1)
 
 
 def padded(image: Tensor, multiple: int) -> Tensor:

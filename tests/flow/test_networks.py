@@ -200,11 +200,30 @@ def test_gmflow_gets_levels_and_gives_both_directions(
     (tmp_path / "gmflow" / "__init__.py").write_text("")
     (tmp_path / "gmflow" / "gmflow.py").write_text(FAKE)
     torch.save({"model": {"scale": torch.tensor([0.25])}}, tmp_path / "flow.pth")
-    flow = GmFlow(tmp_path, tmp_path / "flow.pth")
-    there, back = flow.pair(frame(0), frame(1))
-    assert torch.allclose(there.offset[0], frame(0).image[:2] * 255 / 4)
-    assert torch.allclose(back.offset[0], frame(1).image[:2] * 255 / 4)
-    assert torch.equal(flow.offset(frame(0), frame(1)), there.offset)
+    flow, first, second = GmFlow(tmp_path, tmp_path / "flow.pth"), large(0), large(1)
+    there, back = flow.pair(first, second)
+    assert torch.allclose(there.offset[0], first.image[:2] * 255 / 4)
+    assert torch.allclose(back.offset[0], second.image[:2] * 255 / 4)
+    assert torch.equal(flow.offset(first, second), there.offset)
+
+
+def large(index: int) -> Frame:
+    return frame(index, 325, 330)
+
+
+def test_gmflow_sees_small_images_enlarged(tmp_path: Path) -> None:
+    """Its offsets are those of the small image, in x and in y."""
+    (tmp_path / "gmflow").mkdir()
+    needs = "assert first.max() > 1 and min(first.shape[-2:]) >= 320"
+    (tmp_path / "gmflow" / "gmflow.py").write_text(FAKE.replace("assert first.max() > 1", needs))
+    torch.save({"model": {"scale": torch.tensor([0.25])}}, tmp_path / "flow.pth")
+    plain = [
+        Frame(i, torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand(3, 64, 100)) for i in (0, 1)
+    ]
+    found = GmFlow(tmp_path, tmp_path / "flow.pth").offset(plain[0], plain[1])
+    expected = 255 / 4 * torch.tensor([0.2, 0.4]).view(1, 2, 1, 1) / 5  # five times as large
+    assert found.shape == (1, 2, 64, 100)
+    assert torch.allclose(found, expected.expand_as(found), atol=1e-3)
 
 
 def test_gmflow_with_refinement_takes_coarser_sides(tmp_path: Path) -> None:
@@ -213,10 +232,10 @@ def test_gmflow_with_refinement_takes_coarser_sides(tmp_path: Path) -> None:
     torch.save({"model": {"scale": torch.tensor([0.25])}}, tmp_path / "flow.pth")
     flow = GmFlow(tmp_path, tmp_path / "flow.pth", scales=2)
     # The code of this repository is used, not that of one imported before.
-    found = flow.offset(frame(0), frame(1))
-    assert torch.allclose(found[0], -frame(0).image[:2] * 255 / 4)
-    guess = torch.full((1, 2, 50, 70), 3.0)
-    assert torch.allclose(flow.offset(frame(0), frame(1), guess), found + 3)
+    found = flow.offset(large(0), large(1))
+    assert torch.allclose(found[0], -large(0).image[:2] * 255 / 4)
+    guess = torch.full((1, 2, 325, 330), 3.0)
+    assert torch.allclose(flow.offset(large(0), large(1), guess), found + 3)
 
 
 def test_gmflow_without_code_or_weights_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Dis(FlowEstimator):
     """Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, by OpenCV.
 
     Attributes:
-        preset: the trade of time for quality: 1, 1.5, 5 or 8 ms at 384x288.
+        preset: the trade of time for quality: 1, 1.5, 4 or 8 ms at 384x288.
         led: the preset where a first guess is given.
         chain: the preset for neighbouring frames that are only links of a longer chain.
     """
@@ -99,7 +99,7 @@ def estimator(preset: Preset) -> Any:
         return cv2.DISOpticalFlow.create(PRESETS[preset])
     fine = cv2.DISOpticalFlow.create(PRESETS["medium"])
     fine.setFinestScale(0)
-    fine.setPatchStride(6)
+    fine.setPatchStride(7)
     fine.setGradientDescentIterations(4)
     fine.setVariationalRefinementIterations(0)
     return fine

@@ -24,7 +24,7 @@ from rerender.loading import Loading
 from rerender.measure import measured
 from rerender.memo import kept
 from rerender.progress import Progress
-from rerender.record import CONFIG, Record, check_place, claimed, logged
+from rerender.record import CONFIG, Record, check_place, claimed, logged, warned
 from rerender.sheet import sheet
 from rerender.stages import device_of, stages_of
 from rerender.video import Clip
@@ -57,7 +57,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Studio:
-    """What all clips of a run have in common."""
+    """What all clips of a run have in common.
+
+    Attributes:
+        warnings: what was warned of so far; it grows.
+    """
 
     job: Job
     tree: Mapping[str, Any]
@@ -65,6 +69,7 @@ class Studio:
     loading: Loading
     cache: Cache
     record: Record
+    warnings: Sequence[str]
 
     def take(self, clip: Clip) -> Take:
         """A clip at the size at which it is processed, and what its film is made of."""
@@ -86,6 +91,13 @@ def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = Fals
     Raises:
         RerenderError: whatever stops it; what is finished by then is kept.
     """
+    with warned() as warnings:
+        return _perform(tree, folder, group, keep, warnings)
+
+
+def _perform(
+    tree: Mapping[str, Any], folder: Path, group: str, keep: bool, warnings: Sequence[str]
+) -> list[Result]:
     job = Job.of(tree)
     key = key_of(tree)
 
@@ -114,8 +126,8 @@ def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = Fals
         (folder / METRICS).unlink(missing_ok=True)  # it says that a run is complete
         record = Record(folder, job.tracker, job.pictures, progress)
         own = Cache(folder / OWN)
-        studio = Studio(job, tree, identity, loading, shared or own, record)
-        with logged(folder):
+        studio = Studio(job, tree, identity, loading, shared or own, record, warnings)
+        with logged(folder, tuple(warnings)):
             results = _recorded(studio, clips, group)
             store.remove(own.root)
             text = closing(folder, results, progress.seconds)
@@ -192,6 +204,7 @@ def _facts(studio: Studio, results: Sequence[Result]) -> dict[str, Any]:
         "clips": [_clip_facts(result, folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "weights": studio.loading.digest,
+        "warnings": list(studio.warnings),
         **studio.identity.facts(),
     }
 

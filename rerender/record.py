@@ -185,36 +185,66 @@ class _LogFile(logging.Handler):
 
 
 class _Terminal(logging.Handler):
-    """Says warnings in one line each."""
+    """Says each warning once, in one line, and keeps it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
+        self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.WARNING:  # errors are reported by the command itself
-            report(record.getMessage(), "warning")
+        message = record.getMessage()
+        if record.levelno == logging.WARNING and message not in self.said:
+            self.said.append(message)  # errors are reported by the command itself
+            report(message, "warning")
 
 
 @contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """Keep what our own code says, and what Python warns of, in the run's log; our own warnings
-    are shown too."""
-    file, terminal = _LogFile(folder / LOG), _Terminal()
+def warned() -> Iterator[list[str]]:
+    """Show what our own code warns of while the block runs, each once.
+
+    Yields:
+        The warnings so far, in order: a list that grows. What a run says of its input before it has
+        a folder is in it too; metrics.json keeps it.
+    """
+    terminal = _Terminal()
+    with _listening(terminal):
+        yield terminal.said
+
+
+@contextmanager
+def logged(folder: Path, warnings: Sequence[str] = ()) -> Iterator[None]:
+    """Keep what our own code says, and what Python warns of, in the run's log.
+
+    Args:
+        folder: of the run.
+        warnings: what was said before; the log begins with it.
+    """
+    file = _LogFile(folder / LOG)
+    for message in warnings:
+        file.handle(logging.makeLogRecord({"name": "rerender", "levelno": logging.WARNING,
+                                           "levelname": "WARNING", "msg": message}))
+    python = logging.getLogger("py.warnings")
+    python.addHandler(file)
+    logging.captureWarnings(True)
+    try:
+        with _listening(file):
+            yield
+    finally:
+        logging.captureWarnings(False)
+        python.removeHandler(file)
+
+
+@contextmanager
+def _listening(handler: logging.Handler) -> Iterator[None]:
+    """Hand a handler what our own code says."""
     ours = [logging.getLogger(name) for name in ("rerender", "eval")]
     levels = [logger.level for logger in ours]
-    warned = logging.getLogger("py.warnings")
-    warned.addHandler(file)
     for logger in ours:
         logger.setLevel(logging.INFO)
-        logger.addHandler(file)
-        logger.addHandler(terminal)
-    logging.captureWarnings(True)
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logging.captureWarnings(False)
-        warned.removeHandler(file)
         for logger, level in zip(ours, levels, strict=True):
             logger.setLevel(level)
-            logger.removeHandler(file)
-            logger.removeHandler(terminal)
+            logger.removeHandler(handler)

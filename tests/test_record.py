@@ -16,7 +16,7 @@ from rerender import store
 from rerender.contracts import Cell, Tracker
 from rerender.errors import LockedError
 from rerender.progress import Progress
-from rerender.record import Record, claimed, logged
+from rerender.record import Record, claimed, logged, warned
 from rerender.tracker.none import Silent
 
 
@@ -57,7 +57,7 @@ def test_a_tracker_that_fails_is_left_alone_after_one_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = Broken()
-    with logged(tmp_path):
+    with warned(), logged(tmp_path):
         kept = record(tmp_path, tracker)
         kept.start({"seed": 1}, "")
         kept.log({"a": 1.0})
@@ -128,3 +128,18 @@ def test_the_log_holds_what_we_say_and_what_python_warns_of(tmp_path: Path) -> N
     assert "careful" in text
     logging.getLogger("rerender.somewhere").info("after")
     assert "after" not in (tmp_path / "run.log").read_text()
+
+
+def test_a_warning_from_before_the_folder_is_shown_once_kept_and_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("rerender.data.somewhere")
+    with warned() as warnings:
+        log.warning("a.png: %s", "passed over")
+        with logged(tmp_path, warnings):
+            log.warning("a.png: passed over")
+            log.warning("b.png: passed over")
+    assert warnings == ["a.png: passed over", "b.png: passed over"]
+    assert capsys.readouterr().err.splitlines() == [f"warning: {said}" for said in warnings]
+    text = (tmp_path / "run.log").read_text()
+    assert all(said in text for said in warnings)

@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 APT := apt install libgl1 libglib2.0-0 libxcb1
 
-.PHONY: demo test setup lint bench clean
+.PHONY: demo test setup lint docs bench clean
 .DEFAULT_GOAL := demo
 
 demo: setup ## restyle the demo clip; the last lines say where the result is
@@ -22,6 +22,10 @@ lint: setup ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy rerender eval
+
+docs: setup ## the documentation site, in build/docs
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs
+	@echo "build/docs/docs/index.html"
 
 bench: setup ## how long each stage takes on this machine
 	$(BIN)/python -m rerender.run +exp=bench $(ARGS)

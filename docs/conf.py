@@ -1,0 +1,19 @@
+"""The documentation site: ``make docs`` builds build/docs/ from the Markdown files of the project."""
+
+project = "Rerender"
+author = "The Rerender authors"
+extensions = ["myst_parser"]
+root_doc = "docs/index"
+# Pages keep the places that they have in the repository, so that a link works in both.
+include_patterns = [
+    "docs/**.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "experiments/bench/**.md",
+]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = "Rerender"
+html_show_sourcelink = False

@@ -27,6 +27,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -51,6 +52,8 @@ _CURES = {
 _MOMENT = 5.0  # seconds in which somebody who has a lock writes his name into it
 _LONGEST = 400  # bytes of a lock
 _OWNER = re.compile(rb"(pid (?P<pid>\d+) on (?P<host>[^\n]*)\n)?")
+TEMPORARIES = re.compile(r"\.tmp-(?P<host>[0-9a-z]+)-(?P<pid>\d+)-[0-9a-z]+")
+_DAY = 86400.0
 _GUARDED: list[Path] = []  # folders that this process has locked, absolute
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 # What can go wrong inside a `writing` block while its own file is written; other errors there
@@ -87,15 +90,21 @@ def writing(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
     """
     folder(path.parent)
     room = path.parent if room is None else folder(room)
-    temporary = room / f"{TEMPORARY}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
-    with _explained(path):
-        file = cast(BinaryIO, temporary.open("xb+"))
+    temporary = room / temporary_name()
+    with explained(path):
+        for _ in range(100):  # somebody may take the folder away at once
+            with suppress(FileNotFoundError):
+                file = cast(BinaryIO, temporary.open("xb+"))
+                break
+            folder(room)
+        else:
+            file = cast(BinaryIO, temporary.open("xb+"))
     try:
-        with _explained(path, _WRITE_ERRORS), file:  # closing writes what is still buffered
+        with explained(path, _WRITE_ERRORS), file:  # closing writes what is still buffered
             yield file
             file.flush()
             os.fsync(file.fileno())
-        with _explained(path):
+        with explained(path):
             temporary.replace(path)
             _sync(path.parent)
     finally:
@@ -113,7 +122,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._place = Path(tempfile.gettempdir())
-        with _explained(self._place):
+        with explained(self._place):
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as this
         self._end = 0
 
@@ -129,7 +138,7 @@ class Scratch:
         """
         start = self._end if place is None else place
         rest = memoryview(data)
-        with _explained(self._place):
+        with explained(self._place):
             while rest:  # a write may be cut short
                 written = os.pwrite(self._file.fileno(), rest, start + len(data) - len(rest))
                 rest = rest[written:]
@@ -168,7 +177,7 @@ def append(path: Path, data: bytes) -> None:
         ResourceError, ConfigError: as `put`.
     """
     folder(path.parent)
-    with _explained(path):
+    with explained(path):
         with open(path, "ab", opener=_unfollowed) as file:
             alone = os.fstat(file.fileno()).st_nlink == 1
             if alone:
@@ -216,7 +225,7 @@ def folder(path: Path) -> Path:
         ResourceError: it cannot be made.
     """
     _guarded(path)
-    with _explained(path):
+    with explained(path):
         while not _made(path):
             pass
     return path
@@ -268,6 +277,23 @@ def _made(path: Path) -> bool:
     return True
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a folder in which nothing could be made, without making anything.
+
+    Raises:
+        ConfigError: a file stands in the way.
+        ResourceError: it, or the folder in which it would be made, may not be written.
+    """
+    nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    with explained(path):
+        if not nearest.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            full = os.statvfs(nearest)
+            code = errno.EROFS if full.f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(code, os.strerror(code))
+
+
 @contextmanager
 def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Have a folder to oneself while the block runs; the lock goes with the process.
@@ -281,14 +307,14 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
     """
     while True:  # the one who has it may take the folder away at his end: then begin again
         file = folder(path) / LOCK
-        with _explained(file):
+        with explained(file):
             try:
                 handle = _unfollowed(str(file), os.O_RDWR | os.O_CREAT)
             except FileNotFoundError:
                 continue
         try:
             _have(handle, path, waiting)
-            if not _is_still(handle, file):
+            if not is_still(handle, file):
                 continue
             if os.fstat(handle).st_nlink > 1:  # the same file has another name: it stays so there
                 remove(file)
@@ -304,7 +330,7 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
 def _noted(handle: int, file: Path) -> Iterator[None]:
     """Write into a lock who has it, and guard its folder. Nobody stands in one that nobody has,
     unless he was killed."""
-    with _explained(file):
+    with explained(file):
         if os.fstat(handle).st_size > _LONGEST:
             raise ConfigError(file, "is no lock of this program", "choose another folder")
         os.ftruncate(handle, 0)
@@ -341,6 +367,18 @@ def _have(handle: int, path: Path, waiting: Callable[[str], None] | None) -> Non
     fcntl.flock(handle, fcntl.LOCK_EX)
 
 
+def owner(path: Path) -> str | None:
+    """The host of whoever has locked a folder, or had when he was killed; None where nobody stands
+    in its lock."""
+    with suppress(OSError):
+        file = path / LOCK
+        if file.is_file() and not file.is_symlink():
+            found = _OWNER.fullmatch(file.read_bytes()[:_LONGEST])
+            if found is not None and found["host"] is not None:
+                return found["host"].decode(errors="replace")
+    return None
+
+
 def _owner(data: bytes) -> str:
     """Who stands in a lock; "" where it is not written yet, or one of this machine who is gone."""
     found = _OWNER.fullmatch(data)
@@ -350,8 +388,8 @@ def _owner(data: bytes) -> str:
     return "" if here and not _lives(int(found["pid"])) else data.decode(errors="replace").strip()
 
 
-def _is_still(handle: int, file: Path) -> bool:
-    """Whether the file that was locked is the one that has this name now."""
+def is_still(handle: int, file: Path) -> bool:
+    """Whether a file that is open is the one that has this name now."""
     try:
         return os.path.samestat(os.fstat(handle), file.stat(follow_symlinks=False))
     except OSError:
@@ -366,7 +404,7 @@ def move(source: Path, target: Path) -> None:
     """
     folder(target.parent)
     _guarded(source)
-    with _explained(target):
+    with explained(target):
         source.rename(target)
         _sync(target.parent)
 
@@ -377,7 +415,7 @@ def remove(path: Path) -> None:
     A link is taken away itself, never what it leads to.
     """
     _guarded(path.parent)
-    with _explained(path), suppress(FileNotFoundError):
+    with explained(path), suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -385,10 +423,10 @@ def remove(path: Path) -> None:
 
 
 def vacate(path: Path) -> None:
-    """Take away a folder that this process has locked; one that is locked anew on the way stays."""
-    for inside in path.iterdir():
-        if inside.name != LOCK:
-            remove(inside)
+    """Take away the lock of a folder that this process has locked, and the folder where nothing
+    else is in it; one that is locked anew on the way stays."""
+    for leftover in path.glob(f"{TEMPORARY}*"):
+        remove(leftover)
     with suppress(OSError):
         (path / LOCK).unlink()
         path.rmdir()
@@ -401,13 +439,26 @@ def touch(path: Path) -> None:
             os.utime(path)
 
 
-def sweep_dead(room: Path) -> None:
-    """Take away what writers left in a folder that were killed on this machine; others may be
-    writing there."""
-    for leftover in room.glob(f"{TEMPORARY}{_host()}-*"):
-        with suppress(ValueError):
-            if not _lives(int(leftover.name.split("-")[2])):
-                remove(leftover)
+def temporary_name() -> str:
+    """What a file or folder of this process is called until it takes its name."""
+    return f"{TEMPORARY}{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+
+def dead(room: Path) -> list[Path]:
+    """What writers left in a folder that were killed: those of this machine that do not live, and
+    whatever was not written to for a day. Others may be writing there."""
+    found = []
+    for path in sorted(room.glob(f"{TEMPORARY}*")):
+        name = TEMPORARIES.fullmatch(path.name)
+        if name is None:
+            continue
+        try:
+            old = path.stat(follow_symlinks=False).st_mtime < time.time() - _DAY
+        except FileNotFoundError:
+            continue
+        if old or (name["host"] == _host() and not _lives(int(name["pid"]))):
+            found.append(path)
+    return found
 
 
 def _lives(pid: int) -> bool:
@@ -420,9 +471,14 @@ def _lives(pid: int) -> bool:
     return True
 
 
+@cache
 def _host() -> str:
-    """A short name of this machine, without the signs that file names are made of."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """A short name of this machine, without the signs that file names are made of. Containers of
+    one machine count as several: the same pid means another process there."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name += os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - not a path
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def sweep(path: Path) -> None:
@@ -441,7 +497,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path, only: tuple[int, ...] | None = None) -> Iterator[None]:
+def explained(path: Path, only: tuple[int, ...] | None = None) -> Iterator[None]:
     """Turn an error of the operating system into one line that names the file and the cure."""
     try:
         yield

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO
 
 from rerender import entries, store
 from rerender.entries import FILES, MANIFEST, STAGES, STATE, WORK, WRITING
+from rerender.errors import ConfigError, ResourceError
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Cache:
             ResourceError: it may not be written.
         """
         entries.check(self.root)
-        store.check_writable(self.root)
+        store.check_writable(self.root, "store")
 
     def open(self) -> None:
         """Make the store, if it is not there, and see that it can be written to.
@@ -158,7 +159,11 @@ class Cache:
             ResourceError: it cannot be made or written to.
         """
         entries.check(self.root)
-        store.put(self.root / entries.MARKER, entries.SIGNATURE)
+        try:
+            store.put(self.root / entries.MARKER, entries.SIGNATURE)
+        except (ConfigError, ResourceError) as error:
+            problem = f"{error.where} {error.problem}"
+            raise type(error)("store", problem, "choose another folder: store=PATH") from error
         self.tidy()
 
     def tidy(self) -> None:

@@ -64,7 +64,7 @@ def check(root: Path) -> None:
         ConfigError: it does, or a file has this name.
     """
     if os.path.lexists(root) and not root.is_dir():
-        raise ConfigError("store", f"{root} is not a folder", "choose another: store=PATH")
+        raise ConfigError("store", f"{root} is not a folder", "choose another folder: store=PATH")
     if not is_store(root) and not _plain(root):
         problem = f"{root} is no stage store and holds other files"
         raise ConfigError("store", problem, "choose another folder: store=PATH")

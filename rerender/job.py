@@ -97,11 +97,11 @@ def jobs_of(trees: Sequence[Mapping[str, Any]]) -> list[Job]:
     for place in {job.store for job in jobs if job.store}:
         Cache(place).check()
     for place in set(folders):
-        check_writable(place)
+        check_writable(place, "out")
     for job in jobs:
         if job.out and job.store and job.out.absolute() == job.store.absolute():
             raise ConfigError(
-                "store", f"{job.store} is the output folder", "choose another: store=PATH"
+                "store", f"{job.store} is the output folder", "choose another folder: store=PATH"
             )
     return jobs
 

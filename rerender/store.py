@@ -277,21 +277,25 @@ def _made(path: Path) -> bool:
     return True
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, key: str) -> None:
     """Refuse a folder in which nothing could be made, without making anything.
+
+    Args:
+        path: the folder; it need not be there.
+        key: the configuration key that names it.
 
     Raises:
         ConfigError: a file stands in the way.
         ResourceError: it, or the folder in which it would be made, may not be written.
     """
     nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
-    with explained(path):
-        if not nearest.is_dir():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            full = os.statvfs(nearest)
-            code = errno.EROFS if full.f_flag & os.ST_RDONLY else errno.EACCES
-            raise OSError(code, os.strerror(code))
+    cure = f"choose another folder: {key}=PATH"
+    if not nearest.is_dir():
+        raise ConfigError(key, f"{nearest} is a file or a link to nothing", cure)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        fixed = os.statvfs(nearest).f_flag & os.ST_RDONLY
+        reason = "read-only file system" if fixed else "permission denied"
+        raise ResourceError(key, f"{path} cannot be written ({reason} at {nearest})", cure)
 
 
 @contextmanager

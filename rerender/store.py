@@ -430,7 +430,8 @@ def vacate(path: Path) -> None:
     """Take away the lock of a folder that this process has locked, and the folder where nothing
     else is in it; one that is locked anew on the way stays."""
     for leftover in path.glob(f"{TEMPORARY}*"):
-        remove(leftover)
+        if TEMPORARIES.fullmatch(leftover.name):
+            remove(leftover)
     with suppress(OSError):
         (path / LOCK).unlink()
         path.rmdir()
@@ -489,7 +490,8 @@ def sweep(path: Path) -> None:
     """Take away what writers that were killed left in a folder and below; for whoever has it to
     himself."""
     for leftover in path.rglob(f"{TEMPORARY}*"):
-        remove(leftover)
+        if TEMPORARIES.fullmatch(leftover.name):
+            remove(leftover)
 
 
 def _sync(path: Path) -> None:

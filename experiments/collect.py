@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from eval.results import CONFIG
 from experiments import report, tables
 from rerender import store
 from rerender.errors import InputError
+
+log = logging.getLogger(__name__)
 
 _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
 _ASIDE = ("wandb", store.LOCK)
@@ -30,9 +33,12 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: none of the runs began, or a video cannot be read.
         ResourceError: the disk is full or may not be written.
-        LockedError: another sweep of that name is being collected.
     """
-    with store.lock(root):
+
+    def waiting(owner: str) -> None:
+        log.warning("%s: being collected by %s; waiting for it", root, owner)
+
+    with store.lock(root, waiting):
         promote(root, runs)
         score_folder(root, None)
         return [*tables.write(root), report.build(root)]

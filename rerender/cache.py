@@ -1,5 +1,7 @@
 """The stage store: what any run has finished, found again by what decides it.
 
+``<root>/.rerender-store``
+    says that this is a stage store.
 ``<root>/<stage>/<2 digits>/<key>/``
     the files of a finished stage and their manifest; a folder appears by one rename, whole.
 ``<root>/<stage>/<2 digits>/<key>``
@@ -9,8 +11,9 @@
 ``<root>/work/<stage>-<key>/``
     a stage under way: a lock, and ``files/`` in which finished parts survive a kill.
 
-Nothing is trusted for being there: manifests hold the sha256 of every file, and what does not
-match is made again.
+Nothing is trusted for being there: a manifest holds the sha256 of every file and one of itself, and
+what does not match is made again. A stage that a process has found is leased: no other one removes
+it before it is read.
 """
 
 from __future__ import annotations
@@ -19,23 +22,24 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rerender import store
-from rerender.video import sha256_file
+from rerender import entries, store
+from rerender.entries import FILES, MANIFEST, STAGES, STATE, WORK, WRITING
+from rerender.errors import ConfigError, ResourceError
 
 log = logging.getLogger(__name__)
 
-MANIFEST, STATE, WORK, WRITING = "manifest.json", "state.json", "work", "writing"
 Facts = Mapping[str, Any]
+__all__ = ["MANIFEST", "STATE", "WORK", "WRITING", "Cache", "Entry", "Facts", "Work", "key"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage.
+    """A finished stage. It stays where it is for as long as this lives.
 
     Attributes:
         folder: where its files are.
@@ -44,6 +48,7 @@ class Entry:
 
     folder: Path
     facts: Facts
+    lease: entries.Lease | None = field(default=None, repr=False, compare=False)
 
     def read(self, name: str) -> bytes:
         """The content of one of its files."""
@@ -71,18 +76,16 @@ class Work:
     def resume(cls, folder: Path, target: Path) -> Work:
         """What an earlier process left, or nothing where that is damaged."""
         store.sweep(folder)
-        ended = _manifest(folder / MANIFEST)
-        if ended is not None and _intact(folder, ended["files"]):
-            work = cls(folder, target, _sums=dict(ended["files"]))
-            work.finish(ended["facts"], tuple(ended["files"]))  # only its name was missing
+        ended = entries.read(folder / MANIFEST, _label(target))
+        if ended is not None:
+            work = cls(folder, target, _sums=dict(ended.files))
+            work.finish(ended.facts, tuple(ended.files))  # only its name was missing
             return work
-        state = _manifest(folder / STATE)
-        if state is None or not _intact(folder, state["files"]):
-            if state is not None:
-                log.warning("%s: damaged, its stage starts again", folder)
-            store.remove(folder)
+        state = entries.read(folder / STATE, _label(target))
+        if state is None:
+            entries.empty(folder)
             return cls(folder, target)
-        return cls(folder, target, state["facts"], None, dict(state["files"]))
+        return cls(folder, target, state.facts, None, dict(state.files))
 
     def put(self, name: str, data: bytes) -> None:
         """Add a file, or put another in its place."""
@@ -94,7 +97,7 @@ class Work:
         """Add a file that is written piece by piece."""
         with store.writing(self.folder / name) as file:
             yield file
-        self._sums[name] = _sum(self.folder / name)
+        self._sums[name] = entries.digest(self.folder / name)
 
     def read(self, name: str) -> bytes:
         """The content of one of its files."""
@@ -109,7 +112,7 @@ class Work:
         """
         for name in without:
             self._sums.pop(name, None)
-        store.put_json(self.folder / STATE, {"facts": dict(facts), "files": self._sums})
+        entries.write(self.folder / STATE, _label(self.target), facts, self._sums)
         self.facts = facts
         for name in without:
             store.remove(self.folder / name)
@@ -117,13 +120,14 @@ class Work:
     def finish(self, facts: Facts, files: tuple[str, ...]) -> Entry:
         """Turn some of the files into the finished stage; the others go."""
         sums = {name: self._sums[name] for name in files}
-        store.put_json(self.folder / MANIFEST, {"facts": dict(facts), "files": sums})
+        entries.write(self.folder / MANIFEST, _label(self.target), facts, sums)
         for path in sorted(self.folder.iterdir()):
             if path.name not in {MANIFEST, *files}:
                 store.remove(path)
-        store.remove(self.target)  # there may be a damaged one
+        lease = entries.lease(self.folder / MANIFEST)
+        entries.clear(self.target.parents[2], self.target)  # there may be a damaged one
         store.move(self.folder, self.target)
-        self.entry = Entry(self.target, facts)
+        self.entry = Entry(self.target, facts, lease)
         return self.entry
 
 
@@ -137,18 +141,44 @@ class Cache:
 
     root: Path
 
+    def check(self) -> None:
+        """Refuse a folder that cannot be a stage store, without making anything.
+
+        Raises:
+            ConfigError: it holds other things, or a file has its name.
+            ResourceError: it may not be written.
+        """
+        entries.check(self.root)
+        store.check_writable(self.root, "store")
+
+    def open(self) -> None:
+        """Make the store, if it is not there, and see that it can be written to.
+
+        Raises:
+            ConfigError: the folder holds other things.
+            ResourceError: it cannot be made or written to.
+        """
+        entries.check(self.root)
+        try:
+            store.put(self.root / entries.MARKER, entries.SIGNATURE)
+        except (ConfigError, ResourceError) as error:
+            problem = f"{error.where} {error.problem}"
+            raise type(error)("store", problem, "choose another folder: store=PATH") from error
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Take away what processes of this machine left that were killed while they wrote."""
+        entries.sweep_dead(self.root)
+
     def find(self, stage: str, key: str) -> Entry | None:
-        """A finished stage, every file of which has its checksum; damaged ones are taken away."""
-        place = self._place(stage, key)
-        manifest = _manifest(place / MANIFEST)
+        """A finished stage, every file of which has its checksum."""
+        place = store.unlinked(self.root, self._place(stage, key))
+        lease = entries.lease(place / MANIFEST)
+        manifest = entries.read(place / MANIFEST, _label(place)) if lease else None
         if manifest is None:
             return None
-        if not _intact(place, manifest["files"]):
-            log.warning("%s: damaged, its stage is made again", place)
-            store.remove(place)
-            return None
         store.touch(place / MANIFEST)
-        return Entry(place, manifest["facts"])
+        return Entry(place, manifest.facts, lease)
 
     def has(self, stage: str, key: str) -> bool:
         """Whether a finished stage or small result seems to be there; it is not read."""
@@ -165,41 +195,64 @@ class Cache:
         def waiting(owner: str) -> None:
             log.warning("%s: the same is being made by %s; waiting for it", stage, owner)
 
-        place = self.root / WORK / f"{stage}-{key}"
+        self._ready()
+        target = store.unlinked(self.root, self._place(stage, key))
+        place = store.unlinked(self.root, self.root / WORK / f"{stage}-{key}")
         with store.lock(place, waiting):
             try:
-                work = Work.resume(place / "files", self._place(stage, key))
+                work = Work.resume(place / FILES, target)
                 work.entry = work.entry or self.find(stage, key)
                 yield work
             finally:
-                if not (place / "files").is_dir():
+                if not (place / FILES).is_dir():
                     store.vacate(place)
 
     def get(self, stage: str, key: str) -> bytes | None:
         """A small result, or None where it is not there or damaged."""
-        place = self._place(stage, key)
-        try:
-            found = place.read_bytes()
-        except OSError:
+        place = store.unlinked(self.root, self._place(stage, key))
+        found = entries.content(place)
+        if found is None:
             return None
         checksum, data = found[:32], found[32:]
-        if hashlib.sha256(data).digest() != checksum:
-            log.warning("%s: damaged, made again", place)
+        if _checksum(place, data) != checksum:
+            log.warning("%s: damaged or of another version, made again", place)
             return None
         store.touch(place)
         return data
 
     def put(self, stage: str, key: str, data: bytes) -> None:
         """Keep a small result."""
-        data = hashlib.sha256(data).digest() + data
-        store.put(self._place(stage, key), data, self.root / WRITING)
+        self._ready()
+        place = store.unlinked(self.root, self._place(stage, key))
+        room = store.unlinked(self.root, self.root / WRITING)
+        if place.is_dir():
+            entries.clear(self.root, place)
+        store.put(place, _checksum(place, data) + data, room)
 
-    def tidy(self) -> None:
-        """Take away what processes of this machine left that were killed while they wrote."""
-        store.sweep_dead(self.root / WRITING)
+    def remove(self) -> None:
+        """Take away the whole store, but for what is not of it or in use."""
+        if entries.is_store(self.root):
+            for stage, path in list(entries.found(self.root)):
+                entries.take_away(self.root, stage, path)
+            entries.fold(self.root)
+
+    def _ready(self) -> None:
+        """A folder is marked as a stage store before anything is kept in it."""
+        if entries.content(self.root / entries.MARKER) != entries.SIGNATURE:
+            self.open()
 
     def _place(self, stage: str, key: str) -> Path:
+        assert stage in STAGES, f"unknown stage {stage}"
         return self.root / stage / key[:2] / key
+
+
+def _label(place: Path) -> str:
+    """Whose a manifest is."""
+    return f"{place.parent.parent.name}/{place.name}"
+
+
+def _checksum(place: Path, data: bytes) -> bytes:
+    return hashlib.sha256(_label(place).encode() + b"\0" + data).digest()
 
 
 def key(**deciding: Any) -> str:
@@ -210,22 +263,3 @@ def key(**deciding: Any) -> str:
     """
     text = json.dumps(deciding, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _manifest(path: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.keys() == {"facts", "files"}:
-            return found
-    return None
-
-
-def _intact(folder: Path, sums: Mapping[str, str]) -> bool:
-    return all(_sum(folder / name) == expected for name, expected in sums.items())
-
-
-def _sum(path: Path) -> str:
-    """The sha256 of a file; "" where it cannot be read."""
-    with suppress(OSError):
-        return sha256_file(path)
-    return ""

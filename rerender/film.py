@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rerender import store
 from rerender.cache import Cache, Entry, Work
 from rerender.codec import Encoded, Planes, encode_planes, planes
 from rerender.contracts import Model
@@ -56,10 +57,10 @@ class Take:
 
 @dataclass(frozen=True)
 class Film:
-    """A finished video in the stage store.
+    """A finished video.
 
     Attributes:
-        path: its file.
+        path: its file in the run folder.
         encoded: how it was written.
         seconds: what translation and propagation took when they were made.
         peak: the most memory held meanwhile, in MiB; None where unknown.
@@ -71,17 +72,26 @@ class Film:
     peak: float | None = None
 
 
-def film(take: Take) -> Film:
-    """The finished video of a clip. Pictures of its key frames are shown wherever it comes from."""
+def film(take: Take, path: Path) -> Film:
+    """The finished video of a clip. Pictures of its key frames are shown wherever it comes from.
+
+    Args:
+        take: what it is made of.
+        path: where it is copied to from the stage store.
+
+    Raises:
+        RerenderError: whatever stops it.
+    """
     entry, made = take.cache.find(STAGE, take.stages.video), False
     if entry is None:
         with take.cache.making(STAGE, take.stages.video) as work:
             made = work.entry is None
             entry = work.entry or _made(take, work)
+    store.copy(entry.folder / VIDEO, path)  # the entry is leased while it is held here
     if not made and take.record.wants("keys"):
         deque(_translations(take), maxlen=0)
     facts = entry.facts
-    return Film(entry.folder / VIDEO, _encoded(facts), facts["seconds"], facts.get("peak"))
+    return Film(path, _encoded(facts), facts["seconds"], facts.get("peak"))
 
 
 def _encoded(facts: Mapping[str, Any]) -> Encoded:

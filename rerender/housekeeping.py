@@ -1,7 +1,8 @@
 """Look into the stage store and make room in it.
 
 ``ls`` says what is there; ``gc`` removes what was not used for some days, or what was used least
-recently until the rest fits. What a running command works on is left alone.
+recently until the rest fits. What a running command uses or works on is left alone, as is every
+file that is not the store's: a folder that is no stage store is refused.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerender import store
-from rerender.cache import MANIFEST, WORK, WRITING
-from rerender.errors import ConfigError, InputError, LockedError
+from rerender import entries
+from rerender.entries import MANIFEST
+from rerender.errors import ConfigError, InputError
 from rerender.exits import failure, report, terminable
 
 DAY = 86400.0
@@ -67,6 +68,9 @@ def run(options: argparse.Namespace) -> None:
     """Do what the command line says."""
     if not options.root.is_dir():
         raise InputError(options.root, "is no stage store", "name its folder (store=... of a run)")
+    if not entries.is_store(options.root):
+        problem = "is no stage store, or holds other files and is of an older version"
+        raise ConfigError(options.root, problem, "name the folder of one (store=... of a run)")
     if options.command == "ls":
         sys.stdout.write(listing(list(kept(options.root)), time.time()))
         return
@@ -82,11 +86,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def kept(root: Path) -> Iterator[Kept]:
-    """Everything in a stage store."""
-    stages = (path for path in root.iterdir() if path.is_dir() and path.name != WRITING)
-    for stage in sorted(stages):
-        for path in sorted(stage.iterdir() if stage.name == WORK else stage.glob("*/*")):
-            yield _kept(path, stage.name)
+    """Everything in a stage store that is the store's."""
+    for stage, path in entries.found(root):
+        named = entries.modified(path / MANIFEST) or entries.modified(path / entries.FILES)
+        used = named or entries.modified(path)
+        yield Kept(path, stage, entries.size(path), used)
 
 
 def listing(items: Sequence[Kept], now: float) -> str:
@@ -113,50 +117,17 @@ def collect(
 
     Returns:
         What was removed.
+
+    Raises:
+        ResourceError: something cannot be removed.
     """
-    for leftover in (root / WRITING).glob("*"):  # a writer takes seconds, not a day
-        if _used(leftover) < now - DAY:
-            store.remove(leftover)
+    entries.sweep_dead(root)
     items = sorted(kept(root), key=lambda item: (item.used, item.path))
     left, gone = sum(item.size for item in items), []
     for item in items:
         old = days is not None and item.used < now - days * DAY
         large = gigabytes is not None and left > gigabytes * 1e9
-        if (old or large) and _removed(item):
+        if (old or large) and entries.take_away(root, item.stage, item.path):
             left -= item.size
             gone.append(item)
     return gone
-
-
-def _removed(item: Kept) -> bool:
-    """Whether it could be removed: a stage under way belongs to the process that has its lock."""
-    if item.stage != WORK:
-        store.remove(item.path)
-        return True
-    try:
-        with store.lock(item.path):
-            store.vacate(item.path)
-    except LockedError:
-        return False
-    return True
-
-
-def _kept(path: Path, stage: str) -> Kept:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    named = path / MANIFEST
-    used = _used(named) if named.is_file() else max(map(_used, files), default=_used(path))
-    return Kept(path, stage, sum(_size(file) for file in files), used)
-
-
-def _used(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # another process removed it
-        return 0.0
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

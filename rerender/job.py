@@ -14,10 +14,12 @@ from pydantic import Field
 
 from eval.contracts import Metric
 from rerender.build import construct, unknown_key
+from rerender.cache import Cache
 from rerender.contracts import Checkpoint, Data, Tracker
 from rerender.errors import ConfigError
 from rerender.parts import Parts
 from rerender.prescan import LISTS
+from rerender.store import check_writable
 
 UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store")
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
@@ -83,13 +85,24 @@ def jobs_of(trees: Sequence[Mapping[str, Any]]) -> list[Job]:
     """The jobs of a sweep.
 
     Raises:
-        ConfigError: as `Job.of`, saying which job; or two of them would write to one folder.
+        ConfigError: as `Job.of`, saying which job; two of them would write to one folder; or a
+            folder holds other things than a stage store.
+        ResourceError: an output folder or a stage store may not be written.
     """
     jobs = [_numbered(tree, index, len(trees)) for index, tree in enumerate(trees, start=1)]
     folders = [job.out for job in jobs if job.out is not None]
     if len(set(folders)) < len(folders):
         problem = f"{len(jobs)} jobs of a sweep cannot share the folder {folders[0]}"
         raise ConfigError("out", problem, "leave it out; each job gets a folder in outputs/")
+    for place in {job.store for job in jobs if job.store}:
+        Cache(place).check()
+    for place in set(folders):
+        check_writable(place, "out")
+    for job in jobs:
+        if job.out and job.store and job.out.absolute() == job.store.absolute():
+            raise ConfigError(
+                "store", f"{job.store} is the output folder", "choose another folder: store=PATH"
+            )
     return jobs
 
 

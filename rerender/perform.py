@@ -111,10 +111,14 @@ def _perform(
     job.model.check(job.parts.names())
     identity = Identity.of(tree)
     progress = Progress()
-    with claimed(folder, same):
+
+    def waiting(owner: str) -> None:
+        log.warning("%s: the same run is being made by %s; waiting for it", folder, owner)
+
+    with claimed(folder, same, waiting if keep else None):
         store.sweep(folder)
         if job.store:
-            Cache(job.store).tidy()
+            Cache(job.store).open()
         shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
         loading = Loading(job.model, job.parts.names(), shared)
         done = keep and identity.finished(folder, loading.digest)
@@ -129,7 +133,8 @@ def _perform(
         studio = Studio(job, tree, identity, loading, shared or own, record, warnings)
         with logged(folder, tuple(warnings)):
             results = _recorded(studio, clips, group)
-            store.remove(own.root)
+            if not (job.store and own.root.absolute() == job.store.absolute()):
+                own.remove()
             text = closing(folder, results, progress.seconds)
             log.info("done\n%s", text)
         sys.stdout.write(text)
@@ -174,8 +179,8 @@ def _one(studio: Studio, clip: Clip) -> Result:
     """One clip: make or find its video, show and score it."""
     record, job = studio.record, studio.job
     take = studio.take(clip)
-    path, made = record.place / VIDEO, film(take)
-    store.copy(made.path, path)
+    path = record.place / VIDEO
+    made = film(take, path)
     result = open_video(path)
     store.put(record.place / SHEET, store.png(sheet(take.clip.video, result, clip.truth)))
     record.progress.count("sheet")

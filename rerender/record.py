@@ -26,12 +26,15 @@ Values = Mapping[str, float | int | str | None]
 
 
 @contextmanager
-def claimed(folder: Path, same: Callable[[str], bool]) -> Iterator[None]:
+def claimed(
+    folder: Path, same: Callable[[str], bool], waiting: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Have an output folder to oneself; refused, it is left as it was found.
 
     Args:
         folder: the output folder, made if missing.
         same: whether the text of a configuration file belongs to this run.
+        waiting: told who works in it, before waiting for his end; None does not wait.
 
     Raises:
         ConfigError: a file has this name, or the folder holds something else.
@@ -39,7 +42,8 @@ def claimed(folder: Path, same: Callable[[str], bool]) -> Iterator[None]:
     """
     check_place(folder, same)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    with store.lock(folder):
+    with store.lock(folder, waiting):
+        check_place(folder, same)  # it may have come between
         try:
             yield
         finally:

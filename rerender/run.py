@@ -25,7 +25,7 @@ from rerender.config import Sweep, explained, literal, preflight
 from rerender.errors import ConfigError, PartialSweepError
 from rerender.exits import BUG, failure, report, terminable
 from rerender.prescan import CONF
-from rerender.work import LOST, STATUS, SWEEP, Call, do, read, trace
+from rerender.work import LOST, STATUS, SWEEP, Call, begin, do, end, read, trace
 
 JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
 RESULTS = Path("results")  # tables and report of each sweep
@@ -93,6 +93,7 @@ def _run(given: list[str]) -> int:
     folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     from rerender import store
 
+    begin(folder)
     try:
         facts = {"name": sweep.name, "group": sweep.experiment, "trees": list(sweep.jobs)}
         store.put_json(folder / SWEEP, facts)
@@ -165,6 +166,7 @@ def _status(folder: Path) -> dict[str, Any]:
 def _clear(folder: Path, jobs: int) -> None:
     """Take away Hydra's folders of this command; results lie elsewhere. Logs that an engine kept
     stay where a job failed."""
+    end()
     if all(_status(folder / str(index))["code"] == 0 for index in range(jobs)) or not any(
         folder.glob(".submitit")
     ):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -12,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerender.errors import LockedError
+from rerender.errors import LockedError, RerenderError
 from rerender.exits import BUG, Terminated, failure, report, terminable
 
 STATUS, SWEEP = "status.json", "sweep.json"
 LOST = "its process ended without a word (killed, or out of memory)"
+STAMP = re.compile(r"\d{8}-\d{6}-\d+")  # when a command began, and its process
+KEPT = 7 * 86400.0  # seconds for which what another machine or an engine may still use is left
+_COMMAND = ExitStack()  # holds the lock of this command's folder until it ends
 _DEVICE = ExitStack()  # holds the lock of this process's device until it ends
 _TAKEN: list[str] = []
 
@@ -104,6 +109,53 @@ def told(ours: Path, debug: bool) -> Iterator[dict[str, Any]]:
         trace(debug)
     finally:
         store.put_json(ours / STATUS, {**status, "ended": True})
+
+
+def begin(folder: Path) -> None:
+    """Have the folder of this command to itself until `end`, and take away those of commands that
+    were killed: they hold prompts.
+
+    Args:
+        folder: its name is a `STAMP`; its jobs leave their status below.
+
+    Raises:
+        RerenderError: it cannot be made.
+    """
+    from rerender import store
+
+    if not folder.parent.is_symlink():
+        for other in sorted(folder.parent.glob("*")):
+            if STAMP.fullmatch(other.name) and other.is_dir() and not other.is_symlink():
+                _clean(other)
+    _COMMAND.enter_context(store.lock(folder))
+
+
+def end() -> None:
+    """Give the folder of this command back."""
+    _COMMAND.close()
+
+
+def _clean(folder: Path) -> None:
+    """Take away the folder of a command that is over, if nobody can need it.
+
+    Its lock is free then. A machine whose locks are not seen here, and jobs that an engine does
+    without the command that began them, are given some days.
+    """
+    from rerender import store
+
+    owner = store.owner(folder)
+    foreign = owner is None or owner != socket.gethostname() or any(folder.glob(".submitit"))
+    try:
+        ages = [time.time() - path.stat().st_mtime for path in (folder, *folder.glob("*"))]
+        if foreign and min(ages) < KEPT:
+            return
+        with store.lock(folder):
+            for path in folder.iterdir():
+                if path.name != store.LOCK:
+                    store.remove(path)
+            store.vacate(folder)
+    except (OSError, RerenderError):
+        return  # somebody is at it, or it is another user's
 
 
 def take_device(call: Call) -> None:

@@ -3,6 +3,11 @@
 A file is written beside its place as ``.tmp-<host>-<pid>-<uuid>``, synced, renamed, and the folder
 is synced too. What libraries would write by themselves (videos, pictures, tensors) is written
 through here, because several of them do not notice a full disk.
+
+Nothing is written through a link that somebody has put there: a file in place of which there is a
+link is replaced, or refused where it is added to; and below a folder that this process has locked,
+every folder on the way is looked at first (`unlinked`). The folder itself, and those above it, may
+be links: the user named them.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -42,6 +48,9 @@ _CURES = {
     errno.EIO: "check the disk, then run the same command again",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+_MOMENT = 5.0  # seconds in which somebody who has a lock writes his name into it
+_OWNER = re.compile(rb"(pid (?P<pid>\d+) on (?P<host>[^\n]*)\n)?")
+_GUARDED: list[Path] = []  # folders that this process has locked, absolute
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 # What can go wrong inside a `writing` block while its own file is written; other errors there
 # (a source that cannot be read, say) are not about this file.
@@ -158,8 +167,19 @@ def append(path: Path, data: bytes) -> None:
         ResourceError, ConfigError: as `put`.
     """
     folder(path.parent)
-    with _explained(path), path.open("ab") as file:
+    with _explained(path), open(path, "ab", opener=_unfollowed) as file:
         file.write(data)
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    """Open a file of ours for writing: no link, no pipe, and no second name of another file."""
+    more = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags | more, 0o644)
+    found = os.fstat(handle)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return handle
+    os.close(handle)
+    raise ConfigError(path, "is no plain file of its own (a pipe, or a second name)", "remove it")
 
 
 def put_json(path: Path, value: Any) -> None:
@@ -188,13 +208,45 @@ def folder(path: Path) -> Path:
     """Make a folder and those above it; a file in its place is refused.
 
     Raises:
-        ConfigError: a file has that name.
+        ConfigError: a file has that name, or a link leads out of a folder that is locked.
         ResourceError: it cannot be made.
     """
+    _guarded(path)
     with _explained(path):
         while not _made(path):
             pass
     return path
+
+
+def unlinked(root: Path, path: Path) -> Path:
+    """Refuse a path on which there is a link, so that nothing is written or removed elsewhere.
+
+    Args:
+        root: a folder that the user named; it may be a link itself.
+        path: below it; the root, its end and what is between are looked at but for the root.
+
+    Returns:
+        The path as it was given.
+
+    Raises:
+        ConfigError: a part of the path below the root is a link, or it leads out of the root.
+    """
+    top, end = Path(os.path.abspath(root)), Path(os.path.abspath(path))  # noqa: PTH100 - no links
+    if not end.is_relative_to(top):
+        raise ConfigError(path, f"is not inside {root}", "choose another path")
+    for part in end.relative_to(top).parts:
+        top /= part
+        if top.is_symlink():
+            raise ConfigError(top, "is a link, and nothing is written through it", "remove it")
+    return path
+
+
+def _guarded(path: Path) -> None:
+    """`unlinked` below every folder that this process has locked."""
+    end = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
+    for root in _GUARDED:
+        if end.is_relative_to(root):
+            unlinked(root, end)
 
 
 def _made(path: Path) -> bool:
@@ -225,33 +277,69 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
     """
     while True:  # the one who has it may take the folder away at his end: then begin again
         file = folder(path) / LOCK
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with _explained(file):
             try:
-                handle = os.open(file, flags, 0o644)
+                handle = _unfollowed(str(file), os.O_RDWR | os.O_CREAT)
             except FileNotFoundError:
                 continue
         try:
             _have(handle, path, waiting)
             if _is_still(handle, file):
-                with _explained(file):
-                    os.ftruncate(handle, 0)
-                    os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-                yield
+                with _noted(handle, file):
+                    yield
                 return
         finally:
             os.close(handle)
 
 
-def _have(handle: int, path: Path, waiting: Callable[[str], None] | None) -> None:
+@contextmanager
+def _noted(handle: int, file: Path) -> Iterator[None]:
+    """Write into a lock who has it, and guard its folder. Nobody stands in one that nobody has,
+    unless he was killed."""
+    with _explained(file):
+        if not b"pid ".startswith(os.pread(handle, 4, 0)):
+            raise ConfigError(file, "is no lock of this program", "choose another folder")
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    root = Path(os.path.abspath(file.parent))  # noqa: PTH100 - links stay as they are
+    _GUARDED.append(root)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-        if waiting is None:
-            raise LockedError(path, f"in use by {owner}", "wait for it or stop it") from error
-        waiting(owner)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        _GUARDED.remove(root)
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+
+
+def _have(handle: int, path: Path, waiting: Callable[[str], None] | None) -> None:
+    """Lock a file, or say who has it.
+
+    Whoever takes it has the lock a moment before his name stands in it; what is read then (nothing,
+    or one who was killed) is not said. That moment is waited for.
+    """
+    owner, end = "", time.monotonic() + _MOMENT
+    while not owner:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            owner = _owner(os.pread(handle, 200, 0))
+        if not owner and time.monotonic() > end:
+            owner = "another process"
+        time.sleep(0 if owner else 0.005)
+    if waiting is None:
+        raise LockedError(path, f"in use by {owner}", "wait for it or stop it")
+    waiting(owner)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _owner(data: bytes) -> str:
+    """Who stands in a lock; "" where it is not written yet, or one of this machine who is gone."""
+    found = _OWNER.fullmatch(data)
+    if found is None or found["pid"] is None:
+        return ""
+    here = found["host"].decode(errors="replace") == socket.gethostname()
+    return "" if here and not _lives(int(found["pid"])) else data.decode(errors="replace").strip()
 
 
 def _is_still(handle: int, file: Path) -> bool:
@@ -269,13 +357,18 @@ def move(source: Path, target: Path) -> None:
         ResourceError, ConfigError: as `put`, also where the name is taken.
     """
     folder(target.parent)
+    _guarded(source)
     with _explained(target):
         source.rename(target)
         _sync(target.parent)
 
 
 def remove(path: Path) -> None:
-    """Take away a file or a folder with all that is in it; one that is gone already is no error."""
+    """Take away a file or a folder with all that is in it; one that is gone already is no error.
+
+    A link is taken away itself, never what it leads to.
+    """
+    _guarded(path.parent)
     with _explained(path), suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -356,6 +449,9 @@ def _explain(path: Path, error: OSError) -> RerenderError:
         blocker = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), path)
         kind = "folder" if blocker.is_dir() else "file"
         return ConfigError(blocker, f"a {kind} has this name already", "choose another output path")
+    if error.errno in (errno.ELOOP, errno.ENXIO):
+        kind = "link" if error.errno == errno.ELOOP else "pipe"
+        return ConfigError(path, f"is a {kind}, and nothing is written through it", "remove it")
     cure = _CURES.get(error.errno or 0, "write somewhere else")
     return ResourceError(path, f"cannot be written ({reason})", cure)
 

@@ -8,8 +8,8 @@ import json
 import multiprocessing
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -243,3 +243,74 @@ def test_scratch_explains_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(ResourceError, match="missing"):
         store.Scratch()
+
+
+# -- planted links ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deep", ["", "keys/"])
+@pytest.mark.parametrize("write", [store.put, store.append])
+def test_nothing_is_written_through_a_link_below_a_locked_folder(
+    write: Callable[[Path, bytes], None], deep: str, tmp_path: Path
+) -> None:
+    theirs = store.folder(tmp_path / "theirs")
+    store.put(theirs / "log", b"theirs\n")
+    out = store.folder(tmp_path / "real")
+    (tmp_path / "out").symlink_to(out)  # the folder that the user names may be one
+    if deep:
+        (out / "keys").symlink_to(theirs)
+    else:
+        (out / "log").symlink_to(theirs / "log")
+    with store.lock(tmp_path / "out"):
+        if deep or write is store.append:
+            with pytest.raises(ConfigError, match="is a link, and nothing is written through it"):
+                write(tmp_path / "out" / deep / "log", b"ours\n")
+        else:
+            write(tmp_path / "out" / "log", b"ours\n")
+        with pytest.raises(ConfigError, match="is a link") if deep else nullcontext():
+            store.remove(out.parent / "out" / deep / "log")
+    assert (theirs / "log").read_bytes() == b"theirs\n"
+    assert names(theirs) == ["log"]
+
+
+@pytest.mark.parametrize("plant", ["link", "dangling", "pipe", "second name", "file", "folder"])
+@pytest.mark.parametrize("name", [store.LOCK, "run.log"])
+def test_what_is_planted_as_a_file_of_ours_is_refused(
+    name: str, plant: str, tmp_path: Path
+) -> None:
+    theirs, out = tmp_path / "theirs", store.folder(tmp_path / "out")
+    theirs.write_bytes(b"theirs")
+    planted = out / name
+    if plant in ("link", "dangling"):
+        planted.symlink_to(theirs if plant == "link" else tmp_path / "nothing")
+    elif plant == "pipe":
+        os.mkfifo(planted)
+    elif plant == "second name":
+        planted.hardlink_to(theirs)
+    elif plant == "folder":
+        planted.mkdir()
+    else:
+        planted.write_bytes(b"theirs")
+        if name != store.LOCK:
+            return  # a log is added to
+    with pytest.raises(ConfigError, match=name):
+        if name == store.LOCK:
+            with store.lock(out):
+                pass
+        else:
+            store.append(planted, b"ours\n")
+    assert theirs.read_bytes() == b"theirs"
+    assert not (tmp_path / "nothing").exists()
+    assert plant != "file" or planted.read_bytes() == b"theirs"
+
+
+def test_a_path_is_looked_at_below_its_root_only(tmp_path: Path) -> None:
+    (tmp_path / "real" / "in").mkdir(parents=True)
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "out").symlink_to(tmp_path)
+    root = tmp_path / "root"
+    assert store.unlinked(root, root) == root
+    assert store.unlinked(root, root / "in" / "new") == root / "in" / "new"
+    for path in (root / "out", root / "out" / "deeper", root / "..", tmp_path):
+        with pytest.raises(ConfigError):
+            store.unlinked(root, path)

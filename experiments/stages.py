@@ -8,7 +8,6 @@ under .work that is nobody's output, and promoted when it is whole: what is meas
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import shutil
@@ -24,8 +23,7 @@ from experiments.collect import copy, promote
 from rerender import store
 from rerender.config import literal, preflight
 from rerender.errors import InputError
-from rerender.exits import failure, terminable
-from rerender.exits import report as say
+from rerender.exits import Parser, command
 from rerender.identity import place, read
 from rerender.job import jobs_of
 
@@ -107,8 +105,12 @@ def _runs(source: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.stages", description=__doc__)
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m experiments.stages", description=__doc__)
     stage = parser.add_subparsers(dest="stage", required=True)
     one = stage.add_parser("runs", help="bring the finished runs of a sweep together")
     one.add_argument("target", type=Path)
@@ -121,19 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for parts in (two, three):
         parts.add_argument("target", type=Path)
     given = parser.parse_args(arguments)
-    try:
-        with terminable():
-            if given.stage == "runs":
-                runs(given.target, given.settings)
-            elif given.stage == "scores":
-                scores(given.source, given.target)
-            else:
-                page(given.source, given.scored, given.target)
-    except BaseException as error:
-        code, message = failure(error)
-        say(message)
-        return code
-    return 0
+    if given.stage == "runs":
+        runs(given.target, given.settings)
+    elif given.stage == "scores":
+        scores(given.source, given.target)
+    else:
+        page(given.source, given.scored, given.target)
 
 
 if __name__ == "__main__":

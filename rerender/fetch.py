@@ -29,7 +29,7 @@ from rerender.data.pictures import is_picture
 from rerender.data.prompt import COLUMNS
 from rerender.download import Tell, download, sha256
 from rerender.errors import ConfigError, InputError
-from rerender.exits import failure, report, terminable
+from rerender.exits import command, report
 from rerender.job import Job
 from rerender.manifest import Manifest, manifest
 
@@ -199,18 +199,15 @@ def demo(settings: Sequence[str], out: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    return command(_main, arguments)
+
+
+def _main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         sys.stdout.write(f"{__doc__}\n")
         return 0 if given else 2
-    try:
-        with terminable():
-            sys.stdout.write(_run(given))
-        return 0
-    except BaseException as error:
-        code, message = failure(error)
-        report(message)
-        return code
+    sys.stdout.write(_run([argument for argument in given if argument != "debug=true"]))
+    return 0
 
 
 def _run(given: Sequence[str]) -> str:

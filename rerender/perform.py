@@ -16,7 +16,7 @@ from eval.metrics.weights import digest
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
-from rerender.exits import BUG, failure
+from rerender.exits import BUG, failure, warned
 from rerender.film import VIDEO, Film, Take, film
 from rerender.identity import METRICS, Identity
 from rerender.job import Job, from_yaml, key_of, to_yaml
@@ -24,7 +24,7 @@ from rerender.loading import Loading
 from rerender.measure import measured
 from rerender.memo import kept
 from rerender.progress import Progress
-from rerender.record import CONFIG, Record, check_place, claimed, logged, warned
+from rerender.record import CONFIG, Record, check_place, claimed, logged
 from rerender.sheet import sheet
 from rerender.stages import device_of, stages_of
 from rerender.video import Clip

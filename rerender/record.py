@@ -14,7 +14,7 @@ from torch import Tensor
 from rerender import store
 from rerender.contracts import Cell, Tracker
 from rerender.errors import ConfigError
-from rerender.exits import BUG, report
+from rerender.exits import BUG, listening
 from rerender.progress import Progress
 from rerender.scene import Watch
 from rerender.tracker.jsonl import Jsonl
@@ -184,33 +184,6 @@ class _LogFile(logging.Handler):
             store.append(self._path, self.format(record).encode(errors="replace") + b"\n")
 
 
-class _Terminal(logging.Handler):
-    """Says each warning once, in one line, and keeps it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.levelno == logging.WARNING and message not in self.said:
-            self.said.append(message)  # errors are reported by the command itself
-            report(message, "warning")
-
-
-@contextmanager
-def warned() -> Iterator[list[str]]:
-    """Show what our own code warns of while the block runs, each once.
-
-    Yields:
-        The warnings so far, in order: a list that grows. What a run says of its input before it has
-        a folder is in it too; metrics.json keeps it.
-    """
-    terminal = _Terminal()
-    with _listening(terminal):
-        yield terminal.said
-
-
 @contextmanager
 def logged(folder: Path, warnings: Sequence[str] = ()) -> Iterator[None]:
     """Keep what our own code says, and what Python warns of, in the run's log.
@@ -221,30 +194,22 @@ def logged(folder: Path, warnings: Sequence[str] = ()) -> Iterator[None]:
     """
     file = _LogFile(folder / LOG)
     for message in warnings:
-        file.handle(logging.makeLogRecord({"name": "rerender", "levelno": logging.WARNING,
-                                           "levelname": "WARNING", "msg": message}))
+        file.handle(
+            logging.makeLogRecord(
+                {
+                    "name": "rerender",
+                    "levelno": logging.WARNING,
+                    "levelname": "WARNING",
+                    "msg": message,
+                }
+            )
+        )
     python = logging.getLogger("py.warnings")
     python.addHandler(file)
     logging.captureWarnings(True)
     try:
-        with _listening(file):
+        with listening(file):
             yield
     finally:
         logging.captureWarnings(False)
         python.removeHandler(file)
-
-
-@contextmanager
-def _listening(handler: logging.Handler) -> Iterator[None]:
-    """Hand a handler what our own code says."""
-    ours = [logging.getLogger(name) for name in ("rerender", "eval")]
-    levels = [logger.level for logger in ours]
-    for logger in ours:
-        logger.setLevel(logging.INFO)
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger, level in zip(ours, levels, strict=True):
-            logger.setLevel(level)
-            logger.removeHandler(handler)

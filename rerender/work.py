@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rerender.errors import LockedError
-from rerender.exits import BUG, Terminated, failure, report, terminable
+from rerender.exits import BUG, Terminated, failure, report, streams, terminable, trace
 
 STATUS, SWEEP = "status.json", "sweep.json"
 LOST = "its process ended without a word (killed, or out of memory)"
@@ -66,7 +65,7 @@ def work(call: Call) -> None:
     """Do a job in a process of its own or of a pool; nothing but its status comes back."""
     os.chdir(call.place)
     try:
-        with terminable():
+        with streams(), terminable():
             take_device(call)
             do(call)
     except (Terminated, KeyboardInterrupt):
@@ -130,9 +129,3 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-def trace(wanted: bool) -> None:
-    """Show the traceback of the error at hand, where that is asked for."""
-    if wanted or os.environ.get("RERENDER_DEBUG") == "1":
-        traceback.print_exc()

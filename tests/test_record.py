@@ -15,8 +15,9 @@ import torch
 from rerender import store
 from rerender.contracts import Cell, Tracker
 from rerender.errors import LockedError
+from rerender.exits import warned
 from rerender.progress import Progress
-from rerender.record import Record, claimed, logged, warned
+from rerender.record import Record, claimed, logged
 from rerender.tracker.none import Silent
 
 

@@ -49,6 +49,7 @@ _CURES = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 _MOMENT = 5.0  # seconds in which somebody who has a lock writes his name into it
+_LONGEST = 400  # bytes of a lock
 _OWNER = re.compile(rb"(pid (?P<pid>\d+) on (?P<host>[^\n]*)\n)?")
 _GUARDED: list[Path] = []  # folders that this process has locked, absolute
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
@@ -167,19 +168,22 @@ def append(path: Path, data: bytes) -> None:
         ResourceError, ConfigError: as `put`.
     """
     folder(path.parent)
-    with _explained(path), open(path, "ab", opener=_unfollowed) as file:
-        file.write(data)
+    with _explained(path):
+        with open(path, "ab", opener=_unfollowed) as file:
+            alone = os.fstat(file.fileno()).st_nlink == 1
+            if alone:
+                file.write(data)
+        if not alone:  # the same file has another name, under which it stays as it is
+            put(path, path.read_bytes() + data)
 
 
 def _unfollowed(path: str, flags: int) -> int:
-    """Open a file of ours for writing: no link, no pipe, and no second name of another file."""
-    more = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = os.open(path, flags | more, 0o644)
-    found = os.fstat(handle)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+    """Open a file for writing: no link, and no pipe or device."""
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
         return handle
     os.close(handle)
-    raise ConfigError(path, "is no plain file of its own (a pipe, or a second name)", "remove it")
+    raise ConfigError(path, "is not a plain file", "remove it")
 
 
 def put_json(path: Path, value: Any) -> None:
@@ -284,10 +288,14 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
                 continue
         try:
             _have(handle, path, waiting)
-            if _is_still(handle, file):
-                with _noted(handle, file):
-                    yield
-                return
+            if not _is_still(handle, file):
+                continue
+            if os.fstat(handle).st_nlink > 1:  # the same file has another name: it stays so there
+                remove(file)
+                continue
+            with _noted(handle, file):
+                yield
+            return
         finally:
             os.close(handle)
 
@@ -297,7 +305,7 @@ def _noted(handle: int, file: Path) -> Iterator[None]:
     """Write into a lock who has it, and guard its folder. Nobody stands in one that nobody has,
     unless he was killed."""
     with _explained(file):
-        if not b"pid ".startswith(os.pread(handle, 4, 0)):
+        if os.fstat(handle).st_size > _LONGEST:
             raise ConfigError(file, "is no lock of this program", "choose another folder")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -323,7 +331,7 @@ def _have(handle: int, path: Path, waiting: Callable[[str], None] | None) -> Non
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            owner = _owner(os.pread(handle, 200, 0))
+            owner = _owner(os.pread(handle, _LONGEST, 0))
         if not owner and time.monotonic() > end:
             owner = "another process"
         time.sleep(0 if owner else 0.005)
@@ -405,7 +413,7 @@ def sweep_dead(room: Path) -> None:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # it is another user's
         return True

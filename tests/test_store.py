@@ -273,7 +273,7 @@ def test_nothing_is_written_through_a_link_below_a_locked_folder(
     assert names(theirs) == ["log"]
 
 
-@pytest.mark.parametrize("plant", ["link", "dangling", "pipe", "second name", "file", "folder"])
+@pytest.mark.parametrize("plant", ["link", "dangling", "pipe", "folder"])
 @pytest.mark.parametrize("name", [store.LOCK, "run.log"])
 def test_what_is_planted_as_a_file_of_ours_is_refused(
     name: str, plant: str, tmp_path: Path
@@ -285,14 +285,8 @@ def test_what_is_planted_as_a_file_of_ours_is_refused(
         planted.symlink_to(theirs if plant == "link" else tmp_path / "nothing")
     elif plant == "pipe":
         os.mkfifo(planted)
-    elif plant == "second name":
-        planted.hardlink_to(theirs)
-    elif plant == "folder":
-        planted.mkdir()
     else:
-        planted.write_bytes(b"theirs")
-        if name != store.LOCK:
-            return  # a log is added to
+        planted.mkdir()
     with pytest.raises(ConfigError, match=name):
         if name == store.LOCK:
             with store.lock(out):
@@ -301,7 +295,26 @@ def test_what_is_planted_as_a_file_of_ours_is_refused(
             store.append(planted, b"ours\n")
     assert theirs.read_bytes() == b"theirs"
     assert not (tmp_path / "nothing").exists()
-    assert plant != "file" or planted.read_bytes() == b"theirs"
+
+
+def test_a_file_that_has_another_name_too_keeps_its_content_there(tmp_path: Path) -> None:
+    """Results link the files of runs; a run that is started again adds to its log."""
+    theirs, out = tmp_path / "theirs", store.folder(tmp_path / "out")
+    theirs.write_bytes(b"one\n")
+    for name in (store.LOCK, "run.log"):
+        (out / name).hardlink_to(theirs)
+    with store.lock(out):
+        store.append(out / "run.log", b"two\n")
+        assert f"pid {os.getpid()}" in (out / store.LOCK).read_text()
+    assert theirs.read_bytes() == b"one\n"
+    assert (out / "run.log").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_file_of_somebody_that_is_called_lock_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / store.LOCK).write_bytes(b"locks of Paris\n" * 100)
+    with pytest.raises(ConfigError, match="is no lock of this program"), store.lock(tmp_path):
+        pass
+    assert (tmp_path / store.LOCK).read_bytes() == b"locks of Paris\n" * 100
 
 
 def test_a_path_is_looked_at_below_its_root_only(tmp_path: Path) -> None:

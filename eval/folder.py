@@ -108,7 +108,7 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
-    old = {row.key: row for row in rows.read(root / rows.SCORES) if row.key}
+    old = {row.key: row for row in rows.intact(root / rows.SCORES) if row.key}
     scorer = Scorer(root, old, [], Progress())
     if with_floors:
         base = tree or next(o.config for o in outcomes if o.config is not None)
@@ -119,6 +119,7 @@ def score_folder(
     failures: list[RerenderError] = []
     for outcome in outcomes:
         try:
+            outcome.check()
             protocol, clip = sources.find(outcome)
             what = hashed([digest(file) for file in outcome.files()])
             if tree is None:

@@ -21,7 +21,7 @@ from eval.folder import score_folder
 from eval.results import REPORT
 from experiments import fronts, tables
 from experiments.gather import Study, gather
-from experiments.media import Media
+from experiments.media import FOLDER, Media
 from rerender import store
 from rerender.config import literal, preflight
 from rerender.errors import InputError, RerenderError
@@ -50,10 +50,11 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
-    page = root / REPORT
+    page = store.unlinked(root, root / REPORT / FOLDER).parent
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
-    store.put(page / INDEX, render(study, f"Rerender: {name}", _front(study, page)).encode())
+    text = render(study, f"Rerender: {name}", _front(study, page))
+    store.put(page / INDEX, text.encode(errors="replace"))
     return page / INDEX
 
 
@@ -79,6 +80,7 @@ def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> 
         front=front,
         failed=study.failed,
         runs=study.runs,
+        warned=[run for run in study.runs if run.get("warnings")],
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ from eval import rows, stats
 from eval.folder import score_folder
 from eval.results import CONFIG, REPORT
 from experiments import report, tables
-from experiments.collect import copy, promote
+from experiments.collect import check_apart, copy, promote
 from rerender import store
 from rerender.config import literal, preflight
 from rerender.errors import InputError
 from rerender.exits import Parser, command
+from rerender.facts import damaged
 from rerender.identity import place, read
 from rerender.job import jobs_of
 
@@ -46,8 +46,11 @@ def runs(target: Path, settings: Sequence[str]) -> None:
     jobs_of(sweep.jobs)
     folders = [place(tree, sweep.name) for tree in sweep.jobs]
     for folder in folders:
-        if read(folder) is None:
+        facts = read(folder)
+        if facts is None:
             raise InputError(folder, "is not finished", "run the experiment first")
+        if torn := damaged(folder, facts):
+            raise InputError(folder / torn[0], "is damaged or missing", "run the experiment again")
     promote(target, folders)
 
 
@@ -57,6 +60,7 @@ def scores(source: Path, target: Path) -> None:
     Raises:
         InputError: there are no runs, or a video cannot be read.
     """
+    check_apart(target, source)
     work = WORK / "scores" / source.name
     with store.lock(work):
         promote(work, _runs(source))
@@ -86,15 +90,17 @@ def page(source: Path, scored: Path, target: Path) -> None:
     Raises:
         InputError: there are no runs or no scores.
     """
+    check_apart(target, source, scored)
     work = WORK / "tables" / source.name
     with store.lock(work):
         promote(work, _runs(source))
-        store.put(work / rows.SCORES, (scored / rows.SCORES).read_bytes())
-        shutil.rmtree(work / REPORT, ignore_errors=True)
+        store.put(work / rows.SCORES, rows.dump(rows.read(scored / rows.SCORES)))
+        store.remove(work / REPORT)
         made = tables.write(work)
         report.build(work)
         for file in made:
             store.put(target / file.name, file.read_bytes())
+        store.unlinked(target, target / REPORT)
         copy(work / REPORT, target / REPORT)
 
 

@@ -147,7 +147,7 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
         "comparisons.csv": comparisons_csv(scores),
     }
     for name, text in texts.items():
-        store.put(root / name, text.encode())
+        store.put(root / name, text.encode(errors="replace"))
     return [root / name for name in texts]
 
 

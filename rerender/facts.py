@@ -25,6 +25,7 @@ _LARGEST = 64 * 2**20  # bytes of a small file
 _CURE = "make it again with the same command, or remove it"
 _WANTED = {"config": str, "code": str, "versions": dict, "inputs": dict, "pictures": list}
 _WANTED |= {"clips": list, "seconds": dict, FILES: dict, "warnings": list}
+_OF_CLIP = {"clip": str, "video": str, "frames": int, "seconds": dict}
 
 
 def read_text(path: Path) -> str:
@@ -114,7 +115,11 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if not whole:
         problem = "is damaged or of another version (it does not fit its own sha256)"
         raise InputError(path, problem, _CURE)
-    if not all(isinstance(found.get(key), kind) for key, kind in _WANTED.items()):
+    if not all(isinstance(found.get(key), kind) for key, kind in _WANTED.items()) or not all(
+        isinstance(clip, dict)
+        and all(isinstance(clip.get(key), kind) for key, kind in _OF_CLIP.items())
+        for clip in found["clips"]
+    ):
         raise InputError(path, "lacks what a finished run says", _CURE)
     return found
 

@@ -94,7 +94,9 @@ class Identity:
         torn = damaged(folder, facts)
         if torn:
             more = f" and {len(torn) - 1} more files" if torn[1:] else ""
-            log.warning("%s: is damaged or missing%s; made again", folder / torn[0], more)
+            log.warning(
+                "%s: damaged or missing%s; its run counts as unfinished", folder / torn[0], more
+            )
         return not torn
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ def prints(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            found[name] = os.readlink(path)
+            found[name] = path.readlink().as_posix()
         else:
             found[name] = (
                 hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
@@ -236,7 +237,8 @@ DAMAGES = [flip, cut, empty, gone, noise]
 
 def test_a_finished_run_lists_its_files(here: Path) -> None:
     for run in ("one", "two"):
-        names = {p.relative_to(here / run).as_posix() for p in (here / run).rglob("*") if p.is_file()}
+        files = [path for path in (here / run).rglob("*") if path.is_file()]
+        names = {path.relative_to(here / run).as_posix() for path in files}
         listed = set(read_facts(here / run)["files"])
         rest = names - listed - {METRICS, *GROWING}
         assert not {name for name in rest if not name.startswith("wandb/")}
@@ -259,7 +261,7 @@ def test_a_damaged_file_of_a_finished_run_is_made_again(
     whole = {n: h for n, h in prints(tmp_path / run).items() if n not in (METRICS, *GROWING)}
     names = [p.relative_to(tmp_path / run) for p in (tmp_path / run).rglob("*") if p.is_file()]
     if damage is not flip:  # one of each kind is enough
-        names = list({(name.name if len(name.name) < 8 else name.name[-8:]): name for name in names}.values())
+        names = list({(name.suffix, name.parent.name[:4]): name for name in names}.values())
     for name in sorted(names):
         if name.name == store.LOCK:
             continue
@@ -341,7 +343,11 @@ def test_reserved_names_are_all_that_a_run_folder_has(here: Path) -> None:
     names = {path.name for path in (here / "one").iterdir()}
     assert names <= {*FILES, *FOLDERS}
     assert {*FILES, *FOLDERS, REPORT} == {*RESERVED}
-    constants = {v for k, v in vars(record).items() if k.isupper() and isinstance(v, str)}
+    constants = {
+        value
+        for name, value in vars(record).items()
+        if re.fullmatch("[A-Z]+", name) and isinstance(value, str)
+    }
     assert constants <= {*RESERVED}
 
 

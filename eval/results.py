@@ -112,7 +112,12 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG).is_file()
+    """Whether a folder is a run of ours, also where one of the two files that say so is damaged."""
+    if (folder / CONFIG).is_file():
+        return True
+    with suppress(InputError):
+        return bool(read_facts(folder))
+    return False
 
 
 def _run(folder: Path) -> Iterator[Outcome]:

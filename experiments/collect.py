@@ -29,9 +29,11 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
 
     Raises:
         InputError: none of the runs began, or a video cannot be read.
+        ConfigError: a run lies in the folder, or the folder in a run.
         ResourceError: the disk is full or may not be written.
         LockedError: another sweep of that name is being collected.
     """
+    check_apart(root, *runs)
     with store.lock(root):
         promote(root, runs)
         score_folder(root, None)

@@ -11,7 +11,7 @@ from typing import Any
 from eval.contracts import Score
 from eval.results import CONFIG, discover
 from rerender.errors import InputError
-from rerender.facts import METRICS, read_facts
+from rerender.facts import read_facts
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,7 @@ def costs(root: Path) -> list[Score]:
 
 
 def _clips(folder: Path) -> list[Mapping[str, Any]]:
-    """What a finished run says of its clips; a damaged metrics.json is said and left out."""
-    if not (folder / METRICS).is_file():
-        return []
+    """What a finished run says of its clips; one that does not say is named and left out."""
     try:
         found = read_facts(folder)["clips"]
     except InputError as error:

@@ -199,8 +199,8 @@ def test_a_damaged_video_of_a_finished_run_is_not_scored(
     (root / rows.SCORES).unlink()
     assert run("eval.score", root) == 3
     assert {row.method for row in rows.read(root / rows.SCORES)} == {
-        "source",
-        "truth",
+        SOURCE,
+        TRUTH,
         "run-1",
         "rival",
     }

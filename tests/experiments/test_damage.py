@@ -288,3 +288,16 @@ def test_runs_that_lie_in_the_results_are_not_removed_for_themselves(
     assert after == {name: mark for name, mark in before.items() if "lock" not in name}
     assert json.loads((tmp_path / "all" / "run-0" / METRICS).read_text())
     gone(tmp_path / "all" / "run-0" / METRICS)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_media_of_a_page_are_made_again(
+    damage: Callable[[Path], None], results: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "all"
+    shutil.copytree(results, root)
+    before = prints(root / "report" / "media")
+    for name in sorted(before)[:: max(1, len(before) // 4)]:
+        damage(root / "report" / "media" / name)
+    assert run("experiments.report", root) == 0
+    assert prints(root / "report" / "media") == before

@@ -40,12 +40,17 @@ Values = Mapping[str, float | int | str | None]
 
 
 @contextmanager
-def claimed(folder: Path, ours: Callable[[Path], bool | None]) -> Iterator[None]:
+def claimed(
+    folder: Path,
+    ours: Callable[[Path], bool | None],
+    waiting: Callable[[str], None] | None = None,
+) -> Iterator[None]:
     """Have an output folder to oneself; refused, it is left as it was found.
 
     Args:
         folder: the output folder, made if missing.
         ours: whether what a folder holds belongs to this run; None where nothing says so.
+        waiting: told who works in it, before waiting for his end; None does not wait.
 
     Raises:
         ConfigError: a file has this name, the folder holds something else, or a link or a pipe is
@@ -54,7 +59,7 @@ def claimed(folder: Path, ours: Callable[[Path], bool | None]) -> Iterator[None]
     """
     check_place(folder, ours)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    with store.lock(folder):
+    with store.lock(folder, waiting):
         check_place(folder, ours)  # it may have come between
         try:
             yield

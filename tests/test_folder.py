@@ -30,7 +30,7 @@ from tests.scenes import moving
 from tests.test_resume import ARGUMENTS
 
 GROWING = ("run.log", "record.jsonl", "lock")
-MORE = ["data.seeds=[1000000,1000001]", "pictures=[keys,flow]"]
+MORE = ["data.seeds=[1000000,1000001]"]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,6 @@ of the first one.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from eval.sources import Protocol, Sources, Tree, hashed
 from rerender.config import literal, preflight
 from rerender.contracts import Model
 from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
-from rerender.exits import failure, report
+from rerender.exits import Parser, command, report
 from rerender.job import Job
 from rerender.progress import Progress
 from rerender.scene import Watch
@@ -109,7 +108,7 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
-    old = {row.key: row for row in rows.read(root / rows.SCORES) if row.key}
+    old = {row.key: row for row in rows.intact(root / rows.SCORES) if row.key}
     scorer = Scorer(root, old, [], Progress())
     if with_floors:
         base = tree or next(o.config for o in outcomes if o.config is not None)
@@ -120,6 +119,7 @@ def score_folder(
     failures: list[RerenderError] = []
     for outcome in outcomes:
         try:
+            outcome.check()
             protocol, clip = sources.find(outcome)
             what = hashed([digest(file) for file in outcome.files()])
             if tree is None:
@@ -171,24 +171,20 @@ def _raise(failures: Sequence[RerenderError], total: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.score", description=__doc__, allow_abbrev=False
-    )
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m eval.score", description=__doc__)
     parser.add_argument("results", type=Path, help="a run folder, or METHOD/CLIP(.mp4 | frames)")
     parser.add_argument("settings", nargs="*", help="key=value, as for python -m rerender.run")
     parser.add_argument("--no-floors", action="store_true", help="leave source and truth out")
     parser.add_argument("--vae", action="store_true", help="add the autoencoder's round trip")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
-        scorer = score_folder(given.results, tree, not given.no_floors, given.vae)
-    except RerenderError as error:
-        code, message = failure(error)
-        report(message)
-        return code
+    tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
+    scorer = score_folder(given.results, tree, not given.no_floors, given.vae)
     kept = len(scorer.rows) - scorer.computed
     sys.stdout.write(
         f"{given.results / rows.SCORES}  {scorer.computed} rows measured, {kept} unchanged\n"
     )
-    return 0

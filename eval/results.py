@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rerender.codec import open_video
 from rerender.data.pictures import Pictures, is_picture
 from rerender.errors import InputError
+from rerender.facts import METRICS, damaged, read_config, read_facts
 from rerender.video import Video
+
+log = logging.getLogger(__name__)
 
 CONFIG, REPORT = "config.yaml", "report"
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -35,6 +38,7 @@ class Outcome:
         seed: the seed; None where none is known.
         path: a video file or a folder of pictures.
         config: the configuration of the run of ours that made it; None for others.
+        run: folder of the run of ours that made it; None for others.
     """
 
     method: str
@@ -42,6 +46,23 @@ class Outcome:
     seed: int | None
     path: Path
     config: Tree | None = None
+    run: Path | None = None
+
+    def check(self) -> None:
+        """Refuse a video of a finished run of ours that is not what the run wrote.
+
+        Raises:
+            InputError: it does not fit its sha256 in the run's metrics.json.
+        """
+        if self.run is None:
+            return
+        try:
+            facts = read_facts(self.run)
+        except InputError:  # a run that is not finished has no sums yet
+            return
+        if damaged(self.run, facts, [self.path.relative_to(self.run).as_posix()]):
+            cure = "run its command again"
+            raise InputError(self.path, "does not fit its sha256 in metrics.json", cure)
 
     def open(self, like: Video) -> Video:
         """The video; pictures are given the rate of ``like``.
@@ -91,17 +112,44 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG).is_file()
+    """Whether a folder is a run of ours, also where one of the two files that say so is damaged."""
+    if (folder / CONFIG).is_file():
+        return True
+    with suppress(InputError):
+        return bool(read_facts(folder))
+    return False
 
 
 def _run(folder: Path) -> Iterator[Outcome]:
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    config = _config(folder)
+    if config is None:
+        return
     method, seed = _HASH.sub("", folder.name), config.get("seed")
     if (folder / "video.mp4").is_file():
-        yield Outcome(method, None, seed, folder / "video.mp4", config)
+        yield Outcome(method, None, seed, folder / "video.mp4", config, folder)
         return
     for file in sorted(folder.glob("*/video.mp4")):
-        yield Outcome(method, file.parent.name, seed, file, config)
+        yield Outcome(method, file.parent.name, seed, file, config, folder)
+
+
+def _config(folder: Path) -> Tree | None:
+    """The configuration of a run; a run whose own is damaged is said and left out."""
+    try:
+        config = read_config(folder / CONFIG)
+    except InputError as error:
+        log.warning("%s: %s; this run is left out", error.where, error.problem)
+        return None
+    problem = ""
+    if not isinstance(config.get("seed"), int | None):
+        problem = "its seed is no whole number"
+    elif (folder / METRICS).is_file():
+        with suppress(InputError):  # said by those who need it
+            if damaged(folder, read_facts(folder), [CONFIG]):
+                problem = "does not fit its sha256 in metrics.json"
+    if problem:
+        log.warning("%s: %s; this run is left out", folder / CONFIG, problem)
+        return None
+    return config
 
 
 def _foreign(method: Path) -> Iterator[Outcome]:
@@ -189,5 +237,6 @@ def _choice(node: Any) -> str:
     """A group's choice in a word: the file of its class, or the names of a list-by-key."""
     if isinstance(node, Mapping):
         target = node.get("_target_")
-        return str(target).split(".")[-2] if target else "+".join(map(str, node))
+        names = str(target).split(".")
+        return names[-2] if names[1:] else "+".join(map(str, node))
     return "none" if node is None else str(node)

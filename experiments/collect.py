@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from eval.folder import score_folder
 from eval.results import CONFIG
 from experiments import report, tables
 from rerender import store
-from rerender.errors import InputError
+from rerender.errors import ConfigError, InputError
+from rerender.record import OWN, WANDB
 
 log = logging.getLogger(__name__)
 
 _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
-_ASIDE = ("wandb", store.LOCK)
+_ASIDE = (WANDB, OWN, store.LOCK)
 
 
 def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
@@ -32,12 +32,14 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
 
     Raises:
         InputError: none of the runs began, or a video cannot be read.
+        ConfigError: a run lies in the folder, or the folder in a run.
         ResourceError: the disk is full or may not be written.
     """
 
     def waiting(owner: str) -> None:
         log.warning("%s: being collected by %s; waiting for it", root, owner)
 
+    check_apart(root, *runs)
     with store.lock(root, waiting):
         promote(root, runs)
         score_folder(root, None)
@@ -56,14 +58,18 @@ def promote(root: Path, runs: Sequence[Path]) -> None:
 
     Raises:
         InputError: none of the runs began.
+        ConfigError: a run lies in the folder, or the folder in a run; or a link leads out of it.
         ResourceError: the disk is full or may not be written.
     """
     begun = [run for run in dict.fromkeys(runs) if (run / CONFIG).is_file()]
     if not begun:
         raise InputError(root, "has no run to show", "run the experiment first")
+    check_apart(root, *begun)
+    for run in begun:
+        store.unlinked(root, root / run.name)
     for old in sorted(root.iterdir()) if root.is_dir() else ():
         if (old / CONFIG).is_file() and not old.is_symlink():
-            shutil.rmtree(old)
+            store.remove(old)
     for run in begun:
         copy(run, root / run.name)
 
@@ -75,10 +81,23 @@ def copy(folder: Path, target: Path) -> None:
         name = file.relative_to(folder)
         if name.parts[0] in _ASIDE or file.name.startswith(".tmp-"):
             continue
-        store.folder((target / name).parent)
-        (target / name).unlink(missing_ok=True)
-        if file.suffix in _GROWING or not _linked(file, target / name):
+        store.unlinked(target, store.folder((target / name).parent))
+        store.remove(target / name)
+        if file.suffix in _GROWING or file.is_symlink() or not _linked(file, target / name):
             store.put(target / name, file.read_bytes())
+
+
+def check_apart(target: Path, *sources: Path) -> None:
+    """Refuse an output that is an input, lies in one or holds one.
+
+    Raises:
+        ConfigError: it is.
+    """
+    end = Path(os.path.realpath(target))
+    for source in sources:
+        own = Path(os.path.realpath(source))
+        if own.is_relative_to(end) or end.is_relative_to(own):
+            raise ConfigError(target, f"is, holds or lies in the input {source}", "choose another")
 
 
 def _linked(file: Path, target: Path) -> bool:

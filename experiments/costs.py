@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 from eval.contracts import Score
 from eval.results import CONFIG, discover
 from rerender.errors import InputError
+from rerender.facts import read_facts
 
-METRICS = "metrics.json"
+log = logging.getLogger(__name__)
 
 
 def costs(root: Path) -> list[Score]:
@@ -35,11 +36,13 @@ def costs(root: Path) -> list[Score]:
 
 
 def _clips(folder: Path) -> list[Mapping[str, Any]]:
+    """What a finished run says of its clips; one that does not say is named and left out."""
     try:
-        facts = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-        return [clip for clip in facts["clips"] if clip["frames"] and clip["clip"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_facts(folder)["clips"]
+    except InputError as error:
+        log.warning("%s: %s; its costs are left out", error.where, error.problem)
         return []
+    return [clip for clip in found if clip["frames"] and clip["clip"]]
 
 
 def _rows(clip: Mapping[str, Any], method: str, seed: int | None) -> Iterator[Score]:

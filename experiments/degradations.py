@@ -6,7 +6,6 @@ damaged video is worse than the undamaged one. A metric sees a damage if it says
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,9 @@ from rerender.config import preflight
 from rerender.contracts import FlowEstimator
 from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
+from rerender.exits import Parser, command
 from rerender.job import Job
+from rerender.progress import Progress
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
@@ -140,10 +141,12 @@ def markdown(table: Mapping[str, Mapping[str, tuple[float | None, bool]]]) -> st
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    from rerender.progress import Progress
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
 
-    parser = argparse.ArgumentParser(prog="python -m experiments.degradations", description=__doc__)
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m experiments.degradations", description=__doc__)
     parser.add_argument("--clips", type=int, default=CLIPS, help="number of held-out demo clips")
     parser.add_argument("--out", type=Path, help="also write the table to this file")
     given = parser.parse_args(arguments)
@@ -154,7 +157,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.out is not None:
         store.put(given.out, text.encode())
     sys.stdout.write(text)
-    return 0
 
 
 if __name__ == "__main__":

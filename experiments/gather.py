@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from experiments.command import command
 from experiments.costs import costs
 from experiments.media import Media
 from rerender.errors import InputError, RerenderError
+from rerender.facts import read_facts
 from rerender.video import Clip, Video
 
 _COMMANDS = 60  # runs for which the command is worked out
@@ -35,7 +37,7 @@ class Study:
         costs: what runs took, as rows for the table.
         clips: for the script: name, prompt, times, end.
         entries: for the script: one finished video each.
-        runs: name, command and configuration of each run.
+        runs: name, command, configuration and warnings of each run.
         failed: name and reason of what has no video.
         seconds: method -> seconds per frame, where runs say so.
     """
@@ -44,7 +46,7 @@ class Study:
     costs: list[Score] = field(default_factory=list)
     clips: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
-    runs: list[dict[str, str | None]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -65,6 +67,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
         _add_floors(study, media, clip)
     for outcome in outcomes:
         try:
+            outcome.check()
             _add_outcome(study, media, outcome, _clip_of(sources, outcome))
         except RerenderError as error:
             study.failed.append({"name": _title(outcome), "reason": str(error)})
@@ -188,18 +191,26 @@ def _describe(study: Study, outcomes: Sequence[Outcome]) -> None:
         name = f"{folder.name} ({outcome.method})" if folder.name != outcome.method else folder.name
         # Composing a configuration takes about half a second, too long for hundreds of runs.
         said = command(outcome.config) if len(study.runs) < _COMMANDS else None
-        study.runs.append({"name": name, "command": said, "config": text})
-        spent[outcome.method] += _seconds(folder)
+        facts = _facts(folder)
+        warnings = [str(warning) for warning in facts.get("warnings", ())]
+        study.runs.append({"name": name, "command": said, "config": text, "warnings": warnings})
+        spent[outcome.method] += _seconds(facts)
     study.seconds = {method: sum(each) / len(each) for method, each in spent.items() if each}
 
 
-def _seconds(run: Path) -> list[float]:
+def _facts(run: Path) -> dict[str, Any]:
+    """What a finished run says of itself; nothing where it does not say."""
+    with suppress(InputError):
+        return read_facts(run)
+    return {}
+
+
+def _seconds(facts: Mapping[str, Any]) -> list[float]:
     """Seconds per frame that a run says it took, without scoring; [] where it does not say."""
     try:
-        facts = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         total = sum(each for stage, each in facts["seconds"].items() if stage != "score")
         return [total / sum(clip["frames"] for clip in facts["clips"])]
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    except (KeyError, TypeError, ZeroDivisionError):
         return []
 
 

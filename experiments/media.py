@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from eval.metrics.weights import digest
 from rerender import store
 from rerender.codec import encode
+from rerender.errors import InputError
+from rerender.facts import read_json
 from rerender.fit import resize
-from rerender.video import Video
+from rerender.video import Video, sha256_file
 
-FOLDER = "media"
+FOLDER, _SUMS = "media", "sums.json"
 _PLAYABLE = (".mp4", ".m4v", ".webm")
 _SHEET, _SIDE = 8, 160  # pictures on a sheet and the longest side of each
 _WIDEST = 640  # columns of a slice
@@ -24,7 +27,7 @@ _WIDEST = 640  # columns of a slice
 
 @dataclass(frozen=True)
 class Media:
-    """The media folder of a page. What is there already is not made again.
+    """The media folder of a page. What is there already and undamaged is not made again.
 
     Attributes:
         page: folder of the page.
@@ -47,26 +50,42 @@ class Media:
         if len(files) == 1 and files[0].suffix.lower() in _PLAYABLE:
             return self._copied(files[0])
         target = self._place(_short(key), ".mp4")
-        if not target.is_file():
+        if not self._whole(target):
             with store.writing(target) as out:
                 encode((video[i] for i in range(len(video))), video, out)
+            self._note(target)
         return self._address(target)
 
     def looks(self, video: Video, key: str) -> tuple[str, str]:
         """Addresses of the slice (one row over time) and of the contact sheet of a video."""
         strip = self._place(_short(f"slice {key}"), ".png")
         sheet = self._place(_short(f"sheet {key}"), ".png")
-        if not (strip.is_file() and sheet.is_file()):
+        if not (self._whole(strip) and self._whole(sheet)):
             rows, stills = _pass(video)
             store.put(strip, store.png(rows))
             store.put(sheet, store.png(stills))
+            self._note(strip, sheet)
         return self._address(strip), self._address(sheet)
 
     def _copied(self, file: Path) -> str:
         target = self._place(digest(file)[:20], file.suffix.lower())
-        if not target.is_file():
+        if not target.is_file() or sha256_file(target) != digest(file):
             store.put(target, file.read_bytes())
         return self._address(target)
+
+    def _whole(self, target: Path) -> bool:
+        """Whether a file is there as it was made."""
+        return target.is_file() and self._sums().get(target.name) == sha256_file(target)
+
+    def _note(self, *made: Path) -> None:
+        """Keep the sha256 of files that were made: their names are those of what they show."""
+        sums = self._sums() | {path.name: sha256_file(path) for path in made}
+        store.put_json(self.page / FOLDER / _SUMS, sums)
+
+    def _sums(self) -> dict[str, str]:
+        with suppress(InputError):
+            return read_json(self.page / FOLDER / _SUMS)
+        return {}
 
     def _place(self, name: str, suffix: str) -> Path:
         return self.page / FOLDER / f"{name}{suffix}"

@@ -6,7 +6,6 @@ reads nothing from the network, and its policy (CSP) allows no script but its ow
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import sys
@@ -22,11 +21,11 @@ from eval.folder import score_folder
 from eval.results import REPORT
 from experiments import fronts, tables
 from experiments.gather import Study, gather
-from experiments.media import Media
+from experiments.media import FOLDER, Media
 from rerender import store
 from rerender.config import literal, preflight
 from rerender.errors import InputError, RerenderError
-from rerender.exits import failure, report
+from rerender.exits import Parser, command, report
 
 HERE = Path(__file__).parent
 PAGE, VENDOR = HERE / "page", HERE / "vendor" / "uplot"
@@ -51,10 +50,11 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
-    page = root / REPORT
+    page = store.unlinked(root, root / REPORT / FOLDER).parent
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
-    store.put(page / INDEX, render(study, f"Rerender: {name}", _front(study, page)).encode())
+    text = render(study, f"Rerender: {name}", _front(study, page))
+    store.put(page / INDEX, text.encode(errors="replace"))
     return page / INDEX
 
 
@@ -80,6 +80,7 @@ def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> 
         front=front,
         failed=study.failed,
         runs=study.runs,
+        warned=[run for run in study.runs if run.get("warnings")],
     )
 
 
@@ -153,25 +154,22 @@ def _score(root: Path, tree: Mapping[str, Any] | None, with_vae: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m experiments.report", description=__doc__)
     parser.add_argument("results", type=Path, help="a run folder or a folder of results")
     parser.add_argument("settings", nargs="*", help="key=value that say what the clips are")
     parser.add_argument("--score", action="store_true", help="score what is not scored yet first")
     parser.add_argument("--vae", action="store_true", help="score the autoencoder's round trip too")
     parser.add_argument("--title", default="", help="head of the page")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
-        if given.score:
-            _score(given.results, tree, given.vae)
-        path = build(given.results, tree, given.title)
-    except RerenderError as error:
-        code, message = failure(error)
-        report(message)
-        return code
-    sys.stdout.write(f"{path}\n")
-    return 0
+    tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
+    if given.score:
+        _score(given.results, tree, given.vae)
+    sys.stdout.write(f"{build(given.results, tree, given.title)}\n")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ under .work that is nobody's output, and promoted when it is whole: what is meas
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +18,12 @@ from eval import rows, stats
 from eval.folder import score_folder
 from eval.results import CONFIG, REPORT
 from experiments import report, tables
-from experiments.collect import copy, promote
+from experiments.collect import check_apart, copy, promote
 from rerender import store
 from rerender.config import literal, preflight
 from rerender.errors import InputError
-from rerender.exits import failure, terminable
-from rerender.exits import report as say
+from rerender.exits import Parser, command
+from rerender.facts import damaged
 from rerender.identity import place, read
 from rerender.job import jobs_of
 
@@ -48,8 +46,11 @@ def runs(target: Path, settings: Sequence[str]) -> None:
     jobs_of(sweep.jobs)
     folders = [place(tree, sweep.name) for tree in sweep.jobs]
     for folder in folders:
-        if read(folder) is None:
+        facts = read(folder)
+        if facts is None:
             raise InputError(folder, "is not finished", "run the experiment first")
+        if torn := damaged(folder, facts):
+            raise InputError(folder / torn[0], "is damaged or missing", "run the experiment again")
     promote(target, folders)
 
 
@@ -59,6 +60,7 @@ def scores(source: Path, target: Path) -> None:
     Raises:
         InputError: there are no runs, or a video cannot be read.
     """
+    check_apart(target, source)
     work = WORK / "scores" / source.name
     with store.lock(work):
         promote(work, _runs(source))
@@ -88,15 +90,17 @@ def page(source: Path, scored: Path, target: Path) -> None:
     Raises:
         InputError: there are no runs or no scores.
     """
+    check_apart(target, source, scored)
     work = WORK / "tables" / source.name
     with store.lock(work):
         promote(work, _runs(source))
-        store.put(work / rows.SCORES, (scored / rows.SCORES).read_bytes())
-        shutil.rmtree(work / REPORT, ignore_errors=True)
+        store.put(work / rows.SCORES, rows.dump(rows.read(scored / rows.SCORES)))
+        store.remove(work / REPORT)
         made = tables.write(work)
         report.build(work)
         for file in made:
             store.put(target / file.name, file.read_bytes())
+        store.unlinked(target, target / REPORT)
         copy(work / REPORT, target / REPORT)
 
 
@@ -107,8 +111,12 @@ def _runs(source: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.stages", description=__doc__)
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m experiments.stages", description=__doc__)
     stage = parser.add_subparsers(dest="stage", required=True)
     one = stage.add_parser("runs", help="bring the finished runs of a sweep together")
     one.add_argument("target", type=Path)
@@ -121,19 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for parts in (two, three):
         parts.add_argument("target", type=Path)
     given = parser.parse_args(arguments)
-    try:
-        with terminable():
-            if given.stage == "runs":
-                runs(given.target, given.settings)
-            elif given.stage == "scores":
-                scores(given.source, given.target)
-            else:
-                page(given.source, given.scored, given.target)
-    except BaseException as error:
-        code, message = failure(error)
-        say(message)
-        return code
-    return 0
+    if given.stage == "runs":
+        runs(given.target, given.settings)
+    elif given.stage == "scores":
+        scores(given.source, given.target)
+    else:
+        page(given.source, given.scored, given.target)
 
 
 if __name__ == "__main__":

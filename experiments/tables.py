@@ -6,7 +6,6 @@ every other method (not the floors) after correction for all comparisons of the 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import sys
@@ -22,8 +21,8 @@ from experiments.costs import costs
 from experiments.escape import csv_cell
 from experiments.formats import Cell, Table, numbers, to_csv, to_latex, to_markdown
 from rerender import store
-from rerender.errors import InputError, RerenderError
-from rerender.exits import failure, report
+from rerender.errors import InputError
+from rerender.exits import Parser, command
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 FLOORS = (SOURCE, VAE, TRUTH)
@@ -148,24 +147,22 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
         "comparisons.csv": comparisons_csv(scores),
     }
     for name, text in texts.items():
-        store.put(root / name, text.encode())
+        store.put(root / name, text.encode(errors="replace"))
     return [root / name for name in texts]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.tables", description=__doc__)
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m experiments.tables", description=__doc__)
     parser.add_argument("results", type=Path, help="a folder with scores.jsonl")
     parser.add_argument("--ours-only", action="store_true", help="leave the papers' numbers out")
     given = parser.parse_args(arguments)
-    try:
-        paths = write(given.results, not given.ours_only)
-    except RerenderError as error:
-        code, message = failure(error)
-        report(message)
-        return code
+    paths = write(given.results, not given.ours_only)
     sys.stdout.write("".join(f"{path}\n" for path in paths))
-    return 0
 
 
 if __name__ == "__main__":

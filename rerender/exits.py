@@ -1,26 +1,64 @@
-"""How a command ends: the exit code and the one line that goes with it.
+"""How a command ends: the exit code, and the one line that goes with it.
 
 0 done, 2 configuration, 3 input, 4 weights, 5 disk or memory, 6 part of a sweep failed,
 70 a bug of ours, 75 locked by another process, 130 and 143 stopped by a signal.
+
+Every command is a function inside `command`, so that all of them end alike.
 """
 
 from __future__ import annotations
 
+import argparse
 import errno
+import io
+import logging
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from rerender.build import missing_library
-from rerender.errors import RerenderError, ResourceError
+from rerender.errors import ConfigError, InputError, RerenderError, ResourceError
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE)
+_DEBUG = ("debug=true", "--debug")
+_SYSTEM = {  # what the operating system refuses, and what helps
+    errno.ENOSPC: "free some space, then start again",
+    errno.EDQUOT: "free some of your quota, then start again",
+    errno.EFBIG: "raise the file size limit (ulimit -f), then start again",
+    errno.EROFS: "write to a folder that is not read-only",
+    errno.EIO: "check the disk, then start again",
+    errno.EMFILE: "raise the number of open files (ulimit -n), then start again",
+    errno.ENFILE: "close other programs, then start again",
+    errno.EAGAIN: "end other programs or raise the number of processes (ulimit -u)",
+    errno.EACCES: "make it readable and writable for you",
+    errno.EPERM: "make it readable and writable for you",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ESTALE: "mount its disk again, then start again",
+    errno.ENOLCK: "choose a disk that can lock files",
+}
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)  # of a file that is named
+# How libraries say that memory ran out: torch on the processor and on accelerators, oneDNN, C++,
+# NumPy, OpenCV, the operating system.
+_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "could not create a primitive",
+    "could not create a memory object",
+    "bad_alloc",
+    "bad allocation",
+    "insufficient memory",
+    "not enough memory",
+    "unable to allocate",
+    "failed to allocate",
+    "alloc_failed",
+    "can't start new thread",
+)
 
 
 class Terminated(BaseException):
@@ -32,6 +70,47 @@ class Failure(NamedTuple):
 
     code: int
     message: str
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose errors are one line with code 2, like all others; it guesses nothing.
+
+    Raises:
+        ConfigError: by ``parse_args``, the command line cannot be read.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **more})
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError("command line", message, f"see {self.prog} --help")
+
+
+def command(run: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> int:
+    """Do what a command does, and end as every command ends: never with a traceback, unless the
+    arguments hold ``debug=true`` or ``--debug``, or RERENDER_DEBUG=1 is in the environment.
+
+    Args:
+        run: the command; its result is the exit code, None for 0.
+        arguments: as typed, without the program's name; those of this process if None.
+
+    Returns:
+        The exit code.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with streams():
+        try:
+            with terminable(), warned():
+                code = run(given) or 0
+                sys.stdout.flush()
+                return code
+        except SystemExit as end:  # argparse, after --help
+            return end.code if isinstance(end.code, int) else 2 if end.code else 0
+        except BaseException as error:
+            code, message = failure(error)
+            report(message)
+            trace(bool({*given} & {*_DEBUG}))
+            return code
 
 
 def failure(error: BaseException) -> Failure:
@@ -52,13 +131,28 @@ def failure(error: BaseException) -> Failure:
 def _known(error: BaseException) -> RerenderError | None:
     if isinstance(error, RerenderError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        cure = "lower data.size or sampling.lanes, or take model.dtype=float16"
-        return ResourceError("memory", " ".join(str(error).split())[:200] or "ran out", cure)
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    said = " ".join(str(error).split())
+    if _is_of_memory(error, said):
+        device = any(word in said for word in ("CUDA", "HIP", "MPS", "XPU", "CUBLAS", "CUDNN"))
+        cure = "lower data.size or sampling.lanes, or " + (
+            "take model.dtype=float16" if device else "end other programs that hold memory"
+        )
+        return ResourceError("memory", said[:200] or "ran out", cure)
+    if isinstance(error, OSError):
         reason = (error.strerror or str(error)).lower()
-        return ResourceError(error.filename or "disk", reason, "free some space, then start again")
+        if error.errno in _SYSTEM:
+            return ResourceError(error.filename or "disk", reason, _SYSTEM[error.errno])
+        if error.errno in _GONE and error.filename:
+            return InputError(error.filename, reason, "put it there, then start again")
     return missing_library(error) if isinstance(error, ImportError) else None
+
+
+def _is_of_memory(error: BaseException, said: str) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, Exception) and any(words in said.lower() for words in _MEMORY)
 
 
 def report(message: str, kind: str = "error") -> None:
@@ -66,6 +160,12 @@ def report(message: str, kind: str = "error") -> None:
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
     sys.stderr.write(f"{kind}: {line}\n")
     sys.stderr.flush()
+
+
+def trace(wanted: bool) -> None:
+    """Show the traceback of the error at hand, where that is asked for."""
+    if wanted or os.environ.get("RERENDER_DEBUG") == "1":
+        traceback.print_exc()
 
 
 @contextmanager
@@ -84,3 +184,109 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+# -- what is said while it works ------------------------------------------------------------------
+
+OURS = ("rerender", "eval", "experiments")  # whose log is listened to
+_SHOWING: list[_Terminal] = []  # the first one shows
+
+
+class _Terminal(logging.Handler):
+    """Keeps each warning once; the outermost one says it too, in one line."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno == logging.WARNING and message not in self.said:
+            self.said.append(message)  # errors are reported by the command itself
+            if _SHOWING[:1] == [self]:
+                report(message, "warning")
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Show what our own code warns of while the block runs, each once.
+
+    Yields:
+        The warnings so far, in order: a list that grows. What a run says of its input before it has
+        a folder is in it too; metrics.json keeps it.
+    """
+    terminal = _Terminal()
+    _SHOWING.append(terminal)
+    try:
+        with listening(terminal):
+            yield terminal.said
+    finally:
+        _SHOWING.remove(terminal)
+
+
+@contextmanager
+def listening(handler: logging.Handler) -> Iterator[None]:
+    """Hand a handler what our own code says."""
+    ours = [logging.getLogger(name) for name in OURS]
+    levels = [logger.level for logger in ours]
+    for logger in ours:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, level in zip(ours, levels, strict=True):
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+
+
+class _Outlet(io.FileIO):
+    """A standard stream that goes on without its reader: what nobody reads any more is dropped,
+    so that ``| head`` costs no result. Another error is raised once."""
+
+    lost = False
+
+    def write(self, data: Any) -> int:
+        if not self.lost:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.lost = True
+                if error.errno != errno.EPIPE:
+                    raise
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def streams() -> Iterator[None]:
+    """Standard output and error that stop nobody while the block runs: without a reader, without
+    UTF-8 (a letter that the terminal lacks is a ``?``), or closed."""
+    names = ("stdout", "stderr")
+    before = {name: getattr(sys, name) for name in names}
+    for number, name in enumerate(names, start=1):
+        setattr(sys, name, _patient(number, before[name], getattr(sys, f"__{name}__")))
+    try:
+        yield
+    finally:
+        for name in names:
+            with suppress(OSError, ValueError):
+                getattr(sys, name).flush()
+            setattr(sys, name, before[name])
+
+
+def _patient(number: int, stream: TextIO | None, original: TextIO | None) -> TextIO:
+    if stream is None:  # closed by the shell (>&-)
+        return io.TextIOWrapper(io.FileIO(os.open(os.devnull, os.O_WRONLY), "w"), errors="replace")
+    if stream is not original:  # somebody has put his own there, as tests do
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+        return stream
+    with suppress(OSError, ValueError):
+        stream.flush()
+        return io.TextIOWrapper(
+            io.BufferedWriter(_Outlet(number, "w", closefd=False)),
+            encoding=stream.encoding,
+            errors="replace",
+            line_buffering=number == 2 or stream.isatty(),
+        )
+    return stream

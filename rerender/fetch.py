@@ -11,12 +11,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
+import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +29,8 @@ from rerender.data.pictures import is_picture
 from rerender.data.prompt import COLUMNS
 from rerender.download import Tell, download, sha256
 from rerender.errors import ConfigError, InputError
-from rerender.exits import failure, report, terminable
+from rerender.exits import command, report
+from rerender.facts import read_json
 from rerender.job import Job
 from rerender.manifest import Manifest, manifest
 
@@ -60,28 +61,42 @@ def fetch(wanted: Manifest, archive: Path | None, digest: str | None, out: Path)
     if archive is not None and not archive.is_file():
         raise InputError(archive, "is not a file", "give the archive's path")
     work = out.parent / f".{out.name}.part"
+    if archive is not None and Path(os.path.realpath(archive)).is_relative_to(
+        os.path.realpath(work)
+    ):
+        raise ConfigError("archive", f"{archive} lies where this command works", "move it away")
     with store.lock(work):
-        file = archive or _downloaded(str(url), wanted, work)
-        found = _verified(file, expected, kept=archive is not None)
-        fresh = work / "unpacked"
-        shutil.rmtree(fresh, ignore_errors=True)
+        store.unlinked(work, work / "unpacked")
+        file = None
         try:
+            file = archive or _downloaded(str(url), wanted, work)
+            found = _verified(file, expected, kept=archive is not None)
+            fresh = work / "unpacked"
+            store.remove(fresh)
             left_out = extract(file, store.folder(fresh))
             clips = _clips(wanted, fresh)
             _describe(wanted, fresh, {"sha256": found, "clips": clips, "left_out": left_out})
             fresh.replace(out)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(work, ignore_errors=True)
+        except BaseException as error:
+            store.remove(work / "unpacked")
+            refused = file is not None and isinstance(error, ArchiveError)
+            if refused or not any(path.name != store.LOCK for path in work.iterdir()):
+                store.vacate(work)  # nothing that a later command could go on with
+            raise
+        store.vacate(work)
     return out
 
 
 def _there(out: Path, wanted: Manifest, expected: str | None) -> Path:
-    try:
-        facts = json.loads((out / SOURCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        facts = {}
-    if facts.get("name") != wanted.name or facts.get("sha256") != (expected or facts.get("sha256")):
+    facts: dict[str, Any] = {}
+    with suppress(InputError):
+        facts = read_json(out / SOURCE)
+    whole = isinstance(facts.get("clips"), list) and isinstance(facts.get("sha256"), str)
+    if (
+        not whole
+        or facts.get("name") != wanted.name
+        or facts.get("sha256") != (expected or facts.get("sha256"))
+    ):
         cure = "remove it or choose another one with out="
         raise ConfigError("out", f"{out} holds something else", cure)
     return out
@@ -199,18 +214,15 @@ def demo(settings: Sequence[str], out: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    return command(_main, arguments)
+
+
+def _main(given: list[str]) -> int:
     if not given or set(given) & {"-h", "--help"}:
         sys.stdout.write(f"{__doc__}\n")
         return 0 if given else 2
-    try:
-        with terminable():
-            sys.stdout.write(_run(given))
-        return 0
-    except BaseException as error:
-        code, message = failure(error)
-        report(message)
-        return code
+    sys.stdout.write(_run([argument for argument in given if argument != "debug=true"]))
+    return 0
 
 
 def _run(given: Sequence[str]) -> str:
@@ -227,7 +239,7 @@ def _run(given: Sequence[str]) -> str:
         out = FOLDER / wanted.name
     archive = local(said["archive"]) if said.get("archive") else None
     folder = fetch(wanted, archive, said.get("sha256"), out)
-    facts = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+    facts = read_json(folder / SOURCE)
     return _closing(folder, wanted, facts)
 
 

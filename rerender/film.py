@@ -23,12 +23,12 @@ from rerender.ledger import Notes, replayed
 from rerender.memory import begin, peak
 from rerender.parts import Parts
 from rerender.pipeline import filled, translated
+from rerender.record import VIDEO as VIDEO
 from rerender.record import Record
 from rerender.scene import Translation
 from rerender.stages import Stages
 from rerender.video import Clip
 
-VIDEO = "video.mp4"
 KEYS, STAGE = "keys", "video"  # names of the two stages
 
 

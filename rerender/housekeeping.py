@@ -17,7 +17,7 @@ from pathlib import Path
 from rerender import entries
 from rerender.entries import MANIFEST
 from rerender.errors import ConfigError, InputError
-from rerender.exits import failure, report, terminable
+from rerender.exits import Parser, command
 
 DAY = 86400.0
 
@@ -41,20 +41,12 @@ class Kept:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code (see `rerender.exits`)."""
-    options = parser().parse_args(arguments)
-    try:
-        with terminable():
-            run(options)
-    except BaseException as error:
-        code, message = failure(error)
-        report(message)
-        return code
-    return 0
+    return command(lambda given: run(parser().parse_args(given)), arguments)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = argparse.ArgumentParser(prog="python -m rerender.store", description=__doc__)
+    result = Parser(prog="python -m rerender.store", description=__doc__)
     commands = result.add_subparsers(dest="command", required=True)
     for name, does in (("ls", "say what is there"), ("gc", "remove what was not used")):
         command = commands.add_parser(name, help=does)

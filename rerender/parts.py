@@ -197,10 +197,12 @@ class Parts:
         """Refuse a clip that does not say what a constraint needs to know, or cannot be filled.
 
         Raises:
-            ConfigError: it has no source prompt, or the propagation misses something.
+            ConfigError: it has no source prompt or not the key frames that are named, or the
+                propagation misses something.
             InputError: its true motion is asked for and not known.
             WeightsError: those of the flow network are missing, damaged or of another one.
         """
+        self.keyframes.check(clip.video)
         self.propagation.check()
         self.flow.open(clip).check()
         needy = [c.name for c in self.constraint if isinstance(c, Joint) and c.needs_source]

@@ -12,27 +12,34 @@ from typing import Any
 
 from eval import rows
 from eval.contracts import Score
-from eval.metrics.weights import digest
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
-from rerender.exits import BUG, failure
+from rerender.exits import BUG, failure, warned
+from rerender.facts import METRICS, sealed, sums
 from rerender.film import VIDEO, Film, Take, film
-from rerender.identity import METRICS, Identity
-from rerender.job import Job, from_yaml, key_of, to_yaml
+from rerender.identity import Identity, check_apart, owner
+from rerender.job import Job, key_of, to_yaml
 from rerender.loading import Loading
 from rerender.measure import measured
 from rerender.memo import kept
 from rerender.progress import Progress
-from rerender.record import CONFIG, Record, check_place, claimed, logged, warned
+from rerender.record import (
+    CONFIG,
+    OWN,
+    SHEET,
+    Record,
+    check_names,
+    check_place,
+    claimed,
+    logged,
+)
 from rerender.sheet import sheet
 from rerender.stages import device_of, stages_of
-from rerender.video import Clip
+from rerender.video import Clip, sha256_file
 
 log = logging.getLogger(__name__)
 
-SHEET, SCORES = "sheet.png", "scores.jsonl"
-OWN = ".store"  # stages that are shared with no other run, while it works
 SHARED = {"keys"}  # pictures of stages that are taken from the store
 
 
@@ -101,11 +108,14 @@ def _perform(
     job = Job.of(tree)
     key = key_of(tree)
 
-    def same(text: str) -> bool:
-        return key_of(from_yaml(text)) == key
+    def ours(place: Path) -> bool | None:
+        found = owner(place)
+        return None if found is None else found == key
 
-    check_place(folder, same)
+    check_apart(tree, folder)
+    check_place(folder, ours)
     clips = job.data.clips()
+    check_names(clips)
     for clip in clips:
         job.parts.check(clip)
     job.model.check(job.parts.names())
@@ -115,7 +125,7 @@ def _perform(
     def waiting(owner: str) -> None:
         log.warning("%s: the same run is being made by %s; waiting for it", folder, owner)
 
-    with claimed(folder, same, waiting if keep else None):
+    with claimed(folder, ours, waiting if keep else None):
         store.sweep(folder)
         if job.store:
             Cache(job.store).open()
@@ -127,7 +137,7 @@ def _perform(
             progress.close()
             sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
             return []
-        (folder / METRICS).unlink(missing_ok=True)  # it says that a run is complete
+        store.remove(folder / METRICS)  # it says that a run is complete
         record = Record(folder, job.tracker, job.pictures, progress)
         own = Cache(folder / OWN)
         studio = Studio(job, tree, identity, loading, shared or own, record, warnings)
@@ -150,10 +160,10 @@ def _recorded(studio: Studio, clips: Sequence[Clip], group: str) -> list[Result]
     try:
         results = _all(studio, clips)
         scores = [row for result in results for row in result.scores]
-        rows.write(record.folder / SCORES, scores)
+        rows.write(record.folder / rows.SCORES, scores)
         cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
         record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
-        store.put_json(record.folder / METRICS, _facts(studio, results))
+        store.put_json(record.folder / METRICS, sealed(_facts(studio, results)))
         record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
         code = 0
         return results
@@ -210,8 +220,20 @@ def _facts(studio: Studio, results: Sequence[Result]) -> dict[str, Any]:
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "weights": studio.loading.digest,
         "warnings": list(studio.warnings),
+        "files": sums(folder, _finished(studio, results)),
         **studio.identity.facts(),
     }
+
+
+def _finished(studio: Studio, results: Sequence[Result]) -> list[Path]:
+    """The files that a run ends with. What only grows (run.log, record.jsonl, wandb/) tells what
+    happened and decides nothing; its lock is nobody's result."""
+    found = [studio.record.folder / name for name in (CONFIG, rows.SCORES)]
+    for result in results:
+        found += [result.folder / VIDEO, result.folder / SHEET]
+        for name in studio.job.pictures:
+            found += (result.folder / name).glob("*.png")
+    return found
 
 
 def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
@@ -220,7 +242,7 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
         "clip": result.clip.name,
         "prompt": result.clip.prompt,
         "video": (result.folder / VIDEO).relative_to(folder).as_posix(),
-        "sha256": digest(result.folder / VIDEO),
+        "sha256": sha256_file(result.folder / VIDEO),
         "frames": len(video),
         "processed_size": list(video.size),
         "size": list(result.film.encoded.size),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rerender.cache import Cache
 from rerender.config import Sweep
+from rerender.errors import InputError
+from rerender.facts import read_config
 from rerender.identity import OUTPUTS, Identity, place, read
-from rerender.job import Job, from_yaml
+from rerender.job import Job
 from rerender.loading import Loading
 from rerender.record import CONFIG
 from rerender.stages import stages_of
@@ -154,8 +157,8 @@ def _spent(outputs: Path) -> list[Spent]:
     for folder in sorted(outputs.iterdir()) if outputs.is_dir() else ():
         facts = read(folder)
         if facts is not None:
-            config = from_yaml((folder / CONFIG).read_text(encoding="utf-8"))
-            found.append(_of(folder, facts, config))
+            with suppress(InputError):
+                found.append(_of(folder, facts, read_config(folder / CONFIG)))
     return found
 
 

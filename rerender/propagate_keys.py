@@ -18,7 +18,7 @@ from rerender.codec import encode, open_video
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.data.pictures import Pictures, is_picture
 from rerender.errors import ConfigError, InputError
-from rerender.exits import failure, report, terminable
+from rerender.exits import Parser, command
 from rerender.fit import FittedVideo
 from rerender.keyframes.cuts import find_cuts, thumbnails
 from rerender.prescan import CONF
@@ -38,22 +38,12 @@ Part = TypeVar("Part")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code (see `rerender.exits`)."""
-    options = parser().parse_args(arguments)
-    try:
-        with terminable():
-            run(options)
-    except BaseException as error:
-        code, message = failure(error)
-        report(message)
-        if options.debug:
-            raise
-        return code
-    return 0
+    return command(lambda given: run(parser().parse_args(given)), arguments)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = argparse.ArgumentParser(prog="python -m rerender.propagate", description=__doc__)
+    result = Parser(prog="python -m rerender.propagate", description=__doc__)
     result.add_argument("--keys", type=Path, required=True, metavar="DIR", help=KEYS_HELP)
     result.add_argument("--video", type=Path, required=True, metavar="FILE", help="the source")
     result.add_argument("--out", type=Path, required=True, metavar="FILE", help="an mp4 to write")

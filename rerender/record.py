@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,39 +14,53 @@ from typing import Any
 
 from torch import Tensor
 
+from eval.results import REPORT
+from eval.rows import SCORES
 from rerender import store
 from rerender.contracts import Cell, Tracker
-from rerender.errors import ConfigError
-from rerender.exits import BUG, report
+from rerender.errors import ConfigError, InputError
+from rerender.exits import BUG, listening
+from rerender.facts import METRICS
 from rerender.progress import Progress
 from rerender.scene import Watch
-from rerender.tracker.jsonl import Jsonl
+from rerender.tracker.jsonl import RECORD, Jsonl
+from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-CONFIG, LOG = "config.yaml", "run.log"
+CONFIG, LOG, VIDEO, SHEET = "config.yaml", "run.log", "video.mp4", "sheet.png"
+OWN, WANDB, KEYS = ".store", "wandb", "keys"
+FILES = (CONFIG, LOG, RECORD, METRICS, SCORES, SHEET, VIDEO, store.LOCK)
+"""What a run writes into its folder, or into that of a clip where there are several."""
+FOLDERS = (OWN, WANDB, KEYS)
+RESERVED = (*FILES, *FOLDERS, REPORT)
+"""Names that no clip may have: its files go to a folder of its name beside these."""
+_CORE_LOG = "debug-core.log"  # W&B links the log of its service, and never writes through it
 Values = Mapping[str, float | int | str | None]
 
 
 @contextmanager
 def claimed(
-    folder: Path, same: Callable[[str], bool], waiting: Callable[[str], None] | None = None
+    folder: Path,
+    ours: Callable[[Path], bool | None],
+    waiting: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Have an output folder to oneself; refused, it is left as it was found.
 
     Args:
         folder: the output folder, made if missing.
-        same: whether the text of a configuration file belongs to this run.
+        ours: whether what a folder holds belongs to this run; None where nothing says so.
         waiting: told who works in it, before waiting for his end; None does not wait.
 
     Raises:
-        ConfigError: a file has this name, or the folder holds something else.
+        ConfigError: a file has this name, the folder holds something else, or a link or a pipe is
+            where a file of the run goes.
         LockedError: another process works in it.
     """
-    check_place(folder, same)
+    check_place(folder, ours)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     with store.lock(folder, waiting):
-        check_place(folder, same)  # it may have come between
+        check_place(folder, ours)  # it may have come between
         try:
             yield
         finally:
@@ -51,22 +68,69 @@ def claimed(
                 _remove(folder, made)
 
 
-def check_place(folder: Path, same: Callable[[str], bool]) -> None:
-    """Refuse an output folder that is not one, or that holds the result of something else."""
+def check_place(folder: Path, ours: Callable[[Path], bool | None]) -> None:
+    """Refuse an output folder that is not one, that holds the result of something else, or in which
+    writing would reach files that are elsewhere.
+
+    Raises:
+        ConfigError: as `claimed`.
+    """
     blocker = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if blocker.exists() and not blocker.is_dir():
         raise ConfigError("out", f"{blocker} is a file", "choose another output folder")
-    if not any(path.name != store.LOCK for path in _listed(folder)):
-        return
-    config = folder / CONFIG
-    if not config.is_file():
+    found = [path for path in _listed(folder) if path.name != store.LOCK]
+    mine = ours(folder) if any(path.name in FILES for path in found) else None
+    if found and mine is None:
         raise ConfigError("out", f"{folder} holds other files", "choose another output folder")
-    if not same(config.read_text(encoding="utf-8")):
+    if mine is False:
         raise ConfigError(
             "out",
             f"{folder} holds the result of another configuration",
             "choose another output folder or remove this one",
         )
+    _check_inside(folder)
+
+
+def _check_inside(folder: Path) -> None:
+    """Refuse what is neither a file nor a folder, or the one where the other goes."""
+    for name in (*FILES, *FOLDERS):
+        path = folder / name
+        if path.exists() and path.is_dir() != (name in FOLDERS):
+            kind = "folder" if path.is_dir() else "file"
+            raise ConfigError(path, f"is a {kind}, a run has something else there", "remove it")
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode) and not _of_wandb(path, folder):
+                raise ConfigError(path, "is a link, and nothing is written through it", "remove it")
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                raise ConfigError(path, "is neither a file nor a folder", "remove it")
+
+
+def _of_wandb(link: Path, folder: Path) -> bool:
+    """Whether a link is one of those that W&B makes, and leads nowhere else."""
+    if not link.relative_to(folder).as_posix().startswith(f"{WANDB}/"):
+        return False
+    return link.name == _CORE_LOG or link.resolve().is_relative_to((folder / WANDB).resolve())
+
+
+def check_names(clips: Sequence[Clip]) -> None:
+    """Refuse clips of one run whose folders would be those of others, or files of the run.
+
+    Case does not tell names apart, since on many disks it does not either.
+
+    Raises:
+        InputError: a name is taken, or cannot be that of a folder.
+    """
+    seen = {name.casefold(): f"{name} of the run itself" for name in RESERVED}
+    for clip in clips if len(clips) > 1 else ():
+        name, folded = clip.name, unicodedata.normalize("NFC", clip.name).casefold()
+        cure = "rename it, or give each clip a run of its own"
+        if name in ("", ".", "..") or set(name) & {"/", "\0"} or name.startswith(store.TEMPORARY):
+            raise InputError(f"clip {name!r}", "its name cannot be that of a folder", cure)
+        if folded in seen:
+            raise InputError(f"clip {name!r}", f"has the name of {seen[folded]}", cure)
+        seen[folded] = f"clip {name!r}"
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -185,34 +249,7 @@ class _LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(Exception):  # what cannot be logged must not stop the run
-            store.append(self._path, self.format(record).encode(errors="replace") + b"\n")
-
-
-class _Terminal(logging.Handler):
-    """Says each warning once, in one line, and keeps it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.levelno == logging.WARNING and message not in self.said:
-            self.said.append(message)  # errors are reported by the command itself
-            report(message, "warning")
-
-
-@contextmanager
-def warned() -> Iterator[list[str]]:
-    """Show what our own code warns of while the block runs, each once.
-
-    Yields:
-        The warnings so far, in order: a list that grows. What a run says of its input before it has
-        a folder is in it too; metrics.json keeps it.
-    """
-    terminal = _Terminal()
-    with _listening(terminal):
-        yield terminal.said
+            store.append_line(self._path, self.format(record).encode(errors="replace"))
 
 
 @contextmanager
@@ -239,24 +276,8 @@ def logged(folder: Path, warnings: Sequence[str] = ()) -> Iterator[None]:
     python.addHandler(file)
     logging.captureWarnings(True)
     try:
-        with _listening(file):
+        with listening(file):
             yield
     finally:
         logging.captureWarnings(False)
         python.removeHandler(file)
-
-
-@contextmanager
-def _listening(handler: logging.Handler) -> Iterator[None]:
-    """Hand a handler what our own code says."""
-    ours = [logging.getLogger(name) for name in ("rerender", "eval")]
-    levels = [logger.level for logger in ours]
-    for logger in ours:
-        logger.setLevel(logging.INFO)
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger, level in zip(ours, levels, strict=True):
-            logger.setLevel(level)
-            logger.removeHandler(handler)

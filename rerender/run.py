@@ -23,9 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rerender.config import Sweep, explained, literal, preflight
 from rerender.errors import ConfigError, PartialSweepError
-from rerender.exits import BUG, failure, report, terminable
+from rerender.exits import BUG, command, failure, report
 from rerender.prescan import CONF
-from rerender.work import LOST, STATUS, SWEEP, Call, begin, do, end, read, trace
+from rerender.work import LOST, STATUS, SWEEP, Call, begin, do, end, read
 
 JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
 RESULTS = Path("results")  # tables and report of each sweep
@@ -54,21 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code (see `rerender.exits`).
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    return command(_explained, arguments)
+
+
+def _explained(given: list[str]) -> int:
+    """The command, with errors of Hydra's in our words."""
     try:
-        with terminable():
-            return _run(given)
-    except SystemExit as end:  # argparse, --help
-        return end.code if isinstance(end.code, int) else 2
+        return _run(given)
     except (HydraException, OmegaConfBaseException) as error:
-        code, message = failure(explained(error))
-    except BaseException as error:
-        code, message = failure(error)
-    report(message)
-    trace("debug=true" in given)
-    return code
+        raise explained(error) from error
 
 
 def _run(given: list[str]) -> int:

@@ -186,6 +186,43 @@ def append(path: Path, data: bytes) -> None:
             put(path, path.read_bytes() + data)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to the end of a file of lines. Half a line that a killed writer left is dropped,
+    so that no line is joined to another.
+
+    Args:
+        path: the file, made if missing together with its folder.
+        line: without its end.
+
+    Raises:
+        ResourceError, ConfigError: as `put`.
+    """
+    folder(path.parent)
+    with suppress(FileNotFoundError):
+        with explained(path, (errno.ELOOP, errno.ENXIO)):
+            file = open(path, "rb", opener=_unfollowed)  # noqa: SIM115 - closed below
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            whole = _whole(file, size)
+            file.seek(0)
+            kept = file.read(whole) if whole < size else None
+        if kept is not None:
+            put(path, kept)
+    append(path, line + b"\n")
+
+
+def _whole(file: BinaryIO, size: int) -> int:
+    """How many bytes of a file are whole lines."""
+    while size:
+        start = max(0, size - 4096)
+        file.seek(start)
+        block = file.read(size - start)
+        if b"\n" in block:
+            return start + block.rindex(b"\n") + 1
+        size = start
+    return 0
+
+
 def _unfollowed(path: str, flags: int) -> int:
     """Open a file for writing: no link, and no pipe or device."""
     handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)

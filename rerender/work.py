@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rerender.errors import LockedError, RerenderError
-from rerender.exits import BUG, Terminated, failure, report, terminable
+from rerender.exits import BUG, Terminated, failure, report, streams, terminable, trace
 
 STATUS, SWEEP = "status.json", "sweep.json"
 LOST = "its process ended without a word (killed, or out of memory)"
@@ -71,7 +70,7 @@ def work(call: Call) -> None:
     """Do a job in a process of its own or of a pool; nothing but its status comes back."""
     os.chdir(call.place)
     try:
-        with terminable():
+        with streams(), terminable():
             take_device(call)
             do(call)
     except (Terminated, KeyboardInterrupt):
@@ -182,9 +181,3 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-def trace(wanted: bool) -> None:
-    """Show the traceback of the error at hand, where that is asked for."""
-    if wanted or os.environ.get("RERENDER_DEBUG") == "1":
-        traceback.print_exc()

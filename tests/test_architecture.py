@@ -38,7 +38,7 @@ VERB_FILES = """build cast config exits film job ledger loading measure memo per
 prescan progress propagate record run stages studio together translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
-TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "fit", "config")}
+TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "facts", "fit", "config")}
 FOR_EVAL = {"rerender", *NOUNS, *TOOLS, "rerender.data", "rerender.data.pictures"}
 # what a command line ends in, and how eval finds the clips of runs
 ENTRIES = {

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
 from rerender import errors
 from rerender.build import missing_library
-from rerender.exits import Terminated, failure, report
+from rerender.exits import OURS, Parser, Terminated, command, failure, report, warned
+
+ROOT = Path(__file__).resolve().parents[1]
+# The modules that are run as commands; benches and the training of the demo model are our tools.
+COMMANDS = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for package in OURS
+    for file in (ROOT / package).rglob("*.py")
+    if '\nif __name__ == "__main__":' in file.read_text(encoding="utf-8")
+    and not file.relative_to(ROOT).as_posix().startswith(("experiments/bench/", "rerender/demo/"))
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +39,8 @@ from rerender.exits import Terminated, failure, report
         (errors.ResourceError("a", "b", "c"), 5),
         (OSError(28, "No space left on device", "video.mp4"), 5),
         (MemoryError(), 5),
+        (PermissionError(13, "Permission denied", "keys"), 5),
+        (FileNotFoundError(2, "No such file or directory", "gone.png"), 3),
         (errors.PartialSweepError("a", "b", "c"), 6),
         (ValueError("surprise"), 70),
         (OSError(2, "No such file or directory"), 70),
@@ -52,3 +75,165 @@ def test_opencv_without_its_system_libraries_says_what_to_install() -> None:
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     report("file\x1b]0;title\x07 猫\n.mp4")
     assert capsys.readouterr().err == "error: file\\x1b]0;title\\x07 猫\\n.mp4\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 943718400000 bytes. Error code 12"
+        ),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("could not create a memory object"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        RuntimeError("can't start new thread"),
+        OSError(12, "Cannot allocate memory"),
+        MemoryError("Unable to allocate 8.00 EiB for an array with shape (1,)"),
+        MemoryError("Allocation failed (probably too large)."),
+    ],
+    ids=lambda error: str(error)[:30],
+)
+def test_memory_that_runs_out_is_no_bug(error: Exception) -> None:
+    found = failure(error)
+    assert found.code == 5
+    assert "lower data.size" in found.message
+    assert "\n" not in found.message
+
+
+def test_memory_that_really_runs_out_is_no_bug() -> None:
+    """What torch, NumPy and OpenCV really raise for more than any machine has."""
+    import cv2
+    import torch
+
+    huge = 2**45
+    for ask in (
+        lambda: torch.empty(huge),
+        lambda: np.ones(huge),
+        lambda: cv2.resize(np.zeros((2, 2), np.float64), (2**30, 2**12)),
+    ):
+        with pytest.raises(Exception) as caught:
+            ask()
+        assert failure(caught.value).code == 5, caught.value
+
+
+# -- the skeleton of every command -----------------------------------------------------------------
+
+
+def end(error: BaseException) -> Any:
+    def run(given: list[str]) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.InputError("a", "b", "c"), 3),
+        (KeyboardInterrupt(), 130),
+        (Terminated(), 143),
+        (ValueError("surprise"), 70),
+        (RecursionError("too deep"), 70),
+        (SystemExit(0), 0),
+        (SystemExit(2), 2),
+    ],
+)
+def test_a_command_ends_with_one_line(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(end(error), []) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (not isinstance(error, SystemExit))
+    assert command(end(error), ["debug=true"]) == code
+    assert ("Traceback" in capsys.readouterr().err) == bool(lines)
+
+
+def test_a_signal_and_a_warning_reach_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(given: list[str]) -> None:
+        with warned():  # as a run does inside its command: said once all the same
+            for name in OURS:
+                logging.getLogger(f"{name}.somewhere").warning("a.png: passed over")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert command(run, []) == 143
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning == "warning: a.png: passed over"
+    assert error.startswith("error: stopped by a signal")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_this_skeleton(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its main hands over to `command`; an unknown option is one line with code 2."""
+    file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+    main = getattr(importlib.import_module(name), "main", None)
+    if main is None:  # another module holds it, imported when the command runs
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        (source,) = [
+            node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and [a.name for a in node.names] == ["main"]
+        ]
+        main = importlib.import_module(str(source)).main
+    assert "command" in main.__code__.co_names
+    monkeypatch.setenv("RERENDER_DEBUG", "0")
+    assert main(["--no-such-option"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error: " in err.splitlines()[-1]
+    if name != "rerender.run":  # Hydra's parser adds how it is used
+        assert err.count("\n") == 1
+
+
+def test_a_command_line_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="python -m tool")
+    parser.add_argument("--number", type=int, required=True)
+    for given in ([], ["--number", "x"], ["--num", "1"]):
+        assert command(lambda given: parser.parse_args(given) and None, given) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert command(lambda given: parser.parse_args(given) and None, ["--help"]) == 0
+
+
+SAYS = r"""
+import sys
+from rerender.exits import command
+def run(given):
+    for _ in range(2000):
+        print("ein langer Satz mit Käse und 猫 \udcff")
+        print("und hier auch: 猫", file=sys.stderr)
+sys.exit(command(run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "code"),
+    [
+        ("{} | head -n 1", 0),  # a reader that goes away
+        ("{} 2>&1 | head -n 1", 0),
+        ("PYTHONIOENCODING=ascii {}", 0),
+        ("PYTHONIOENCODING=latin-1 {}", 0),
+        ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {}", 0),
+        ("{} >&-", 0),
+        ("{} 2>&-", 0),
+        ("{} > /dev/full", 5),
+    ],
+)
+def test_no_terminal_stops_a_command(shell: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "says.py").write_text(SAYS, encoding="utf-8")
+    typed = f"set -o pipefail; {shell.format(f'{sys.executable} {tmp_path}/says.py')}"
+    done = subprocess.run(
+        ["bash", "-c", typed],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+    if "ascii" in shell:
+        assert done.stdout.splitlines()[0] == b"ein langer Satz mit K?se und ? ?"

@@ -193,14 +193,30 @@ def test_a_hash_that_differs_refuses_and_leaves_nothing(host: str, here: Path) -
     wanted = replace(BASE, url=host, sha256="0" * 64)
     with pytest.raises(ArchiveError, match="expected 000000000000; it was removed"):
         fetch(wanted, None, None, here / "toy")
-    assert not (here / "toy").exists()
-    assert not list(here.rglob("*.zip*"))
+    assert list(here.iterdir()) == []
 
 
 def test_an_archive_of_ones_own_is_never_removed(here: Path, archive: Path) -> None:
     with pytest.raises(ArchiveError, match="give the right archive"):
         fetch(BASE, archive, "1" * 64, here / "toy")
     assert archive.is_file()
+    inside = here / ".toy.part" / "mine.zip"
+    inside.parent.mkdir(exist_ok=True)
+    inside.write_bytes(archive.read_bytes())
+    with pytest.raises(ConfigError, match="lies where this command works"):
+        fetch(BASE, inside, None, here / "toy")
+    assert inside.read_bytes() == archive.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "\\xff", '{"name": "toy"}', "[" * 9999])
+def test_a_damaged_description_is_no_bug(
+    text: str, here: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(here / "toy.yaml", "url: null")
+    assert main([f"data={file}", f"archive={archive}"]) == 0
+    (here / "datasets" / "toy" / "source.json").write_text(text)
+    assert main([f"data={file}", f"archive={archive}"]) == 2
+    assert "holds something else" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -216,16 +232,15 @@ def test_clips_are_compared_with_the_manifest(
 ) -> None:
     with pytest.raises(ArchiveError, match=says):
         fetch(replace(BASE, **change), archive, None, here / "toy")  # type: ignore[arg-type]
-    assert not (here / "toy").exists()
+    assert list(here.iterdir()) == []
 
 
 def test_a_hostile_archive_leaves_nothing(here: Path, tmp_path: Path) -> None:
     bad = tarred(tmp_path / "bad.tgz", {**FILES, "set/../../../up.png": PNG})
     with pytest.raises(ArchiveError, match="leaves the archive's folder"):
         fetch(BASE, bad, None, here / "toy")
-    assert not (here / "toy").exists()
+    assert list(here.iterdir()) == []
     assert not list(tmp_path.rglob("up.png"))
-    assert not list(here.rglob("*.png"))
 
 
 def test_what_a_killed_call_left_is_not_used(here: Path, archive: Path) -> None:

@@ -15,8 +15,9 @@ import torch
 from rerender import store
 from rerender.contracts import Cell, Tracker
 from rerender.errors import LockedError
+from rerender.exits import warned
 from rerender.progress import Progress
-from rerender.record import Record, claimed, logged, warned
+from rerender.record import Record, claimed, logged
 from rerender.tracker.none import Silent
 
 
@@ -86,13 +87,13 @@ def test_only_the_pictures_asked_for_are_kept(tmp_path: Path) -> None:
 
 
 def test_an_unused_folder_vanishes_with_the_folders_made_for_it(tmp_path: Path) -> None:
-    with claimed(tmp_path / "a" / "b", lambda text: True):
+    with claimed(tmp_path / "a" / "b", lambda folder: True):
         assert (tmp_path / "a" / "b" / store.LOCK).is_file()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_used_folder_stays_whatever_happens(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "a", lambda text: True):
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "a", lambda folder: True):
         store.put(tmp_path / "a" / "config.yaml", b"")
         raise KeyboardInterrupt
     assert (tmp_path / "a" / "config.yaml").is_file()
@@ -101,15 +102,15 @@ def test_a_used_folder_stays_whatever_happens(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_makes_a_folder_nobody_elses(tmp_path: Path) -> None:
     folder = store.folder(tmp_path / "out")
     (folder / f"{store.TEMPORARY}host-1-x").write_bytes(b"half a configuration")
-    with claimed(folder, lambda text: False):
+    with claimed(folder, lambda folder: False):
         store.sweep(folder)
         store.put(folder / "config.yaml", b"seed: 1")
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "lock"]
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
-    with claimed(tmp_path / "a", lambda text: True):
-        with pytest.raises(LockedError), claimed(tmp_path / "a", lambda text: True):
+    with claimed(tmp_path / "a", lambda folder: True):
+        with pytest.raises(LockedError), claimed(tmp_path / "a", lambda folder: True):
             pytest.fail("two owners")
         assert (tmp_path / "a" / store.LOCK).is_file()
 

@@ -233,6 +233,17 @@ def beyond(clip: Path, place: Path) -> list[str]:
     return ["data=video", f"data.path={clip}", "prompt=x", "data.start=7", "data.frames=6"]
 
 
+def key_beyond(clip: Path, place: Path) -> list[str]:
+    (place / "new").mkdir()
+    more = ["keyframes=manual", "keyframes.indices=[0,5,40]", "out=new/out"]
+    return ["data=video", f"data.path={clip}", "prompt=x", *more]
+
+
+def cut_beyond(clip: Path, place: Path) -> list[str]:
+    more = ["keyframes=manual", "keyframes.cuts=[12]"]
+    return ["data=video", f"data.path={clip}", "prompt=x", *more]
+
+
 def out_is_a_file(clip: Path, place: Path) -> list[str]:
     (place / "taken").write_text("mine")
     return ["out=taken"]
@@ -272,6 +283,8 @@ def shared_folder(clip: Path, place: Path) -> list[str]:
         (typo, 2, "data.sise"),
         (window, 2, "constraint.cross_frame"),
         (beyond, 2, "data.frames"),
+        (key_beyond, 2, "keyframes.indices: frame 40 is not in the video, which has 12"),
+        (cut_beyond, 2, "keyframes.cuts: frame 12 is not in the video, which has 12"),
         (out_is_a_file, 2, "out"),
         (out_below_a_file, 2, "out"),
         (out_holds_others, 2, "out"),

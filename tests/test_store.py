@@ -327,3 +327,18 @@ def test_a_path_is_looked_at_below_its_root_only(tmp_path: Path) -> None:
     for path in (root / "out", root / "out" / "deeper", root / "..", tmp_path):
         with pytest.raises(ConfigError):
             store.unlinked(root, path)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"one\n", b"one\nha", b"ha", b"x" * 9000, b"one\n" + b"x" * 9000]
+)
+def test_half_a_line_is_never_joined_to_another(before: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "record.jsonl"
+    file.write_bytes(before)
+    (tmp_path / "other").hardlink_to(file)
+    store.append_line(file, b"two")
+    store.append_line(file, b"three")
+    assert file.read_bytes() == before[: before.rfind(b"\n") + 1] + b"two\nthree\n"
+    assert (tmp_path / "other").read_bytes() == before
+    store.append_line(tmp_path / "new" / "run.log", b"first")
+    assert (tmp_path / "new" / "run.log").read_bytes() == b"first\n"

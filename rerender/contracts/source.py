@@ -36,6 +36,13 @@ class KeyFrames(ABC):
         """Indices of the key frames of each shot, increasing; the first and the last frame of every
         shot are always among them."""
 
+    def check(self, video: Video) -> None:  # noqa: B027 - most pick from any video
+        """Refuse a video that cannot be picked from, by its length alone, before anything starts.
+
+        Raises:
+            ConfigError: a frame is named that is not there.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class Control(ABC):

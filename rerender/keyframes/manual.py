@@ -27,7 +27,7 @@ class Manual(KeyFrames):
         cuts: frames that begin a new shot, increasing, without 0.
 
     Raises:
-        ConfigError: a list is not increasing, or (by ``pick``) names a frame that is not there.
+        ConfigError: a list is not increasing, or (by ``check``) names a frame that is not there.
     """
 
     indices: tuple[Index, ...] = ()
@@ -41,9 +41,12 @@ class Manual(KeyFrames):
         if 0 in self.cuts:
             raise ConfigError("keyframes.cuts", "frame 0 begins the first shot", "leave it out")
 
-    def pick(self, video: Video) -> Sequence[Sequence[int]]:
+    def check(self, video: Video) -> None:
         for name, values in (("indices", self.indices), ("cuts", self.cuts)):
             if values and values[-1] >= len(video):
                 problem = f"frame {values[-1]} is not in the video, which has {len(video)}"
                 raise ConfigError(f"keyframes.{name}", problem, f"stay below {len(video)}")
+
+    def pick(self, video: Video) -> Sequence[Sequence[int]]:
+        self.check(video)
         return [with_ends(self.indices, shot) for shot in shots(len(video), list(self.cuts))]

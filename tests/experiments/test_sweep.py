@@ -12,6 +12,7 @@ from eval import rows
 from eval.folder import score_folder
 from experiments.collect import promote
 from rerender import identity, store
+from rerender.job import from_yaml
 from rerender.run import main
 
 TINY = [
@@ -130,7 +131,7 @@ def test_complete_jobs_are_left_alone_and_damaged_ones_made_again(here: Path) ->
 @pytest.mark.parametrize("key", ["code", "weights", "versions", "config"])
 def test_a_job_of_something_else_is_not_complete(key: str, here: Path) -> None:
     folder = run_of(here, "full")
-    tree = identity.from_yaml((folder / "config.yaml").read_text())
+    tree = from_yaml((folder / "config.yaml").read_text())
     facts = json.loads((folder / "metrics.json").read_text())
     ours = identity.Identity.of(tree)
     assert ours.finished(folder, facts["weights"])
@@ -171,7 +172,7 @@ def test_a_folder_of_code_stays_the_same_by_being_used(tmp_path: Path) -> None:
 
 def test_more_pictures_are_asked_for_than_are_there(here: Path) -> None:
     folder = run_of(here, "full")
-    tree = identity.from_yaml((folder / "config.yaml").read_text())
+    tree = from_yaml((folder / "config.yaml").read_text())
     assert identity.Identity.of({**tree, "pictures": []}).finished(folder)
     assert not identity.Identity.of({**tree, "pictures": ["keys", "hole"]}).finished(folder)
 

@@ -1,6 +1,16 @@
 """Video files: the only room that knows codecs and containers."""
 
+from rerender.codec.container import SUFFIXES
 from rerender.codec.decode import FileVideo, open_video
 from rerender.codec.encode import Encoded, Planes, encode, encode_planes, planes
 
-__all__ = ["Encoded", "FileVideo", "Planes", "encode", "encode_planes", "open_video", "planes"]
+__all__ = [
+    "SUFFIXES",
+    "Encoded",
+    "FileVideo",
+    "Planes",
+    "encode",
+    "encode_planes",
+    "open_video",
+    "planes",
+]

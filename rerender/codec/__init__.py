@@ -1,5 +1,6 @@
 """Video files: the only room that knows codecs and containers."""
 
+from rerender.codec.audio import check_sound
 from rerender.codec.container import SUFFIXES
 from rerender.codec.decode import FileVideo, open_video
 from rerender.codec.encode import Encoded, Planes, encode, encode_planes, planes
@@ -9,6 +10,7 @@ __all__ = [
     "Encoded",
     "FileVideo",
     "Planes",
+    "check_sound",
     "encode",
     "encode_planes",
     "open_video",

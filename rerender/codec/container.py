@@ -52,7 +52,8 @@ def open_container(path: Path) -> Any:
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        return av.open(f"file:{path}", "r", options=options)
+        # Titles and names in a file may be in any encoding: what is not UTF-8 is replaced.
+        return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise InputError(path, *_why_not(_head(path), error)) from error
 

@@ -37,7 +37,7 @@ class Encoded:
         frames: number of frames.
         size: (height, width) of the file's frames.
         padding: (rows below, columns right) repeated to make both sides even.
-        audio: "none", "copied", or "left out: ..." with the reason.
+        audio: "none", "copied", "transcoded to AAC: …" or "left out: …" with the reason.
     """
 
     frames: int
@@ -50,7 +50,8 @@ def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17
     """Write an mp4: H.264 4:2:0, converted to BT.709 and tagged so, constant memory.
 
     Frame ``i`` is shown from ``video.timestamps[i] - video.timestamps[0]`` on, exactly; the sound
-    of that stretch of the source is copied without re-encoding. Same frames, same bytes.
+    of that stretch of the source is copied without re-encoding where an mp4 takes it, else brought
+    to AAC, else left out, with a warning. Same frames, same bytes.
 
     Args:
         frames: as many images ``[3,H,W]`` as the video has, of its ``size``; they are brought to

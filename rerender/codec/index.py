@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,6 +38,7 @@ class Index:
         end: when the last frame stops being shown, in ticks.
         missing: how many frames the container promises beyond these.
         exact: whether packets carry these times; otherwise decoded frames are counted.
+        leading: how many frames before these hang on a key frame that was cut off.
     """
 
     pts: tuple[int, ...]
@@ -45,6 +47,7 @@ class Index:
     end: int
     missing: int
     exact: bool = True
+    leading: int = 0
 
 
 def video_stream(container: Any, path: Path) -> Any:
@@ -75,8 +78,11 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
         return _by_counting(packets, stream, path)
     if stream.codec_context.name in _HIDDEN_FRAMES or any(p.pts is None for p in shown):
-        return _by_decoding(container, stream, path)
+        return _by_decoding(container, stream, path, _before_key(packets))
     pts = sorted(p.pts for p in shown if p.pts is not None)
+    keys = tuple(sorted(Key(p.pts, p.seek) for p in packets if p.key and p.pts is not None))
+    leading = bisect_left(pts, keys[0].pts) if keys else 0
+    pts = pts[leading:]
     _require_order(pts, path)
     step = (pts[-1] - pts[0]) // max(len(pts) - 1, 1)
     end = max(pts[-1] + 1, max((p.pts or 0) + p.duration for p in shown))
@@ -84,8 +90,8 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
         missing = max(stream.frames - len(packets), 0)
     else:
         missing = _missing_by_time(container, reached, Fraction(step) * stream.time_base)
-    keys = tuple(sorted(Key(p.pts, p.seek) for p in packets if p.key and p.pts is not None))
-    return Index(tuple(pts), keys or (Key(pts[0], pts[0]),), stream.time_base, end, missing)
+    keys = keys or (Key(pts[0], pts[0]),)
+    return Index(tuple(pts), keys, stream.time_base, end, missing, leading=leading)
 
 
 class _Packet(NamedTuple):
@@ -130,17 +136,39 @@ def _missing_by_time(container: Any, reached: Fraction, step: Fraction) -> int:
 
 def _by_counting(packets: list[_Packet], stream: Any, path: Path) -> Index:
     """An AVI stores no presentation times: its frames follow each other at its fixed rate."""
-    pts = tuple(sorted(p.seek for p in packets))
+    leading = _before_key(packets)
+    pts = tuple(sorted(p.seek for p in packets[leading:]))
     _require_order(list(pts), path)
     missing = max(stream.frames - len(packets), 0)
-    return Index(pts, (Key(pts[0], pts[0]),), stream.time_base, pts[-1] + 1, missing, exact=False)
+    key, end = Key(pts[0], pts[0]), pts[-1] + 1
+    return Index(pts, (key,), stream.time_base, end, missing, exact=False, leading=leading)
 
 
-def _by_decoding(container: Any, stream: Any, path: Path) -> Index:
+def _before_key(packets: list[_Packet]) -> int:
+    """How many packets come before the first key frame; 0 where a container marks none."""
+    return next((number for number, packet in enumerate(packets) if packet.key), 0)
+
+
+def decoded(container: Any, stream: Any, leading: int) -> Iterator[Any]:
+    """Frames of a freshly opened container, without packets that come before the first key frame.
+
+    Args:
+        container: where packets come from.
+        stream: which to decode.
+        leading: whether there are such packets.
+    """
+    begun = not leading
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe
+        if begun:
+            yield from packet.decode()
+
+
+def _by_decoding(container: Any, stream: Any, path: Path, leading: int) -> Index:
     container.seek(0)
     pts, length = [], 0
     try:
-        for frame in container.decode(stream):
+        for frame in decoded(container, stream, leading):
             pts.append(frame.dts if frame.pts is None else frame.pts)
             length = frame.duration or length
     except av.error.FFmpegError:
@@ -148,7 +176,8 @@ def _by_decoding(container: Any, stream: Any, path: Path) -> Index:
     _require_order(pts, path)
     promised = max(stream.frames - len(pts), 0) if stream.codec_context.name != "vp8" else 0
     end = pts[-1] + max(length, 1)
-    return Index(tuple(pts), (Key(pts[0], pts[0]),), stream.time_base, end, promised, exact=False)
+    key = Key(pts[0], pts[0])
+    return Index(tuple(pts), (key,), stream.time_base, end, promised, exact=False, leading=leading)
 
 
 def _require_order(pts: list[int], path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
@@ -62,6 +63,8 @@ def open_video(
         log.warning("%s: " + problem + " and are left out", path, index.leading)
     whole = inspect(path, kind)
     damage = whole.problem
+    if kind == "avi" and not damage:  # empty chunks at its end promise no frames
+        index = replace(index, missing=0)
     if index.missing:
         there = len(index.pts)
         damage = f"{there} of {there + index.missing} frames decode, the file is cut off"

@@ -76,7 +76,7 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     packets, reached = _packets(container, stream)
     shown = [p for p in packets if p.shown]
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
-        return _by_counting(packets, stream, path)
+        return _by_counting(container, packets, stream, path)
     if stream.codec_context.name in _HIDDEN_FRAMES or any(p.pts is None for p in shown):
         return _by_decoding(container, stream, path, _before_key(packets))
     pts = sorted(p.pts for p in shown if p.pts is not None)
@@ -86,8 +86,8 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     _require_order(pts, path)
     step = (pts[-1] - pts[0]) // max(len(pts) - 1, 1)
     end = max(pts[-1] + 1, max((p.pts or 0) + p.duration for p in shown))
-    if stream.frames:
-        missing = max(stream.frames - len(packets), 0)
+    if promised := _promised(container, stream, packets):
+        missing = max(promised - len(packets), 0)
     else:
         missing = _missing_by_time(container, reached, Fraction(step) * stream.time_base)
     keys = keys or (Key(pts[0], pts[0]),)
@@ -134,14 +134,28 @@ def _missing_by_time(container: Any, reached: Fraction, step: Fraction) -> int:
     return int(lack / step) if lack > max(_SLACK, 2 * step) else 0
 
 
-def _by_counting(packets: list[_Packet], stream: Any, path: Path) -> Index:
+def _by_counting(container: Any, packets: list[_Packet], stream: Any, path: Path) -> Index:
     """An AVI stores no presentation times: its frames follow each other at its fixed rate."""
     leading = _before_key(packets)
     pts = tuple(sorted(p.seek for p in packets[leading:]))
     _require_order(list(pts), path)
-    missing = max(stream.frames - len(packets), 0)
+    missing = max(_promised(container, stream, packets) - len(packets), 0)
     key, end = Key(pts[0], pts[0]), pts[-1] + 1
     return Index(pts, (key,), stream.time_base, end, missing, exact=False, leading=leading)
+
+
+def _promised(container: Any, stream: Any, packets: list[_Packet]) -> int:
+    """How many packets of a stream its container promises to give; 0 where it does not say.
+
+    A count in a header is not that: an AVI counts empty chunks where frames were dropped, an mp4
+    samples that its edit list leaves out.
+    """
+    if container.format.name == "avi" and packets:
+        empty = max(p.seek for p in packets) + 1 - len(packets)
+        return max(int(stream.frames) - max(empty, 0), 0)
+    if "mp4" in container.format.name:
+        return len(stream.index_entries) - sum(not entry.size for entry in stream.index_entries)
+    return int(stream.frames)
 
 
 def _before_key(packets: list[_Packet]) -> int:

@@ -17,8 +17,8 @@ import av.error
 from torch import Tensor
 
 from rerender.codec.container import open_container, reason
-from rerender.codec.index import Index, Key, decoded, scan, video_stream
-from rerender.codec.look import Look, look_of
+from rerender.codec.index import Index, Key, decoded, other_streams, scan, video_stream
+from rerender.codec.look import Look, look_of, lost
 from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_file, sha256_of
@@ -57,7 +57,11 @@ def open_video(
     path = Path(path)
     with open_container(path) as container:
         kind = container.format.name
-        index = scan(container, video_stream(container, path), path)
+        stream = video_stream(container, path)
+        others = other_streams(container, stream)
+        index = scan(container, stream, path)
+    if others:
+        log.warning("%s: %s", path, others)
     if index.leading:
         problem = "begins within a group of pictures; its first %d frames hang on what was cut off"
         log.warning("%s: " + problem + " and are left out", path, index.leading)
@@ -73,6 +77,10 @@ def open_video(
         raise InputError(path, damage, _cure(offered))
     window = _window(path, len(index.pts), start, frames)
     video = FileVideo(path, index, window, allow_truncated)
+    if video.lost:
+        log.warning("%s: %s", path, "; ".join(sorted(video.lost)))
+    if damage and not video.missing:
+        log.warning("%s: %s, but all %d frames decode: going on", path, damage, len(video))
     if video.missing:
         log.warning("%s: %d frames are missing or damaged, going on without", path, video.missing)
     elif not whole.known:
@@ -113,10 +121,14 @@ def _window(path: Path, total: int, start: int, frames: int | None) -> range:
 class FileVideo(Video):
     """Frames of a video file, decoded when asked for; use ``open_video`` to make one."""
 
-    def __init__(self, path: Path, index: Index, window: range, allow_truncated: bool | None) -> None:
+    def __init__(
+        self, path: Path, index: Index, window: range, allow_truncated: bool | None
+    ) -> None:
         self._path, self._index = path, index
         self._open()
         self._allow = allow_truncated
+        self.lost: set[str] = set()
+        """What reading loses or changes, in words."""
         intact, self._look = self._verify(window)
         self.missing = index.missing + len(window) - intact
         """Frames that the file promises and that do not decode; 0 unless that was allowed."""
@@ -207,6 +219,7 @@ class FileVideo(Video):
                     continue
                 look = look or look_of(frame, self._stream, self._path)
                 self._require_intact(frame, look, window, count)
+                self.lost |= lost(frame)
                 if pts != wanted[count]:
                     self._refuse(window, count, "cannot be decoded (it is left out)")
                 count += 1
@@ -224,7 +237,9 @@ class FileVideo(Video):
 
     def _require_intact(self, frame: Any, look: Look, window: range, count: int) -> None:
         if (frame.height, frame.width) != look.coded:
-            problem = f"changes its size at frame {window[count]}, from {look.coded[1]}x{look.coded[0]}"
+            problem = (
+                f"changes its size at frame {window[count]}, from {look.coded[1]}x{look.coded[0]}"
+            )
             problem += f" to {frame.width}x{frame.height}"
             raise InputError(self._path, problem, "cut it there, or convert it to one size")
         if frame.is_corrupt:

@@ -51,20 +51,47 @@ class Index:
 
 
 def video_stream(container: Any, path: Path) -> Any:
-    """The moving picture of a container (cover art does not count).
+    """The moving picture of a container (cover art and thumbnails do not count).
+
+    Of several it is the one marked as the default, of those the largest, of those the first.
 
     Raises:
         InputError: there is none, or no decoder knows it.
     """
-    cover = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
+    streams = _moving(container)
     if not streams:
         raise InputError(path, "has no moving picture (sound or cover art only)", "give a video")
-    stream = streams[0]
+    stream = max(streams, key=_precedence)
     if stream.codec_context is None:
         raise InputError(path, "is coded in a way no decoder here knows", "convert it to H.264")
     stream.thread_type = "AUTO"
     return stream
+
+
+def other_streams(container: Any, taken: Any) -> str | None:
+    """Which stream of picture is taken and which are not, in words; None where there is one."""
+    others = [stream for stream in _moving(container) if stream.index != taken.index]
+    if not others:
+        return None
+    left_out = ", ".join(map(_named, others))
+    return f"has {len(others) + 1} pictures; stream {_named(taken)} is read, not {left_out}"
+
+
+def _moving(container: Any) -> list[Any]:
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & still]
+
+
+def _precedence(stream: Any) -> tuple[bool, bool, int]:
+    context = stream.codec_context
+    default = bool(stream.disposition & av.stream.Disposition.default)
+    return context is not None, default, context.width * context.height if context else 0
+
+
+def _named(stream: Any) -> str:
+    context = stream.codec_context
+    words = f"{context.name}, {context.width}x{context.height}" if context else "unknown codec"
+    return f"{stream.index} ({words})"
 
 
 def scan(container: Any, stream: Any, path: Path) -> Index:

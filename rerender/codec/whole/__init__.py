@@ -14,7 +14,7 @@ from rerender.codec.whole.chunks import inspect_asf, inspect_avi, inspect_mp4
 from rerender.codec.whole.ebml import inspect_ebml
 from rerender.codec.whole.gif import inspect_gif
 from rerender.codec.whole.pages import inspect_flv, inspect_ogg, inspect_ps, inspect_ts
-from rerender.codec.whole.report import Bytes, Damage, Whole
+from rerender.codec.whole.report import Bytes, DamageError, Whole
 
 __all__ = ["Whole", "inspect"]
 
@@ -41,5 +41,5 @@ def inspect(path: Path, kind: str) -> Whole:
     with path.open("rb") as file:
         try:
             return Whole(None, _BY_FORMAT[kind](Bytes(file)))
-        except Damage as damage:
+        except DamageError as damage:
             return Whole(str(damage), True)

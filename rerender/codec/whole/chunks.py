@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rerender.codec.whole.report import Bytes, Damage
+from rerender.codec.whole.report import Bytes, DamageError
 
 _MOST_BOXES = 10**6  # far more than files have; what is beyond is not looked at
 
@@ -27,7 +27,7 @@ def _boxes(data: Bytes, place: int, end: int) -> Iterator[_Box]:
         if size < header or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind):
             if place and end == data.size and not any(data.read(place, 64)):
                 return  # zeros behind the last box
-            raise Damage.at(place, "no box begins there")
+            raise DamageError.at(place, "no box begins there")
         yield _Box(kind, place + header, place + size)
         place += size
 
@@ -39,7 +39,7 @@ def inspect_mp4(data: Bytes) -> bool:
     for box in _boxes(data, 0, data.size):
         if box.end > data.size:
             missing = box.end - data.size
-            raise Damage.cut(f"its {box.kind.decode('latin-1')} lacks {missing} bytes")
+            raise DamageError.cut(f"its {box.kind.decode('latin-1')} lacks {missing} bytes")
         kinds[box.kind] += 1
         if box.kind == b"moof":
             fragments += 1
@@ -56,7 +56,7 @@ def _inner(data: Bytes, box: _Box) -> Iterator[_Box]:
     """Boxes within one, which may not stick out of it."""
     for inner in _boxes(data, box.begin, box.end):
         if inner.end > box.end:
-            raise Damage.at(inner.begin, "a box is larger than the one around it")
+            raise DamageError.at(inner.begin, "a box is larger than the one around it")
         yield inner
 
 
@@ -73,7 +73,7 @@ def _require_fragment(data: Bytes, moof: _Box) -> None:
                 room += _run(data, box, flags, default)
         behind = data.number(moof.end, 4) if moof.end + 8 <= data.size else 0
         if data.read(moof.end + 4, 4) == b"mdat" and behind > 1 and room > behind - 8:
-            raise Damage.at(moof.begin, "its samples are larger than the data behind it")
+            raise DamageError.at(moof.begin, "its samples are larger than the data behind it")
 
 
 def _run(data: Bytes, trun: _Box, flags: int, default: int) -> int:
@@ -83,7 +83,7 @@ def _run(data: Bytes, trun: _Box, flags: int, default: int) -> int:
     columns = [flags & bit for bit in (0x100, 0x200, 0x400, 0x800)]
     width = 4 * sum(map(bool, columns))
     if trun.begin + head + count * width != trun.end:
-        raise Damage.at(trun.begin, "a run of samples has another length than it says")
+        raise DamageError.at(trun.begin, "a run of samples has another length than it says")
     if not columns[1]:
         return count * default
     table = data.read(trun.begin + head, count * width)
@@ -101,7 +101,7 @@ def _require_segments(data: Bytes, sidx: _Box) -> None:
     sizes = (data.number(place + wide + 4 + 12 * i, 4) & 0x7FFFFFFF for i in range(count))
     end = sidx.end + first + sum(sizes)
     if end > data.size:
-        raise Damage.cut(f"its index lists {end - data.size} bytes more")
+        raise DamageError.cut(f"its index lists {end - data.size} bytes more")
 
 
 def _require_fragments(data: Bytes, mfra: _Box, fragments: int) -> None:
@@ -113,11 +113,11 @@ def _require_fragments(data: Bytes, mfra: _Box, fragments: int) -> None:
         count, wide = data.number(box.begin + 12, 4), 8 if version else 4
         step = 2 * wide + sum(((sizes >> shift) & 3) + 1 for shift in (4, 2, 0))
         if box.begin + 16 + count * step != box.end or count > fragments:
-            raise Damage.at(box.begin, "the index of its fragments does not fit them")
+            raise DamageError.at(box.begin, "the index of its fragments does not fit them")
         for number in range(count):
             place = data.number(box.begin + 16 + number * step + wide, wide)
             if data.read(place + 4, 4) != b"moof":
-                raise Damage.at(place, "no fragment is where its index says")
+                raise DamageError.at(place, "no fragment is where its index says")
 
 
 def inspect_avi(data: Bytes) -> bool:
@@ -129,14 +129,14 @@ def inspect_avi(data: Bytes) -> bool:
             break  # something else behind it
         end = place + 8 + size
         if end > data.size and size:
-            raise Damage.cut(f"its {data.read(place + 8, 4).decode('latin-1')} lacks"
+            raise DamageError.cut(f"its {data.read(place + 8, 4).decode('latin-1')} lacks"
                              f" {end - data.size} bytes")  # fmt: skip
         _walk(data, place + 12, min(end, data.size) if size else data.size, counts, promised)
         place = end + size % 2 if size else data.size
     for stream, frames in promised.items():
         there = sum(count for name, count in counts.items() if name[:2] == b"%02d" % stream)
         if there < frames:
-            raise Damage(f"{there} of {frames} frames are there, the file is cut off")
+            raise DamageError(f"{there} of {frames} frames are there, the file is cut off")
     return True
 
 
@@ -148,7 +148,7 @@ def _walk(
     while place + 8 <= end and sum(counts.values()) < _MOST_BOXES:
         kind, size = data.read(place, 4), data.number(place + 4, 4, "little")
         if place + 8 + size > end:
-            raise Damage.at(place, "a chunk is larger than the list around it")
+            raise DamageError.at(place, "a chunk is larger than the list around it")
         if kind == b"LIST":
             _walk(data, place + 12, place + 8 + size, counts, promised)
         elif kind == b"strh":
@@ -173,15 +173,15 @@ def inspect_asf(data: Bytes) -> bool:
             known = not data.number(inner + 88, 4, "little") & 1  # a broadcast knows no end
             promised = data.number(inner + 40, 8, "little")
             if known and promised > data.size:
-                raise Damage.cut(f"it lacks {promised - data.size} bytes")
+                raise DamageError.cut(f"it lacks {promised - data.size} bytes")
         if size < 24:
-            raise Damage.at(inner, "an object of its header has no size")
+            raise DamageError.at(inner, "an object of its header has no size")
         inner += size
     while place + 24 <= data.size:
         size = data.number(place + 16, 8, "little")
         if size < 24:
             return known and data.read(place, 16) == _ASF_DATA
         if place + size > data.size:
-            raise Damage.cut(f"it lacks {place + size - data.size} bytes")
+            raise DamageError.cut(f"it lacks {place + size - data.size} bytes")
         place += size
     return known

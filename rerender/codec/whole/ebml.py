@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rerender.codec.whole.report import Bytes, Damage
+from rerender.codec.whole.report import Bytes, DamageError
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _CRC, _VOID = 0xBF, 0xEC
@@ -29,11 +29,11 @@ def _element(data: Bytes, place: int) -> _Element:
     head = data.read(place, 12)
     wide = 9 - head[0].bit_length() if head else 9
     if wide > 4 or len(head) <= wide:
-        raise Damage.at(place, "no element begins there")
+        raise DamageError.at(place, "no element begins there")
     number = int.from_bytes(head[:wide], "big")
     size_wide = 9 - head[wide].bit_length()
     if size_wide > 8 or len(head) < wide + size_wide:
-        raise Damage.at(place, "no element begins there")
+        raise DamageError.at(place, "no element begins there")
     bits = 7 * size_wide
     size = int.from_bytes(head[wide : wide + size_wide], "big") & ((1 << bits) - 1)
     begin = place + wide + size_wide
@@ -44,19 +44,19 @@ def inspect_ebml(data: Bytes) -> bool:
     """Elements end within those around them and within the file, and their checksums fit."""
     header = _element(data, 0)
     if header.number != _EBML or header.end is None:
-        raise Damage.at(0, "no header is there")
+        raise DamageError.at(0, "no header is there")
     segment = _element(data, header.end)
     if segment.number != _SEGMENT:
-        raise Damage.at(header.end, "no segment begins there")
+        raise DamageError.at(header.end, "no segment begins there")
     if segment.end is not None and segment.end > data.size:
-        raise Damage.cut(f"it lacks {segment.end - data.size} bytes")
+        raise DamageError.cut(f"it lacks {segment.end - data.size} bytes")
     end = data.size if segment.end is None else segment.end
     known = segment.end is not None
     for element in _children(data, segment.begin, end, _TOP):
         if element.end is None:
             continue
         if element.end > end:
-            raise Damage.cut(f"its last element lacks {element.end - end} bytes")
+            raise DamageError.cut(f"its last element lacks {element.end - end} bytes")
         _require_checksum(data, element)
         if element.number == _CLUSTER:
             _require_blocks(data, element)
@@ -73,11 +73,11 @@ def _children(data: Bytes, place: int, end: int, allowed: set[int] | None) -> It
         element = _element(data, place)
         inner = open_cluster and element.number in _INNER
         if allowed is not None and element.number not in allowed and not inner:
-            raise Damage.at(place, "an element of no known kind begins there")
+            raise DamageError.at(place, "an element of no known kind begins there")
         yield element
         if element.end is None and element.number != _CLUSTER:
-            raise Damage.at(place, "an element has no size")
-        open_cluster = element.number == _CLUSTER and element.end is None or inner
+            raise DamageError.at(place, "an element has no size")
+        open_cluster = inner or (element.number == _CLUSTER and element.end is None)
         place = element.begin if element.end is None else element.end
 
 
@@ -91,11 +91,11 @@ def _require_checksum(data: Bytes, element: _Element) -> None:
         block = data.read(place, min(element.end - place, 2**20))
         value, place = zlib.crc32(block, value), place + len(block)
     if value != data.number(element.begin + 2, 4, "little"):
-        raise Damage.at(element.begin, "a checksum does not fit")
+        raise DamageError.at(element.begin, "a checksum does not fit")
 
 
 def _require_blocks(data: Bytes, cluster: _Element) -> None:
     assert cluster.end is not None
     for element in _children(data, cluster.begin, cluster.end, _INNER):
         if element.end is None or element.end > cluster.end:
-            raise Damage.at(element.begin, "an element is larger than the one around it")
+            raise DamageError.at(element.begin, "an element is larger than the one around it")

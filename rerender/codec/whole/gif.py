@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rerender.codec.whole.report import Bytes, Damage
+from rerender.codec.whole.report import Bytes, DamageError
 
 _MOST_CODES = 20_000_000  # pictures are taken apart up to so many codes in all: seconds
 _BLOCKS = {0x21, 0x2C, 0x3B}  # extension, picture, trailer
@@ -13,7 +13,7 @@ def inspect_gif(data: Bytes) -> bool:
     place, codes = 13 + _colors(data.number(10, 1)), 0
     while True:
         if place >= data.size:
-            raise Damage.cut("the byte that closes it is missing")
+            raise DamageError.cut("the byte that closes it is missing")
         kind = data.number(place, 1)
         if kind == 0x3B:
             return True
@@ -25,12 +25,12 @@ def inspect_gif(data: Bytes) -> bool:
             bits = data.number(begin, 1)
             end, packed = _blocks(data, begin + 1)
             if not 1 <= bits <= 11:
-                raise Damage.at(begin, "a picture has codes of no known width")
+                raise DamageError.at(begin, "a picture has codes of no known width")
             if codes < _MOST_CODES:
                 codes += _require_filled(packed, bits, width * height, place)
             place = end
         else:
-            raise Damage.at(place, "no block begins there")
+            raise DamageError.at(place, "no block begins there")
 
 
 def _colors(flags: int) -> int:
@@ -44,7 +44,7 @@ def _blocks(data: Bytes, place: int) -> tuple[int, bytes]:
     while size := data.number(place, 1):
         part = data.read(place + 1, size)
         if len(part) < size:
-            raise Damage.cut("within a block")
+            raise DamageError.cut("within a block")
         parts.append(part)
         place += 1 + size
     return place + 1, b"".join(parts)
@@ -69,7 +69,7 @@ def _require_filled(packed: bytes, bits: int, pixels: int, place: int) -> int:
             count += 1
             if code == stop:
                 if done != pixels or read < len(packed) - 2:
-                    raise Damage.at(place, f"a picture of {pixels} pixels has data for {done}")
+                    raise DamageError.at(place, f"a picture of {pixels} pixels has data for {done}")
                 return count
             if code == clear:
                 lengths, width, before = [1] * (stop + 1), bits + 1, 0
@@ -77,14 +77,14 @@ def _require_filled(packed: bytes, bits: int, pixels: int, place: int) -> int:
             if before and len(lengths) < 4096:
                 lengths.append(before + 1)
             if code >= len(lengths):
-                raise Damage.at(place, "a picture holds a code that stands for nothing")
+                raise DamageError.at(place, "a picture holds a code that stands for nothing")
             before = lengths[code]
             done += before
             if done > pixels:
-                raise Damage.at(place, f"a picture of {pixels} pixels has data for more")
+                raise DamageError.at(place, f"a picture of {pixels} pixels has data for more")
             if len(lengths) >= 1 << width and width < 12:
                 width += 1
         read += 1
     if done != pixels:  # encoders may leave the last code out
-        raise Damage.at(place, f"a picture of {pixels} pixels has data for {done}")
+        raise DamageError.at(place, f"a picture of {pixels} pixels has data for {done}")
     return count

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rerender.codec.whole.report import Bytes, Damage
+from rerender.codec.whole.report import Bytes, DamageError
 
 _SYNC = 0x47
 _NULL = 0x1FFF
@@ -20,13 +20,13 @@ def inspect_ts(data: Bytes) -> bool:
     last: dict[int, int] = {}
     rest = data.size % size
     if rest:
-        raise Damage.cut(f"its last packet has {rest} of {size} bytes")
+        raise DamageError.cut(f"its last packet has {rest} of {size} bytes")
     for place in range(0, data.size, size * _AT_ONCE):
         block = np.frombuffer(data.read(place, size * _AT_ONCE), np.uint8).reshape(-1, size)
         heads = block[:, offset : offset + 6].astype(int)
         wrong = np.flatnonzero((heads[:, 0] != _SYNC) | (heads[:, 1] & 0x80 != 0))
         if wrong.size:
-            raise Damage.at(place + int(wrong[0]) * size, "a packet is marked as broken")
+            raise DamageError.at(place + int(wrong[0]) * size, "a packet is marked as broken")
         pids = (heads[:, 1] & 0x1F) << 8 | heads[:, 2]
         kinds, counters = heads[:, 3] >> 4 & 3, heads[:, 3] & 15
         jumps = (kinds & 2 != 0) & (heads[:, 4] > 0) & (heads[:, 5] & 0x80 != 0)
@@ -40,7 +40,7 @@ def inspect_ts(data: Bytes) -> bool:
             # The same packet may come twice, and a counter may jump where that is said.
             lost = own[(steps != 1) & (steps != 0) & ~jumps[own]]
             if lost.size:
-                raise Damage.at(place + int(lost[0]) * size, "packets before it are missing")
+                raise DamageError.at(place + int(lost[0]) * size, "packets before it are missing")
             last[int(pid)] = int(counters[own[-1]])
     return False
 
@@ -51,7 +51,7 @@ def _packet_size(data: Bytes) -> tuple[int, int]:
         head = data.read(offset, size * 4 + 1)
         if head and all(byte == _SYNC for byte in head[::size][:5]):
             return size, offset
-    raise Damage.at(0, "no packet begins there")
+    raise DamageError.at(0, "no packet begins there")
 
 
 def inspect_ps(data: Bytes) -> bool:
@@ -64,7 +64,7 @@ def inspect_ps(data: Bytes) -> bool:
             if not any(data.read(place, 4096)):  # padding to a sector, or at the end
                 place += 4096
                 continue
-            raise Damage.at(place, "no packet begins there")
+            raise DamageError.at(place, "no packet begins there")
         if code == 0xB9:
             place += 4
         elif code == 0xBA:
@@ -72,7 +72,7 @@ def inspect_ps(data: Bytes) -> bool:
         else:
             place += 6 + int.from_bytes(head[4:6], "big")
     if place > data.size:
-        raise Damage.cut(f"its last packet lacks {place - data.size} bytes")
+        raise DamageError.cut(f"its last packet lacks {place - data.size} bytes")
     return place >= 4 and data.read(data.size - 4, 4) == b"\0\0\1\xb9"
 
 
@@ -80,26 +80,26 @@ def inspect_flv(data: Bytes) -> bool:
     """Tags have the length that is written behind them, and times of a kind we know."""
     place, known = data.number(5, 4), False
     if data.number(place, 4):
-        raise Damage.at(place, "the first tag has one before it")
+        raise DamageError.at(place, "the first tag has one before it")
     place += 4
     while place < data.size:
         head = data.read(place, 11)
         if len(head) < 11:
-            raise Damage.cut(f"its last tag has {len(head)} bytes")
+            raise DamageError.cut(f"its last tag has {len(head)} bytes")
         kind, size = head[0], int.from_bytes(head[1:4], "big")
         if kind & 0x1F not in (8, 9, 18, 15) or any(head[8:11]):
-            raise Damage.at(place, "no tag begins there")
+            raise DamageError.at(place, "no tag begins there")
         end = place + 11 + size
         if end > data.size:
-            raise Damage.cut(f"its last tag lacks {end - data.size} bytes")
+            raise DamageError.cut(f"its last tag lacks {end - data.size} bytes")
         if end + 4 > data.size:
-            raise Damage.cut("the length of its last tag is missing")
+            raise DamageError.cut("the length of its last tag is missing")
         if data.number(end, 4) != 11 + size:
-            raise Damage.at(end, "a tag has another length than is written behind it")
+            raise DamageError.at(end, "a tag has another length than is written behind it")
         if kind == 18:
             told = _told_size(data.read(place + 11, size))
             if told is not None and told > data.size:
-                raise Damage.cut(f"it lacks {told - data.size} bytes")
+                raise DamageError.cut(f"it lacks {told - data.size} bytes")
             known = known or told is not None
         place = end + 4
     return known
@@ -120,14 +120,14 @@ def inspect_ogg(data: Bytes) -> bool:
     open_streams: set[int] = set()
     for place, serial, number, flags in _pages(data):
         if number != numbers.get(serial, number - 1) + 1 and not flags & 2:
-            raise Damage.at(place, "pages before it are missing")
+            raise DamageError.at(place, "pages before it are missing")
         numbers[serial] = number
         if flags & 4:
             open_streams.discard(serial)
         else:
             open_streams.add(serial)
     if open_streams:
-        raise Damage.cut("its streams are not closed")
+        raise DamageError.cut("its streams are not closed")
     return True
 
 
@@ -137,17 +137,17 @@ def _pages(data: Bytes) -> Iterator[tuple[int, int, int, int]]:
     while place < data.size:
         head = data.read(place, 27)
         if len(head) < 27:
-            raise Damage.cut(f"its last page has {len(head)} bytes")
+            raise DamageError.cut(f"its last page has {len(head)} bytes")
         if head[:5] != b"OggS\0":
-            raise Damage.at(place, "no page begins there")
+            raise DamageError.at(place, "no page begins there")
         table = data.read(place + 27, head[26])
         size = 27 + head[26] + sum(table)
         if len(table) < head[26] or place + size > data.size:
-            raise Damage.cut("within its last page")
+            raise DamageError.cut("within its last page")
         page = bytearray(data.read(place, size))
         page[22:26] = bytes(4)
         if _checksum(page) != int.from_bytes(head[22:26], "little"):
-            raise Damage.at(place, "the checksum of a page does not fit")
+            raise DamageError.at(place, "the checksum of a page does not fit")
         serial, number = struct.unpack("<II", head[14:22])
         yield place, serial, number, head[5]
         place += size

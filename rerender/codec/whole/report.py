@@ -19,16 +19,16 @@ class Whole(NamedTuple):
     known: bool
 
 
-class Damage(Exception):
+class DamageError(Exception):
     """A place where a file breaks the rules of its container, in words."""
 
     @classmethod
-    def cut(cls, what: str) -> Damage:
+    def cut(cls, what: str) -> DamageError:
         """The file ends before something that it holds."""
         return cls(f"the file is cut off ({what})")
 
     @classmethod
-    def at(cls, place: int, what: str) -> Damage:
+    def at(cls, place: int, what: str) -> DamageError:
         """Something else than the rules ask for is at a byte."""
         return cls(f"is damaged at byte {place} ({what})")
 
@@ -49,11 +49,11 @@ class Bytes:
         """An unsigned integer.
 
         Raises:
-            Damage: the file ends within it.
+            DamageError: the file ends within it.
         """
         data = self.read(place, count)
         if len(data) < count:
-            raise Damage.cut(f"within a number at byte {place}")
+            raise DamageError.cut(f"within a number at byte {place}")
         return int.from_bytes(data, "little" if order == "little" else "big")
 
     def stream(self) -> io.BufferedIOBase:

@@ -17,7 +17,16 @@ import av.error
 from torch import Tensor
 
 from rerender.codec.container import open_container, reason
-from rerender.codec.index import Index, Key, decoded, other_streams, scan, video_stream
+from rerender.codec.index import (
+    Index,
+    Key,
+    decoded,
+    has_alpha_beside,
+    other_streams,
+    scan,
+    strict_decoder,
+    video_stream,
+)
 from rerender.codec.look import Look, look_of, lost
 from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
@@ -214,7 +223,7 @@ class FileVideo(Video):
         wanted = self._index.pts[window.start : window.stop]
         look, count = None, 0
         try:
-            for pts, frame in self._decode(self._key(wanted[0])):
+            for pts, frame in self._decode(self._key(wanted[0]), strict=True):
                 if pts < wanted[0]:
                     continue
                 look = look or look_of(frame, self._stream, self._path)
@@ -261,16 +270,23 @@ class FileVideo(Video):
                 self._path, f"cannot be decoded any more ({reason(error)})", "check the disk"
             ) from error
 
-    def _decode(self, key: Key) -> Iterator[tuple[int, Any]]:
+    def _decode(self, key: Key, strict: bool = False) -> Iterator[tuple[int, Any]]:
         """(time in ticks, decoded frame) in display order from a key frame on."""
         if not self._index.exact:  # times are known by counting from the start only
             self._open()
-            frames = decoded(self._container, self._stream, self._index.leading)
+            decoder = self._decoder(strict)
+            frames = decoded(self._container, self._stream, decoder, self._index.leading)
             yield from zip(self._index.pts, frames, strict=False)
             return
+        decoder = self._decoder(strict)
         for packet in self._packets(key):
-            for frame in packet.decode():
+            for frame in decoder.decode(packet if packet.size else None):
                 yield frame.pts, frame
+
+    def _decoder(self, strict: bool) -> Any:
+        if strict or has_alpha_beside(self._stream):
+            return strict_decoder(self._stream)
+        return self._stream.codec_context
 
     def _packets(self, key: Key) -> Iterator[Any]:
         """Packets from a key frame on; a seek that lands behind it is tried again from earlier."""

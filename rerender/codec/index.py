@@ -17,6 +17,8 @@ from rerender.errors import InputError
 
 # These hide frames in packets that are never shown, so that packets do not count frames.
 _HIDDEN_FRAMES = ("vp8",)
+_STRICT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_PLAIN = ("yuv420p", "yuva420p")  # what every build of libvpx decodes
 _SLACK = Fraction(1, 2)  # a duration in a header is this exact, in seconds
 
 
@@ -190,26 +192,46 @@ def _before_key(packets: list[_Packet]) -> int:
     return next((number for number, packet in enumerate(packets) if packet.key), 0)
 
 
-def decoded(container: Any, stream: Any, leading: int) -> Iterator[Any]:
+def strict_decoder(stream: Any) -> Any:
+    """A fresh decoder that notices the most damage, for a stream that `decoded` is to read.
+
+    FFmpeg's own decoders of VP8 and VP9 hardly ever notice any; those of libvpx refuse a frame
+    whose data ends too early, and read alpha.
+    """
+    name = _STRICT.get(stream.codec_context.name)
+    if name not in av.codecs_available or stream.codec_context.pix_fmt not in _PLAIN:
+        return stream.codec_context
+    decoder = av.CodecContext.create(name, "r")
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
+
+
+def has_alpha_beside(stream: Any) -> bool:
+    """Whether alpha lies beside each frame, as in WebM: only libvpx's decoders read that."""
+    return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _STRICT
+
+
+def decoded(container: Any, stream: Any, decoder: Any, leading: int) -> Iterator[Any]:
     """Frames of a freshly opened container, without packets that come before the first key frame.
 
     Args:
         container: where packets come from.
         stream: which to decode.
+        decoder: what decodes its packets.
         leading: whether there are such packets.
     """
     begun = not leading
     for packet in container.demux(stream):
         begun = begun or packet.is_keyframe
         if begun:
-            yield from packet.decode()
+            yield from decoder.decode(packet if packet.size else None)
 
 
 def _by_decoding(container: Any, stream: Any, path: Path, leading: int) -> Index:
-    container.seek(0)
     pts, length = [], 0
     try:
-        for frame in decoded(container, stream, leading):
+        container.seek(0)
+        for frame in decoded(container, stream, stream.codec_context, leading):
             pts.append(frame.dts if frame.pts is None else frame.pts)
             length = frame.duration or length
     except av.error.FFmpegError:

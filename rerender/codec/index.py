@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import av
 import av.error
 
+from rerender.codec.container import STRICT
 from rerender.errors import InputError
 
 # These hide frames in packets that are never shown, so that packets do not count frames.
@@ -67,6 +68,7 @@ def video_stream(container: Any, path: Path) -> Any:
     if stream.codec_context is None:
         raise InputError(path, "is coded in a way no decoder here knows", "convert it to H.264")
     stream.thread_type = "AUTO"
+    stream.codec_context.options = dict(STRICT)  # PyAV keeps a container's options from decoders
     return stream
 
 
@@ -203,6 +205,7 @@ def strict_decoder(stream: Any) -> Any:
         return stream.codec_context
     decoder = av.CodecContext.create(name, "r")
     decoder.extradata = stream.codec_context.extradata
+    decoder.options = dict(STRICT)
     return decoder
 
 

@@ -74,6 +74,8 @@ def open_video(
     if index.leading:
         problem = "begins within a group of pictures; its first %d frames hang on what was cut off"
         log.warning("%s: " + problem + " and are left out", path, index.leading)
+    if index.hidden:
+        log.warning("%s: its edit list leaves out %d of its frames", path, index.hidden)
     whole = inspect(path, kind)
     damage = whole.problem
     if kind == "avi" and not damage:  # empty chunks at its end promise no frames

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import av
 import av.error
 
-from rerender.codec.container import STRICT
+from rerender.codec.container import MAX_PIXELS, STRICT
 from rerender.errors import InputError
 
 # These hide frames in packets that are never shown, so that packets do not count frames.
@@ -42,6 +42,7 @@ class Index:
         missing: how many frames the container promises beyond these.
         exact: whether packets carry these times; otherwise decoded frames are counted.
         leading: how many frames before these hang on a key frame that was cut off.
+        hidden: how many frames an edit list leaves out.
     """
 
     pts: tuple[int, ...]
@@ -51,6 +52,7 @@ class Index:
     missing: int
     exact: bool = True
     leading: int = 0
+    hidden: int = 0
 
 
 def video_stream(container: Any, path: Path) -> Any:
@@ -59,7 +61,7 @@ def video_stream(container: Any, path: Path) -> Any:
     Of several it is the one marked as the default, of those the largest, of those the first.
 
     Raises:
-        InputError: there is none, or no decoder knows it.
+        InputError: there is none, no decoder knows it, or it claims more pixels than are read.
     """
     streams = _moving(container)
     if not streams:
@@ -67,6 +69,10 @@ def video_stream(container: Any, path: Path) -> Any:
     stream = max(streams, key=_precedence)
     if stream.codec_context is None:
         raise InputError(path, "is coded in a way no decoder here knows", "convert it to H.264")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        problem = f"has frames of {width}x{height} pixels, 8K is the most that is read"
+        raise InputError(path, problem, "scale it down first")
     stream.thread_type = "AUTO"
     stream.codec_context.options = dict(STRICT)  # PyAV keeps a container's options from decoders
     return stream
@@ -122,7 +128,8 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     else:
         missing = _missing_by_time(container, reached, Fraction(step) * stream.time_base)
     keys = keys or (Key(pts[0], pts[0]),)
-    return Index(tuple(pts), keys, stream.time_base, end, missing, leading=leading)
+    hidden = max(stream.frames - promised, 0) if "mp4" in container.format.name else 0
+    return Index(tuple(pts), keys, stream.time_base, end, missing, leading=leading, hidden=hidden)
 
 
 class _Packet(NamedTuple):
@@ -185,7 +192,7 @@ def _promised(container: Any, stream: Any, packets: list[_Packet]) -> int:
         empty = max(p.seek for p in packets) + 1 - len(packets)
         return max(int(stream.frames) - max(empty, 0), 0)
     if "mp4" in container.format.name:
-        return len(stream.index_entries) - sum(not entry.size for entry in stream.index_entries)
+        return sum(entry.size > 0 for entry in stream.index_entries)
     return int(stream.frames)
 
 

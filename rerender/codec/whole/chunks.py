@@ -44,6 +44,9 @@ def inspect_mp4(data: Bytes) -> bool:
         if box.kind == b"moof":
             fragments += 1
             _require_fragment(data, box)
+        elif box.kind == b"moov":
+            for track in (inner for inner in _inner(data, box) if inner.kind == b"trak"):
+                _require_samples(data, track)
         elif box.kind == b"sidx":
             _require_segments(data, box)
         elif box.kind == b"mfra":
@@ -58,6 +61,25 @@ def _inner(data: Bytes, box: _Box) -> Iterator[_Box]:
         if inner.end > box.end:
             raise DamageError.at(inner.begin, "a box is larger than the one around it")
         yield inner
+
+
+def _require_samples(data: Bytes, track: _Box) -> None:
+    """The tables of a track give as many times as sizes."""
+    box: _Box | None = track
+    for kind in (b"mdia", b"minf", b"stbl"):
+        box = next((inner for inner in _inner(data, box) if inner.kind == kind), None)
+        if box is None:
+            return
+    times = sizes = None
+    for table in _inner(data, box):
+        if table.kind == b"stts":
+            count = data.number(table.begin + 4, 4)
+            rows = data.read(table.begin + 8, min(8 * count, table.end - table.begin - 8))
+            times = sum(int.from_bytes(rows[i : i + 4], "big") for i in range(0, len(rows), 8))
+        elif table.kind in (b"stsz", b"stz2"):
+            sizes = data.number(table.begin + 8, 4)
+    if times is not None and sizes is not None and times != sizes:
+        raise DamageError(f"is damaged (a track has {sizes} samples and times for {times})")
 
 
 def _require_fragment(data: Bytes, moof: _Box) -> None:

@@ -74,8 +74,6 @@ def open_video(
     if index.leading:
         problem = "begins within a group of pictures; its first %d frames hang on what was cut off"
         log.warning("%s: " + problem + " and are left out", path, index.leading)
-    if index.hidden:
-        log.warning("%s: its edit list leaves out %d of its frames", path, index.hidden)
     whole = inspect(path, kind)
     damage = whole.problem
     if kind == "avi" and not damage:  # empty chunks at its end promise no frames
@@ -86,6 +84,8 @@ def open_video(
     if damage and not allow_truncated:
         offered = allow_truncated is not None and _begins(path, index, start, frames)
         raise InputError(path, damage, _cure(offered))
+    if index.hidden:
+        log.warning("%s: its edit list leaves out %d of its frames", path, index.hidden)
     window = _window(path, len(index.pts), start, frames)
     video = FileVideo(path, index, window, allow_truncated)
     if video.lost:

@@ -65,11 +65,12 @@ def _inner(data: Bytes, box: _Box) -> Iterator[_Box]:
 
 def _require_samples(data: Bytes, track: _Box) -> None:
     """The tables of a track give as many times as sizes."""
-    box: _Box | None = track
+    box = track
     for kind in (b"mdia", b"minf", b"stbl"):
-        box = next((inner for inner in _inner(data, box) if inner.kind == kind), None)
-        if box is None:
+        found = [inner for inner in _inner(data, box) if inner.kind == kind]
+        if not found:
             return
+        box = found[0]
     times = sizes = None
     for table in _inner(data, box):
         if table.kind == b"stts":

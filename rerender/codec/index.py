@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ def video_stream(container: Any, path: Path) -> Any:
     if stream.codec_context is None:
         raise InputError(path, "is coded in a way no decoder here knows", "convert it to H.264")
     width, height = stream.codec_context.width, stream.codec_context.height
+    if container.format.name == "gif":  # whose decoder says nothing of a size that it refuses
+        with path.open("rb") as file:
+            width, height = struct.unpack("<HH", file.read(10)[6:])
     if width * height > MAX_PIXELS:
         problem = f"has frames of {width}x{height} pixels, 8K is the most that is read"
         raise InputError(path, problem, "scale it down first")

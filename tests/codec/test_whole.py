@@ -270,8 +270,6 @@ def test_large_claims_cost_nothing(whole: Callable[[str], Path]) -> None:
 
 
 def test_a_header_with_too_many_pixels_is_refused_by_its_size(whole: Callable[[str], Path]) -> None:
-    path = replaced(
-        whole("plain.gif"), "wide.gif", b"GIF89a", 6, struct.pack("<HH", 60_000, 60_000)
-    )
-    with pytest.raises(InputError, match="has frames of 60000x60000 pixels, 8K is the most"):
+    path = replaced(whole("plain.gif"), "wide.gif", b"GIF89a", 6, struct.pack("<HH", 9000, 8000))
+    with pytest.raises(InputError, match="has frames of 9000x8000 pixels, 8K is the most"):
         open_video(path)

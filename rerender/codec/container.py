@@ -32,8 +32,6 @@ FORMATS = ",".join(CONTAINERS)
 SUFFIXES = tuple(suffix for names in CONTAINERS.values() for suffix in names)
 """Endings of the names of video files, in small letters: any of them is opened."""
 MAX_PIXELS = 7680 * 4320  # 8K
-# A decoder that explodes on the first broken bit tells us of damage instead of hiding it.
-STRICT = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"#EXT-X", b"<?xml", b"<smil", b"<MPD")
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"RIFF....WEBP", b"II*\x00", b"MM\x00*")
 _CURE = "give an mp4, mov, mkv, webm or avi file"
@@ -46,7 +44,13 @@ def open_container(path: Path) -> Any:
         InputError: there is no such plain file, or it is not a video format that is accepted.
     """
     _require_plain_file(path)
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, **STRICT}
+    # A reader that explodes on the first broken bit tells us of damage instead of hiding it.
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+        "err_detect": "explode",
+        "max_pixels": str(MAX_PIXELS),
+    }
     try:
         # Titles and names in a file may be in any encoding: what is not UTF-8 is replaced.
         return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import av
 import av.error
 
-from rerender.codec.container import MAX_PIXELS, STRICT
+from rerender.codec.container import MAX_PIXELS
 from rerender.errors import InputError
 
 # These hide frames in packets that are never shown, so that packets do not count frames.
@@ -78,7 +78,9 @@ def video_stream(container: Any, path: Path) -> Any:
         problem = f"has frames of {width}x{height} pixels, 8K is the most that is read"
         raise InputError(path, problem, "scale it down first")
     stream.thread_type = "AUTO"
-    stream.codec_context.options = dict(STRICT)  # PyAV keeps a container's options from decoders
+    # PyAV keeps a container's options from decoders. To explode is not for them: after a seek into
+    # an open group of pictures H.264 refers to frames that are not there, and rightly goes on.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
 
@@ -216,7 +218,7 @@ def strict_decoder(stream: Any) -> Any:
         return stream.codec_context
     decoder = av.CodecContext.create(name, "r")
     decoder.extradata = stream.codec_context.extradata
-    decoder.options = dict(STRICT)
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
     return decoder
 
 

@@ -1,6 +1,19 @@
 """Video files: the only room that knows codecs and containers."""
 
+from rerender.codec.audio import check_sound
+from rerender.codec.container import MAX_PIXELS, SUFFIXES
 from rerender.codec.decode import FileVideo, open_video
 from rerender.codec.encode import Encoded, Planes, encode, encode_planes, planes
 
-__all__ = ["Encoded", "FileVideo", "Planes", "encode", "encode_planes", "open_video", "planes"]
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Encoded",
+    "FileVideo",
+    "Planes",
+    "check_sound",
+    "encode",
+    "encode_planes",
+    "open_video",
+    "planes",
+]

@@ -2,15 +2,16 @@
 
 Reading honours the matrix and range tags. A missing matrix tag means BT.709 where the coded
 height is at least 720 and BT.601 below, as players assume; a missing range tag means limited
-range. Primaries and transfer curves are left as they are (an HDR clip keeps its curve), alpha is
-dropped, interlaced frames are taken as they come. Chroma is interpolated as centred, which is
-FFmpeg's habit.
+range. High dynamic range and wide gamuts are brought to BT.709 by the rule of
+``rerender.codec.gamut``; what is transparent is laid over black; interlaced frames are taken as
+they come. Chroma is interpolated as centred, which is FFmpeg's habit.
 
 Writing converts to limited-range BT.709; the encoder tags the file so.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import torch
 from av.video.reformatter import Interpolation
 from torch import Tensor
+
+from rerender.codec.gamut import to_bt709
 
 # (Kr, Kb) of ITU-T H.273 MatrixCoefficients, by FFmpeg's number.
 _BT709, _BT601, _BT2020 = (0.2126, 0.0722), (0.299, 0.114), (0.2627, 0.0593)
@@ -30,6 +33,7 @@ _MATRICES = {
     9: _BT2020,
     10: _BT2020,  # constant luminance, read as the usual non-constant kind
 }
+_ALPHA = re.compile(r"yuva|rgba|bgra|argb|abgr|gbrap|ya\d|ayuv|vuya|uyva")
 _UNTAGGED = (0, 2, 3)
 _FULL = 2
 _SCALING = int(
@@ -53,8 +57,54 @@ def to_rgb(frame: Any, size: tuple[int, int]) -> Tensor:
         frame: the decoder's frame, of any pixel format and bit depth.
         size: (height, width) wanted, for pixels that are not square.
     """
-    if _is_rgb(frame):
-        return _rgb(frame, size)
+    image = _rgb(frame, size) if _is_rgb(frame) else _from_codes(frame, size)
+    image = to_bt709(image, frame.color_trc, frame.color_primaries)
+    return over_black(image, frame, size) if has_alpha(frame) else image
+
+
+def has_alpha(frame: Any) -> bool:
+    """Whether the pixel format of a frame has an alpha channel."""
+    return frame.format.name == "pal8" or _ALPHA.match(frame.format.name) is not None
+
+
+def is_transparent(frame: Any) -> bool:
+    """Whether any pixel of a frame with an alpha channel is not opaque."""
+    return bool(_alpha(frame, (frame.height, frame.width)).min() < 1)
+
+
+def over_black(image: Tensor, frame: Any, size: tuple[int, int]) -> Tensor:
+    """Straight alpha laid over black, as signals are mixed by players."""
+    alpha = _alpha(frame, size)
+    return image if alpha.min() == 1 else image * torch.from_numpy(alpha)
+
+
+def _alpha(frame: Any, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Alpha ``[H,W]``, 1 where a pixel is opaque."""
+    height, width = size
+    if _is_rgb(frame) and _bits(frame) <= 8:
+        converted = frame.reformat(
+            width=width, height=height, format="rgba", interpolation=_SCALING
+        )
+        codes, opaque = converted.to_ndarray()[..., 3], 255
+    else:
+        kind = "rgba64le" if _is_rgb(frame) else "yuva444p16le"
+        converted = frame.reformat(
+            width=width,
+            height=height,
+            format=kind,
+            src_colorspace=1,
+            dst_colorspace=1,
+            src_color_range=1,
+            dst_color_range=1,
+            interpolation=_SCALING,
+        )
+        # FFmpeg widens the largest value of 8 to 16 bits in several ways, this is the smallest.
+        codes, opaque = converted.to_ndarray()[..., 3], 255 << 8
+    alpha: npt.NDArray[np.float32] = np.minimum(codes.astype(np.float32) / opaque, 1)
+    return alpha
+
+
+def _from_codes(frame: Any, size: tuple[int, int]) -> Tensor:
     codes, full_format = _codes(frame, size)
     full = full_format or frame.color_range == _FULL
     gain, offset = _decoding(_matrix(frame), full, _bits(frame))

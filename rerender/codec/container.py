@@ -16,7 +16,21 @@ import av.error
 
 from rerender.errors import InputError
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
+# The one list of what is opened: names of a container's files, by FFmpeg's names of its reader.
+CONTAINERS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": (".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3g2", ".mj2"),
+    "matroska,webm": (".mkv", ".mk3d", ".webm"),
+    "avi": (".avi", ".divx"),
+    "mpegts": (".ts", ".m2ts", ".mts", ".m2t"),
+    "mpeg": (".mpg", ".mpeg", ".mpe", ".vob", ".m2p"),
+    "flv": (".flv",),
+    "asf": (".wmv", ".asf"),
+    "ogg": (".ogv", ".ogg", ".ogm"),
+    "gif": (".gif",),
+}
+FORMATS = ",".join(CONTAINERS)
+SUFFIXES = tuple(suffix for names in CONTAINERS.values() for suffix in names)
+"""Endings of the names of video files, in small letters: any of them is opened."""
 MAX_PIXELS = 7680 * 4320  # 8K
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"#EXT-X", b"<?xml", b"<smil", b"<MPD")
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"RIFF....WEBP", b"II*\x00", b"MM\x00*")
@@ -30,7 +44,7 @@ def open_container(path: Path) -> Any:
         InputError: there is no such plain file, or it is not a video format that is accepted.
     """
     _require_plain_file(path)
-    # A decoder that explodes on the first broken bit tells us of damage instead of hiding it.
+    # A reader that explodes on the first broken bit tells us of damage instead of hiding it.
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,
@@ -38,7 +52,8 @@ def open_container(path: Path) -> Any:
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        return av.open(f"file:{path}", "r", options=options)
+        # Titles and names in a file may be in any encoding: what is not UTF-8 is replaced.
+        return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise InputError(path, *_why_not(_head(path), error)) from error
 

@@ -6,6 +6,7 @@ import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
@@ -16,8 +17,18 @@ import av.error
 from torch import Tensor
 
 from rerender.codec.container import open_container, reason
-from rerender.codec.index import Index, Key, scan, video_stream
-from rerender.codec.look import Look, look_of
+from rerender.codec.index import (
+    Index,
+    Key,
+    decoded,
+    has_alpha_beside,
+    other_streams,
+    scan,
+    strict_decoder,
+    video_stream,
+)
+from rerender.codec.look import Look, look_of, lost
+from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_file, sha256_of
 
@@ -28,35 +39,79 @@ _SECOND_TRY = 10  # seconds to seek further back where a seek landed too late
 
 
 def open_video(
-    path: Path | str, start: int = 0, frames: int | None = None, allow_truncated: bool = False
+    path: Path | str,
+    start: int = 0,
+    frames: int | None = None,
+    allow_truncated: bool | None = None,
 ) -> FileVideo:
     """Open a video file and check every frame that is asked for.
 
-    All packets are read (not decoded) to count frames, and the frames of the window are decoded
-    once, so that damage is found before anything heavy starts. Rotation, mirroring and the shape of
-    pixels are applied; colours are read as ``rerender.codec.color`` says; times are kept exactly.
+    The structure of the container is walked and all packets are read (not decoded) to count
+    frames, and the frames of the window are decoded once, so that damage is found before anything
+    heavy starts. Rotation, mirroring and the shape of pixels are applied; colours are read as
+    ``rerender.codec.color`` says; times are kept exactly. A file that was cut so that it begins
+    within a group of pictures starts at the first frame that can be decoded, with a warning.
 
     Args:
         path: a plain file in a common container; playlists, addresses and devices are refused.
         start: first frame.
         frames: how many frames from there; None means to the end.
-        allow_truncated: take the undamaged beginning of a damaged file (see ``FileVideo.missing``).
+        allow_truncated: take the undamaged beginning of a damaged file (see ``FileVideo.missing``);
+            None where nobody can ask for that, so that it is not offered.
 
     Raises:
         InputError: the file is missing, not a video, damaged, or has fewer frames than it says.
         ConfigError: the window is not inside the video.
     """
     path = Path(path)
-    container = open_container(path)
-    stream = video_stream(container, path)
-    index = scan(container, stream, path)
-    if index.missing and not allow_truncated:
+    with open_container(path) as container:
+        kind = container.format.name
+        stream = video_stream(container, path)
+        others = other_streams(container, stream)
+        index = scan(container, stream, path)
+    if others:
+        log.warning("%s: %s", path, others)
+    if index.leading:
+        problem = "begins within a group of pictures; its first %d frames hang on what was cut off"
+        log.warning("%s: " + problem + " and are left out", path, index.leading)
+    whole = inspect(path, kind)
+    damage = whole.problem
+    if kind == "avi" and not damage:  # empty chunks at its end promise no frames
+        index = replace(index, missing=0)
+    if index.missing:
         there = len(index.pts)
-        problem = f"{there} of {there + index.missing} frames decode, the file is cut off"
-        raise InputError(path, problem, "copy it again, or set data.allow_truncated=true")
+        damage = f"{there} of {there + index.missing} frames decode, the file is cut off"
+    if damage and not allow_truncated:
+        offered = allow_truncated is not None and _begins(path, index, start, frames)
+        raise InputError(path, damage, _cure(offered))
+    if index.hidden:
+        log.warning("%s: its edit list leaves out %d of its frames", path, index.hidden)
     window = _window(path, len(index.pts), start, frames)
-    container.close()
-    return FileVideo(path, index, window, allow_truncated)
+    video = FileVideo(path, index, window, allow_truncated)
+    if video.lost:
+        log.warning("%s: %s", path, "; ".join(sorted(video.lost)))
+    if damage and not video.missing:
+        log.warning("%s: %s, but all %d frames decode: going on", path, damage, len(video))
+    if video.missing:
+        log.warning("%s: %d frames are missing or damaged, going on without", path, video.missing)
+    elif not whole.known:
+        problem = "holds %d frames, as far as can be known; such a file does not say how many"
+        log.warning("%s: " + problem, path, len(index.pts))
+    return video
+
+
+def _begins(path: Path, index: Index, start: int, frames: int | None) -> bool:
+    """Whether a damaged file can be used from its start: only then is that offered as a cure."""
+    try:
+        FileVideo(path, index, _window(path, len(index.pts), start, frames), True)
+    except (InputError, ConfigError):
+        return False
+    return True
+
+
+def _cure(offered: bool) -> str:
+    cure = "copy or download it again"
+    return f"{cure}, or set data.allow_truncated=true" if offered else cure
 
 
 def _window(path: Path, total: int, start: int, frames: int | None) -> range:
@@ -77,16 +132,17 @@ def _window(path: Path, total: int, start: int, frames: int | None) -> range:
 class FileVideo(Video):
     """Frames of a video file, decoded when asked for; use ``open_video`` to make one."""
 
-    def __init__(self, path: Path, index: Index, window: range, allow_truncated: bool) -> None:
+    def __init__(
+        self, path: Path, index: Index, window: range, allow_truncated: bool | None
+    ) -> None:
         self._path, self._index = path, index
         self._open()
-        intact, self._look = self._verify(window, allow_truncated)
+        self._allow = allow_truncated
+        self.lost: set[str] = set()
+        """What reading loses or changes, in words."""
+        intact, self._look = self._verify(window)
         self.missing = index.missing + len(window) - intact
         """Frames that the file promises and that do not decode; 0 unless that was allowed."""
-        if self.missing:
-            log.warning(
-                "%s: %d frames are missing or damaged, going on without", path, self.missing
-            )
         self._pts = index.pts[window.start : window.start + intact]
         self._position = {pts: i for i, pts in enumerate(self._pts)}
         self._times = tuple(pts * index.unit for pts in self._pts)
@@ -164,43 +220,49 @@ class FileVideo(Video):
         keys = self._index.keys
         return keys[max(bisect_right(keys, pts, key=lambda key: key.pts) - 1, 0)]
 
-    def _verify(self, window: range, allow_truncated: bool) -> tuple[int, Look]:
+    def _verify(self, window: range) -> tuple[int, Look]:
         """Decode the window once without converting pixels; how many frames are intact."""
         wanted = self._index.pts[window.start : window.stop]
         look, count = None, 0
         try:
-            for pts, frame in self._decode(self._key(wanted[0])):
+            for pts, frame in self._decode(self._key(wanted[0]), strict=True):
                 if pts < wanted[0]:
                     continue
                 look = look or look_of(frame, self._stream, self._path)
-                self._require_intact(frame, look, window.start + count)
+                self._require_intact(frame, look, window, count)
+                self.lost |= lost(frame)
                 if pts != wanted[count]:
-                    self._refuse(window.start + count, "cannot be decoded (it is left out)")
+                    self._refuse(window, count, "cannot be decoded (it is left out)")
                 count += 1
                 if count == len(wanted):
                     return count, look
-            self._refuse(window.start + count, "cannot be decoded (the stream ends there)")
+            self._refuse(window, count, "cannot be decoded (the stream ends there)")
         except av.error.FFmpegError as error:
-            if not allow_truncated or look is None or not count:
-                self._refuse(window.start + count, f"cannot be decoded ({reason(error)})", error)
+            if not self._allow or look is None or not count:
+                self._refuse(window, count, f"cannot be decoded ({reason(error)})", error)
         except InputError:
-            if not allow_truncated or look is None or not count:
+            if not self._allow or look is None or not count:
                 raise
         assert look is not None  # both handlers leave otherwise
         return count, look
 
-    def _require_intact(self, frame: Any, look: Look, index: int) -> None:
+    def _require_intact(self, frame: Any, look: Look, window: range, count: int) -> None:
         if (frame.height, frame.width) != look.coded:
-            problem = f"changes its size at frame {index}, from {look.coded[1]}x{look.coded[0]}"
+            problem = (
+                f"changes its size at frame {window[count]}, from {look.coded[1]}x{look.coded[0]}"
+            )
             problem += f" to {frame.width}x{frame.height}"
             raise InputError(self._path, problem, "cut it there, or convert it to one size")
         if frame.is_corrupt:
-            self._refuse(index, "is damaged")
+            self._refuse(window, count, "is damaged")
 
-    def _refuse(self, index: int, problem: str, error: Exception | None = None) -> None:
+    def _refuse(
+        self, window: range, count: int, problem: str, error: Exception | None = None
+    ) -> None:
+        """Refuse frame ``count`` of a window; the frames before it can be used where asked for."""
         total = len(self._index.pts) + self._index.missing
-        cure = "copy or download it again, or set data.allow_truncated=true"
-        raise InputError(self._path, f"frame {index} of {total} {problem}", cure) from error
+        words = f"frame {window.start + count} of {total} {problem}"
+        raise InputError(self._path, words, _cure(self._allow is False and count > 0)) from error
 
     def _errors_named(self, frames: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         try:
@@ -210,15 +272,23 @@ class FileVideo(Video):
                 self._path, f"cannot be decoded any more ({reason(error)})", "check the disk"
             ) from error
 
-    def _decode(self, key: Key) -> Iterator[tuple[int, Any]]:
+    def _decode(self, key: Key, strict: bool = False) -> Iterator[tuple[int, Any]]:
         """(time in ticks, decoded frame) in display order from a key frame on."""
         if not self._index.exact:  # times are known by counting from the start only
             self._open()
-            yield from zip(self._index.pts, self._container.decode(self._stream), strict=False)
+            decoder = self._decoder(strict)
+            frames = decoded(self._container, self._stream, decoder, self._index.leading)
+            yield from zip(self._index.pts, frames, strict=False)
             return
+        decoder = self._decoder(strict)
         for packet in self._packets(key):
-            for frame in packet.decode():
+            for frame in decoder.decode(packet if packet.size else None):
                 yield frame.pts, frame
+
+    def _decoder(self, strict: bool) -> Any:
+        if strict or has_alpha_beside(self._stream):
+            return strict_decoder(self._stream)
+        return self._stream.codec_context
 
     def _packets(self, key: Key) -> Iterator[Any]:
         """Packets from a key frame on; a seek that lands behind it is tried again from earlier."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from rerender.errors import ConfigError, InputError
 from rerender.fit import to_output
 from rerender.video import Video
 
+log = logging.getLogger(__name__)
 _BT709, _LIMITED = 1, 1  # H.273 numbers of matrix, primaries, transfer; FFmpeg's of the range
 _MAX_TICKS = 2**31 - 1  # an mp4 counts ticks per second in 32 bits
 _KEY_EVERY = 50
@@ -37,7 +39,7 @@ class Encoded:
         frames: number of frames.
         size: (height, width) of the file's frames.
         padding: (rows below, columns right) repeated to make both sides even.
-        audio: "none", "copied", or "left out: ..." with the reason.
+        audio: "none", "copied", "transcoded to AAC: …" or "left out: …" with the reason.
     """
 
     frames: int
@@ -50,7 +52,8 @@ def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17
     """Write an mp4: H.264 4:2:0, converted to BT.709 and tagged so, constant memory.
 
     Frame ``i`` is shown from ``video.timestamps[i] - video.timestamps[0]`` on, exactly; the sound
-    of that stretch of the source is copied without re-encoding. Same frames, same bytes.
+    of that stretch of the source is copied without re-encoding where an mp4 takes it, else brought
+    to AAC, else left out, with a warning. Same frames, same bytes.
 
     Args:
         frames: as many images ``[3,H,W]`` as the video has, of its ``size``; they are brought to
@@ -102,6 +105,9 @@ def encode_planes(
     first = next(counted)
     size = (first.shape[0] * 2 // 3, first.shape[1])
     padding = (video.output_size[0] % 2, video.output_size[1] % 2)
+    if any(padding):
+        words = "output: H.264 in 4:2:0 has even sides; %dx%d becomes %dx%d, its last row or column"
+        log.warning(words + " repeated", *video.output_size[::-1], *size[::-1])
     # "bitexact" keeps version and date out of the file.
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = _stream(container, size, ticks, crf)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,10 +14,13 @@ from typing import Any, NamedTuple
 import av
 import av.error
 
+from rerender.codec.container import MAX_PIXELS
 from rerender.errors import InputError
 
 # These hide frames in packets that are never shown, so that packets do not count frames.
 _HIDDEN_FRAMES = ("vp8",)
+_STRICT = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_PLAIN = ("yuv420p", "yuva420p")  # what every build of libvpx decodes
 _SLACK = Fraction(1, 2)  # a duration in a header is this exact, in seconds
 
 
@@ -37,6 +42,8 @@ class Index:
         end: when the last frame stops being shown, in ticks.
         missing: how many frames the container promises beyond these.
         exact: whether packets carry these times; otherwise decoded frames are counted.
+        leading: how many frames before these hang on a key frame that was cut off.
+        hidden: how many frames an edit list leaves out.
     """
 
     pts: tuple[int, ...]
@@ -45,23 +52,62 @@ class Index:
     end: int
     missing: int
     exact: bool = True
+    leading: int = 0
+    hidden: int = 0
 
 
 def video_stream(container: Any, path: Path) -> Any:
-    """The moving picture of a container (cover art does not count).
+    """The moving picture of a container (cover art and thumbnails do not count).
+
+    Of several it is the one marked as the default, of those the largest, of those the first.
 
     Raises:
-        InputError: there is none, or no decoder knows it.
+        InputError: there is none, no decoder knows it, or it claims more pixels than are read.
     """
-    cover = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
+    streams = _moving(container)
     if not streams:
         raise InputError(path, "has no moving picture (sound or cover art only)", "give a video")
-    stream = streams[0]
+    stream = max(streams, key=_precedence)
     if stream.codec_context is None:
         raise InputError(path, "is coded in a way no decoder here knows", "convert it to H.264")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if container.format.name == "gif":  # whose decoder says nothing of a size that it refuses
+        with path.open("rb") as file:
+            width, height = struct.unpack("<HH", file.read(10)[6:])
+    if width * height > MAX_PIXELS:
+        problem = f"has frames of {width}x{height} pixels, 8K is the most that is read"
+        raise InputError(path, problem, "scale it down first")
     stream.thread_type = "AUTO"
+    # PyAV keeps a container's options from decoders. To explode is not for them: after a seek into
+    # an open group of pictures H.264 refers to frames that are not there, and rightly goes on.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
+
+
+def other_streams(container: Any, taken: Any) -> str | None:
+    """Which stream of picture is taken and which are not, in words; None where there is one."""
+    others = [stream for stream in _moving(container) if stream.index != taken.index]
+    if not others:
+        return None
+    left_out = ", ".join(map(_named, others))
+    return f"has {len(others) + 1} pictures; stream {_named(taken)} is read, not {left_out}"
+
+
+def _moving(container: Any) -> list[Any]:
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & still]
+
+
+def _precedence(stream: Any) -> tuple[bool, bool, int]:
+    context = stream.codec_context
+    default = bool(stream.disposition & av.stream.Disposition.default)
+    return context is not None, default, context.width * context.height if context else 0
+
+
+def _named(stream: Any) -> str:
+    context = stream.codec_context
+    words = f"{context.name}, {context.width}x{context.height}" if context else "unknown codec"
+    return f"{stream.index} ({words})"
 
 
 def scan(container: Any, stream: Any, path: Path) -> Index:
@@ -73,19 +119,23 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     packets, reached = _packets(container, stream)
     shown = [p for p in packets if p.shown]
     if container.format.name == "avi" and stream.codec_context.has_b_frames:
-        return _by_counting(packets, stream, path)
+        return _by_counting(container, packets, stream, path)
     if stream.codec_context.name in _HIDDEN_FRAMES or any(p.pts is None for p in shown):
-        return _by_decoding(container, stream, path)
+        return _by_decoding(container, stream, path, _before_key(packets))
     pts = sorted(p.pts for p in shown if p.pts is not None)
+    keys = tuple(sorted(Key(p.pts, p.seek) for p in packets if p.key and p.pts is not None))
+    leading = bisect_left(pts, keys[0].pts) if keys else 0
+    pts = pts[leading:]
     _require_order(pts, path)
     step = (pts[-1] - pts[0]) // max(len(pts) - 1, 1)
     end = max(pts[-1] + 1, max((p.pts or 0) + p.duration for p in shown))
-    if stream.frames:
-        missing = max(stream.frames - len(packets), 0)
+    if promised := _promised(container, stream, packets):
+        missing = max(promised - len(packets), 0)
     else:
         missing = _missing_by_time(container, reached, Fraction(step) * stream.time_base)
-    keys = tuple(sorted(Key(p.pts, p.seek) for p in packets if p.key and p.pts is not None))
-    return Index(tuple(pts), keys or (Key(pts[0], pts[0]),), stream.time_base, end, missing)
+    keys = keys or (Key(pts[0], pts[0]),)
+    hidden = max(stream.frames - promised, 0) if "mp4" in container.format.name else 0
+    return Index(tuple(pts), keys, stream.time_base, end, missing, leading=leading, hidden=hidden)
 
 
 class _Packet(NamedTuple):
@@ -128,19 +178,76 @@ def _missing_by_time(container: Any, reached: Fraction, step: Fraction) -> int:
     return int(lack / step) if lack > max(_SLACK, 2 * step) else 0
 
 
-def _by_counting(packets: list[_Packet], stream: Any, path: Path) -> Index:
+def _by_counting(container: Any, packets: list[_Packet], stream: Any, path: Path) -> Index:
     """An AVI stores no presentation times: its frames follow each other at its fixed rate."""
-    pts = tuple(sorted(p.seek for p in packets))
+    leading = _before_key(packets)
+    pts = tuple(sorted(p.seek for p in packets[leading:]))
     _require_order(list(pts), path)
-    missing = max(stream.frames - len(packets), 0)
-    return Index(pts, (Key(pts[0], pts[0]),), stream.time_base, pts[-1] + 1, missing, exact=False)
+    missing = max(_promised(container, stream, packets) - len(packets), 0)
+    key, end = Key(pts[0], pts[0]), pts[-1] + 1
+    return Index(pts, (key,), stream.time_base, end, missing, exact=False, leading=leading)
 
 
-def _by_decoding(container: Any, stream: Any, path: Path) -> Index:
-    container.seek(0)
+def _promised(container: Any, stream: Any, packets: list[_Packet]) -> int:
+    """How many packets of a stream its container promises to give; 0 where it does not say.
+
+    A count in a header is not that: an AVI counts empty chunks where frames were dropped, an mp4
+    samples that its edit list leaves out.
+    """
+    if container.format.name == "avi" and packets:
+        empty = max(p.seek for p in packets) + 1 - len(packets)
+        return max(int(stream.frames) - max(empty, 0), 0)
+    if "mp4" in container.format.name:
+        return sum(entry.size > 0 for entry in stream.index_entries)
+    return int(stream.frames)
+
+
+def _before_key(packets: list[_Packet]) -> int:
+    """How many packets come before the first key frame; 0 where a container marks none."""
+    return next((number for number, packet in enumerate(packets) if packet.key), 0)
+
+
+def strict_decoder(stream: Any) -> Any:
+    """A fresh decoder that notices the most damage, for a stream that `decoded` is to read.
+
+    FFmpeg's own decoders of VP8 and VP9 hardly ever notice any; those of libvpx refuse a frame
+    whose data ends too early, and read alpha.
+    """
+    name = _STRICT.get(stream.codec_context.name)
+    if name not in av.codecs_available or stream.codec_context.pix_fmt not in _PLAIN:
+        return stream.codec_context
+    decoder = av.CodecContext.create(name, "r")
+    decoder.extradata = stream.codec_context.extradata
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    return decoder
+
+
+def has_alpha_beside(stream: Any) -> bool:
+    """Whether alpha lies beside each frame, as in WebM: only libvpx's decoders read that."""
+    return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _STRICT
+
+
+def decoded(container: Any, stream: Any, decoder: Any, leading: int) -> Iterator[Any]:
+    """Frames of a freshly opened container, without packets that come before the first key frame.
+
+    Args:
+        container: where packets come from.
+        stream: which to decode.
+        decoder: what decodes its packets.
+        leading: whether there are such packets.
+    """
+    begun = not leading
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe
+        if begun:
+            yield from decoder.decode(packet if packet.size else None)
+
+
+def _by_decoding(container: Any, stream: Any, path: Path, leading: int) -> Index:
     pts, length = [], 0
     try:
-        for frame in container.decode(stream):
+        container.seek(0)
+        for frame in decoded(container, stream, stream.codec_context, leading):
             pts.append(frame.dts if frame.pts is None else frame.pts)
             length = frame.duration or length
     except av.error.FFmpegError:
@@ -148,7 +255,8 @@ def _by_decoding(container: Any, stream: Any, path: Path) -> Index:
     _require_order(pts, path)
     promised = max(stream.frames - len(pts), 0) if stream.codec_context.name != "vp8" else 0
     end = pts[-1] + max(length, 1)
-    return Index(tuple(pts), (Key(pts[0], pts[0]),), stream.time_base, end, promised, exact=False)
+    key = Key(pts[0], pts[0])
+    return Index(tuple(pts), (key,), stream.time_base, end, promised, exact=False, leading=leading)
 
 
 def _require_order(pts: list[int], path: Path) -> None:

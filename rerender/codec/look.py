@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from rerender.codec.color import is_known, to_rgb
+from rerender.codec.color import has_alpha, is_known, is_transparent, to_rgb
 from rerender.codec.container import MAX_PIXELS
+from rerender.codec.gamut import said
 from rerender.errors import InputError
+
+_TURNS = {1: (True, (1,)), 2: (False, (2, 1)), 3: (True, (2,))}  # by quarters, counterclockwise
+_UNUSUAL = {8: "linear", 9: "logarithmic", 10: "logarithmic", 17: "SMPTE 428"}  # curves
 
 
 class Look(NamedTuple):
@@ -65,10 +69,35 @@ def look_of(frame: Any, stream: Any, path: Path) -> Look:
 
 def _orientation(frame: Any) -> tuple[bool, tuple[int, ...]]:
     """(transpose, flips) of a display matrix, which maps (x, y) to (ax + cy, bx + dy)."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know every kind of data that may lie beside it
+        return _TURNS.get(round(frame.rotation / 90) % 4, (False, ()))
     if data is None:
         return False, ()
     a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
     transpose = abs(b) > abs(a)
     across, down = (c, b) if transpose else (a, d)
     return transpose, tuple(axis for axis, sign in ((2, across), (1, down)) if sign < 0)
+
+
+def lost(frame: Any) -> set[str]:
+    """What reading a decoded frame loses or changes, in words for a warning.
+
+    Args:
+        frame: the decoder's frame.
+    """
+    words = set()
+    if frame.interlaced_frame:
+        words.add("it is marked as interlaced; its two fields are read as one picture")
+    if has_alpha(frame) and is_transparent(frame):
+        words.add("what is transparent is laid over black")
+    if change := said(frame.color_trc, frame.color_primaries):
+        words.add(change)
+    if name := _UNUSUAL.get(frame.color_trc):
+        words.add(f"its {name} transfer curve is read as that of BT.709")
+    if frame.colorspace == 10:
+        words.add("its constant luminance is read as the usual BT.2020")
+    if frame.colorspace in (0, 3) and not frame.format.is_rgb:
+        words.add(f"its colour matrix (H.273 number {frame.colorspace}) is read as if it had none")
+    return words

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rerender.codec import open_video
+from rerender.codec import check_sound, open_video
 from rerender.contracts import Data
 from rerender.data.prompt import require_prompt
 from rerender.video import Clip
@@ -48,5 +48,6 @@ class VideoFile(Data):
     def clips(self) -> Sequence[Clip]:
         prompt = require_prompt(self.prompt)
         video = open_video(self.path, self.start, self.frames, self.allow_truncated)
+        check_sound(video)
         name = self.name or self.path.stem
         return [Clip(name, video, prompt, self.source_prompt, self.negative_prompt)]

@@ -38,9 +38,9 @@ def make(
 ) -> Path:
     """Write RGB images ``[H,W,3]`` (8 or 16 bits), or planes as they are (``planes=True``).
 
-    Further arguments: ``rotation`` (degrees), ``hflip``, ``sar``, ``untagged``, ``sound``
-    (seconds of a tone), ``muxing`` (container options), ``planes``, ``unit``
-    (seconds per tick).
+    Further arguments: ``rotation`` (degrees), ``hflip``, ``sar``, ``untagged``, ``primaries``,
+    ``transfer``, ``sound`` (seconds of a tone), ``muxing`` (container options), ``planes``,
+    ``unit`` (seconds per tick).
     """
     times = times or [Fraction(i, 25) for i in range(len(images))]
     unit = more.get("unit", Fraction(1, 90_000))
@@ -54,7 +54,9 @@ def make(
         context.options = {"crf": "4", "g": "12", **(options or {})} if "264" in codec else {}
         context.time_base, context.thread_count = unit, 1  # same bytes every time
         if not more.get("untagged"):
-            context.colorspace = context.color_primaries = context.color_trc = matrix
+            context.colorspace = matrix
+            context.color_primaries = more.get("primaries", matrix)
+            context.color_trc = more.get("transfer", matrix)
             context.color_range = 2 if full else 1
         if "sar" in more:
             context.sample_aspect_ratio = more["sar"]

@@ -132,7 +132,7 @@ def test_pixels_become_square(tmp_path: Path, sar: Fraction, size: tuple[int, in
 @pytest.mark.parametrize("full", [False, True])
 def test_colour_tags_are_honoured(tmp_path: Path, matrix: int, full: bool) -> None:
     flat = [np.full((32, 32, 3), (200, 60, 30), np.uint8)] * 3
-    video = open_video(make(tmp_path / "tags.mp4", flat, matrix=matrix, full=full))
+    video = open_video(make(tmp_path / "tags.mp4", flat, matrix=matrix, full=full, primaries=1))
     assert error(video[0], flat[0]) < 1.5
 
 

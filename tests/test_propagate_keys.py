@@ -91,7 +91,7 @@ def test_names_carry_the_frame_number(tmp_path: Path) -> None:
         (2, "a2.png"),
         (10, "b10.png"),
     ]
-    for name, problem in (("x010.png", "has the number of"), ("last.png", "does not end in")):
+    for name, problem in (("x010.png", "has the number of"), ("last.png", "does not hold a frame")):
         store.put(tmp_path / name, store.png(texture(8, 8)))
         with pytest.raises(Exception, match=problem):
             numbered(tmp_path)

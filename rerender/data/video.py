@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rerender.codec import open_video
 from rerender.contracts import Data
+from rerender.data.names import clip_name
 from rerender.data.prompt import require_prompt
 from rerender.video import Clip
 
@@ -48,5 +49,5 @@ class VideoFile(Data):
     def clips(self) -> Sequence[Clip]:
         prompt = require_prompt(self.prompt)
         video = open_video(self.path, self.start, self.frames, self.allow_truncated)
-        name = self.name or self.path.stem
+        name = self.name or clip_name(self.path)
         return [Clip(name, video, prompt, self.source_prompt, self.negative_prompt)]

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from rerender.codec import open_video
-from rerender.data.pictures import Pictures, is_picture
+from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
 from rerender.video import Video
 
@@ -58,12 +58,12 @@ class Outcome:
         return open_video(self.path) if self.path.is_file() else self._pictured(25.0)
 
     def _pictured(self, rate: float) -> Video:
-        video: Video = Pictures(pictures(self.path), rate)
+        video: Video = Pictures.of(self.path, rate)
         return video
 
     def files(self) -> list[Path]:
         """All files that the video consists of."""
-        return [self.path] if self.path.is_file() else pictures(self.path)
+        return [self.path] if self.path.is_file() else pictures_of(self.path)
 
 
 def discover(root: Path) -> list[Outcome]:
@@ -129,17 +129,11 @@ def _video(path: Path) -> Path | None:
             raise InputError(path, f"holds several videos ({names})", "leave one of them there")
         return path / "video.mp4" if path / "video.mp4" in files else files[0]
     places = (path / "frames", path)
-    return next((place for place in places if place.is_dir() and pictures(place)), None)
+    return next((place for place in places if _pictured(place)), None)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, ordered by the numbers in their names (9 before 10)."""
-    return sorted(filter(is_picture, folder.iterdir()), key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(int(part) if part.isdecimal() else 0, part) for part in parts]
+def _pictured(place: Path) -> bool:
+    return place.is_dir() and any(map(is_picture, place.iterdir()))
 
 
 def _labelled(outcomes: Sequence[Outcome]) -> list[Outcome]:

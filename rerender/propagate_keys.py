@@ -27,7 +27,6 @@ from rerender.keyframes.cuts import find_cuts, thumbnails
 from rerender.prescan import CONF
 from rerender.progress import Progress
 from rerender.propagate import propagate
-from rerender.record import warned
 from rerender.scene import Trace, Translation
 from rerender.video import Clip, KeyFrame, Video
 
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code (see `rerender.exits`)."""
     options = parser().parse_args(arguments)
     try:
-        with terminable(), warned():
+        with terminable():
             run(options)
     except BaseException as error:
         code, message = failure(error)

@@ -83,7 +83,7 @@ class Folder(Data):
             )
             raise InputError(self.path, problem, f"put files in it: {', '.join(SUFFIXES)}, .png, …")
         others = [path for path in inside if path not in clips and not same(path, self.prompts)]
-        passed_over(self.path, others, "videos, nor folders of pictures")
+        passed_over(self.path, others, "videos and folders of pictures")
         named: dict[str, Path] = {}
         for path in sorted(clips, key=lambda path: natural(path.name)):
             other = named.setdefault(clip_name(path), path)

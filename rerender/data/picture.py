@@ -107,6 +107,8 @@ def _require_whole(data: bytes, kind: str | None) -> None:
     if kind == "PNG":
         with _opened(data) as again:
             again.verify()
+        if b"IEND\xaeB`\x82" not in data:
+            raise EOFError("its end is missing")
     elif kind in ("JPEG", "MPO"):
         if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
             raise EOFError("its end is missing")
@@ -160,7 +162,7 @@ def _in_rgb(picture: Image.Image) -> tuple[Image.Image, bool]:
         return Image.fromarray(eight).convert("RGB"), False
     if picture.has_transparency_data:
         layered = picture.convert("RGBA")
-        if layered.getextrema()[3][0] < 255:  # type: ignore[index]
+        if np.asarray(layered)[..., 3].min() < 255:
             black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
             return Image.alpha_composite(black, layered).convert("RGB"), True
     return picture.convert("RGB"), False

@@ -143,7 +143,7 @@ def passed_over(folder: Path, paths: Iterable[Path], what: str = "pictures") -> 
     """Warn of files and folders that are not used, in one line; hidden ones are not said."""
     names = sorted(path.name + "/" * path.is_dir() for path in paths if not unseen(path))
     if names:
-        log.warning("%s: passed over, since they are no %s: %s", folder, what, said(names))
+        log.warning("%s: passed over: %s (%s are used)", folder, said(names), what)
 
 
 def exact_rate(rate: float) -> Fraction:

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from rerender.codec import open_video
+from rerender.codec import SUFFIXES, open_video
 from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
 from rerender.video import Video
 
 CONFIG, REPORT = "config.yaml", "report"
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+VIDEOS = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a gif is a preview
 _FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
 _ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics")
 _HASH = re.compile(r"-[0-9a-f]{8}$")

@@ -9,6 +9,7 @@ import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from rerender.build import build
 from rerender.codec import encode, open_video
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.data.names import RULE, frame_numbers
-from rerender.data.pictures import Pictures, is_picture, passed_over
+from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import failure, report, terminable
 from rerender.fit import FittedVideo
@@ -129,12 +130,9 @@ def check_out(out: Path, video: Path, keys: Path) -> None:
     if out.suffix.lower() not in WRITTEN:
         problem = f"an mp4 is written, received {out.name!r}"
         raise ConfigError("--out", problem, f"give a name that ends in {' or '.join(WRITTEN)}")
-    for path in (video, *(keys.iterdir() if keys.is_dir() else ())):
-        if path.exists() and out.exists() and path.samefile(out):
-            raise ConfigError("--out", f"{out} is the input {path}", "write somewhere else")
     try:
         mode = out.stat().st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         mode = stat.S_IFREG
     except OSError as error:
         why = (error.strerror or "unknown").lower()
@@ -142,6 +140,12 @@ def check_out(out: Path, video: Path, keys: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no plain file"
         raise ConfigError("--out", f"{out} is {kind}", "name a file to write")
+    inputs = [video]
+    with suppress(InputError):  # said where the key frames are read
+        inputs += listed(keys)
+    for path in inputs:
+        if same(path, out):
+            raise ConfigError("--out", f"{out} is the input {path}", "write somewhere else")
     above = next(path for path in out.absolute().parents if path.exists())
     if not above.is_dir():
         raise ConfigError("--out", f"{above} is a file, a folder is needed", "choose another")
@@ -159,12 +163,11 @@ def numbered(folder: Path, first: int = 0) -> Mapping[int, Path]:
     Raises:
         InputError: no such folder, no picture, one whose frame is not clear, or two of one frame.
     """
-    if not folder.is_dir():
-        raise InputError(folder, "is not a folder", "name the folder of the key frames")
-    files = [path for path in folder.iterdir() if is_picture(path)]
+    inside = listed(folder)
+    files = [path for path in inside if is_picture(path)]
     if not files:
         raise InputError(folder, "holds no pictures", f"put key frames there: {KEYS_HELP}")
-    passed_over(folder, (path for path in folder.iterdir() if path not in files))
+    passed_over(folder, (path for path in inside if path not in files))
     return frame_numbers(files, first)
 
 

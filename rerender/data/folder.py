@@ -12,7 +12,7 @@ from pydantic import Field
 from rerender.codec import SUFFIXES, open_video
 from rerender.contracts import Data
 from rerender.data.names import clip_name, natural, said, unseen
-from rerender.data.pictures import Pictures, is_picture, passed_over, same
+from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.data.prompt import Prompts, read_table, require_prompt
 from rerender.data.shard import parsed, share
 from rerender.errors import ConfigError, InputError
@@ -68,9 +68,7 @@ class Folder(Data):
         return [self._clip(name, found[name], table.get(name, default)) for name in names]
 
     def _found(self) -> dict[str, Path]:
-        if not self.path.is_dir():
-            raise InputError(self.path, "is not a folder", "give one, or use data=video")
-        inside = [path for path in sorted(self.path.iterdir()) if not unseen(path)]
+        inside = [path for path in listed(self.path) if not unseen(path)]
         pictures = [path for path in inside if is_picture(path)]
         videos = [path for path in inside if _is_video(path)]
         if pictures and not videos:
@@ -110,7 +108,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _holds(path: Path) -> bool:
-    return path.is_dir() and any(map(is_picture, path.iterdir()))
+    return path.is_dir() and any(map(is_picture, listed(path)))
 
 
 def _require_posters(folder: Path, pictures: Sequence[Path], videos: Sequence[Path]) -> None:

@@ -25,13 +25,28 @@ def is_picture(path: Path) -> bool:
     return named and path.is_file()
 
 
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder, by name.
+
+    Raises:
+        InputError: it is none, or cannot be opened.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(folder, "is not a folder", "name a folder that is there") from error
+    except OSError as error:
+        why = (error.strerror or "unknown").lower()
+        raise InputError(folder, f"cannot be opened ({why})", "name another folder") from error
+
+
 def pictures_of(folder: Path) -> list[Path]:
     """The pictures of a folder, by their names with numbers as numbers (9 before 10).
 
     Raises:
         InputError: their order is not clear (see `rerender.data.names.in_order`).
     """
-    return in_order(filter(is_picture, folder.iterdir()))
+    return in_order(filter(is_picture, listed(folder)))
 
 
 class Pictures(Video):
@@ -85,7 +100,7 @@ class Pictures(Video):
             ConfigError, InputError: as for the class, or the order of the names is not clear.
         """
         result = cls(pictures_of(folder), rate, start, frames)
-        others = [path for path in folder.iterdir() if not is_picture(path)]
+        others = [path for path in listed(folder) if not is_picture(path)]
         passed_over(folder, (path for path in others if not same(path, table)))
         if odd := irregular(result._files):
             log.warning("%s: %s; frames follow each other in order of name", folder, odd)
@@ -136,7 +151,10 @@ class Pictures(Video):
 
 def same(path: Path, other: Path | None) -> bool:
     """Whether two paths lead to one file that is there."""
-    return other is not None and path.exists() and other.exists() and path.samefile(other)
+    try:
+        return other is not None and path.samefile(other)
+    except OSError:
+        return False
 
 
 def passed_over(folder: Path, paths: Iterable[Path], what: str = "pictures") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import stat
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -70,9 +71,9 @@ def read_table(path: Path, names: Collection[str], default: Prompts) -> Mapping[
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a csv file that are not empty, each with the number of its first line."""
-    if path.exists() and not path.is_file():
-        raise InputError(path, "is not a plain file", "give a csv file in UTF-8")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(path, "is not a plain file", "give a csv file in UTF-8")
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader, line = csv.reader(file, strict=True), 1
             for cells in reader:
@@ -81,6 +82,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 line = reader.line_num + 1
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        why = (error.strerror or why).lower() if isinstance(error, OSError) else why
         raise InputError(path, f"cannot be read ({why})", "give a csv file in UTF-8") from error
 
 

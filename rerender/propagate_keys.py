@@ -86,6 +86,8 @@ def run(options: argparse.Namespace) -> None:
     """Refuse what cannot work, then propagate and encode."""
     if options.ahead < 1:
         raise ConfigError("--ahead", f"must be at least 1, received {options.ahead}", "raise it")
+    if options.first < 0:
+        raise ConfigError("--first", f"must be at least 0, received {options.first}", "raise it")
     check_out(options.out, options.video, options.keys)
     propagation = chosen("propagation", options.propagation, Propagation)  # type: ignore[type-abstract]
     propagation.check()

@@ -78,6 +78,7 @@ def test_refusals(
     assert refused(tmp_path, "--keys", keys, *film, "--flow", "magic") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--propagation", "../flow/dis") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--ahead", "0") == 2
+    assert refused(tmp_path, "--keys", keys, *film, "--first", "-1") == 2
     monkeypatch.setenv("PATH", str(tmp_path))  # no program there, and no film is looked at
     nowhere = ("--keys", "none", "--video", "none.mp4")
     assert refused(tmp_path, *nowhere, "--propagation", "ebsynth") == 2

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rerender.codec import open_video
-from rerender.data.pictures import Pictures, is_picture
+from rerender.codec import SUFFIXES, open_video
+from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
 from rerender.facts import METRICS, damaged, read_config, read_facts
 from rerender.video import Video
@@ -20,7 +20,7 @@ from rerender.video import Video
 log = logging.getLogger(__name__)
 
 CONFIG, REPORT = "config.yaml", "report"
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+VIDEOS = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a gif is a preview
 _FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
 _ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics")
 _HASH = re.compile(r"-[0-9a-f]{8}$")
@@ -79,12 +79,12 @@ class Outcome:
         return open_video(self.path) if self.path.is_file() else self._pictured(25.0)
 
     def _pictured(self, rate: float) -> Video:
-        video: Video = Pictures(pictures(self.path), rate)
+        video: Video = Pictures.of(self.path, rate)
         return video
 
     def files(self) -> list[Path]:
         """All files that the video consists of."""
-        return [self.path] if self.path.is_file() else pictures(self.path)
+        return [self.path] if self.path.is_file() else pictures_of(self.path)
 
 
 def discover(root: Path) -> list[Outcome]:
@@ -177,17 +177,11 @@ def _video(path: Path) -> Path | None:
             raise InputError(path, f"holds several videos ({names})", "leave one of them there")
         return path / "video.mp4" if path / "video.mp4" in files else files[0]
     places = (path / "frames", path)
-    return next((place for place in places if place.is_dir() and pictures(place)), None)
+    return next((place for place in places if _pictured(place)), None)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, ordered by the numbers in their names (9 before 10)."""
-    return sorted(filter(is_picture, folder.iterdir()), key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(int(part) if part.isdecimal() else 0, part) for part in parts]
+def _pictured(place: Path) -> bool:
+    return place.is_dir() and any(map(is_picture, place.iterdir()))
 
 
 def _labelled(outcomes: Sequence[Outcome]) -> list[Outcome]:

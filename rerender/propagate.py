@@ -7,10 +7,12 @@ crosses the border of a shot. Memory holds one segment, however long the clip is
 
 from __future__ import annotations
 
+import logging
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TypeAlias
 
 from torch import Tensor
@@ -19,6 +21,8 @@ from rerender.contracts import FlowEstimator, Propagation
 from rerender.errors import InputError
 from rerender.scene import Translation, Watch
 from rerender.video import Frame, Segment, Video
+
+log = logging.getLogger(__name__)
 
 Piece: TypeAlias = Frame | Segment
 """What a clip is cut into: a key frame, handed on as it is, or a segment to be filled."""
@@ -32,14 +36,17 @@ def propagate(
     watch: Watch | None = None,
     ahead: int = 1,
     first: int = 0,
+    cuts: Sequence[int] = (),
 ) -> Iterator[Tensor]:
     """Every frame of the video in its translated look, as many as the source has.
 
     ``keys`` may be a generator that is still translating: frames are handed out as soon as the
     key frame after them has come, and a key frame is held only until the next one is there (its
     trace is let go at once). Frames before the first key frame of a shot, or after its last, are
-    filled from one side. Frames between two shots whose border is not known go to the nearer key
-    frame.
+    filled from one side. Where a shot ends is known from ``cuts``, or from key frames at its
+    border, as `rerender.contracts.KeyFrames` picks them; frames between two shots whose border is
+    not known go to the nearer key frame. A shot without a key frame is filled whole from the nearer
+    one, with a warning.
 
     Args:
         video: the source frames.
@@ -53,6 +60,8 @@ def propagate(
             next key frame; more keeps more cores busy where the key frames are there already, and
             holds as many segments in memory.
         first: frame to begin with, a key frame or the one after a key frame.
+        cuts: frames that begin a new shot, increasing; no segment crosses one, whatever
+            ``key.shot`` says.
 
     Yields:
         Images ``[3,H,W]``, float32, 0..1, one for each source frame from ``first`` on, in order.
@@ -62,7 +71,7 @@ def propagate(
             another size than it.
     """
     watch = watch or Watch()
-    pieces = (piece for piece in cut(video, keys) if begins(piece) >= first)
+    pieces = (piece for piece in cut(video, keys, cuts) if begins(piece) >= first)
     images = (
         fill(pieces, propagation, flow)
         if ahead <= 1
@@ -78,20 +87,27 @@ def begins(piece: Piece) -> int:
     return piece.index if isinstance(piece, Frame) else piece.start
 
 
-def cut(video: Video, keys: Iterable[Translation]) -> Iterator[Piece]:
+def cut(video: Video, keys: Iterable[Translation], cuts: Sequence[int] = ()) -> Iterator[Piece]:
     """The key frames and the segments between them, in order; together they are the whole video."""
     left: Frame | None = None
     shot = 0
     for translation in keys:
         key, key_shot = check(video, translation, left), translation.key.shot
         del translation  # its trace may be large, and the next one may take long
-        same = left is not None and key_shot == shot
-        yield from between(video, left, key) if same else apart(video, left, key)
+        borders = crossed(cuts, left, key.index)
+        same = left is not None and key_shot == shot and not borders
+        yield from between(video, left, key) if same else apart(video, left, key, borders)
         yield key
         left, shot = key, key_shot
     if left is None:
         raise InputError("keys", "there is no translated key frame", "translate at least one")
-    yield from apart(video, left, None)
+    yield from apart(video, left, None, crossed(cuts, left, len(video) - 1))
+
+
+def crossed(cuts: Sequence[int], left: Frame | None, last: int) -> Sequence[int]:
+    """The cuts after a key frame, or from the beginning on, up to a frame."""
+    after = 0 if left is None else left.index
+    return cuts[bisect_right(cuts, after) : bisect_right(cuts, last)]
 
 
 def check(video: Video, translation: Translation, before: Frame | None) -> Frame:
@@ -120,11 +136,26 @@ def between(video: Video, left: Frame | None, right: Frame) -> Iterator[Segment]
         yield Segment(video, start, right.index, left, right)
 
 
-def apart(video: Video, left: Frame | None, right: Frame | None) -> Iterator[Segment]:
-    """The frames between key frames that must not see each other, or at an end of the video."""
+def apart(
+    video: Video, left: Frame | None, right: Frame | None, cuts: Sequence[int] = ()
+) -> Iterator[Segment]:
+    """The frames between key frames that must not see each other, or at an end of the video.
+
+    They change sides at the cut between them; of several, at the one nearest to the middle, so that
+    every shot between goes whole to the nearer key frame.
+    """
     start = 0 if left is None else left.index + 1
     stop = len(video) if right is None else right.index
     middle = start if left is None else stop if right is None else (start + stop + 1) // 2
+    if left is not None and right is not None and cuts:
+        middle = min(cuts, key=lambda border: abs(2 * border - (start + stop)))
+    ends = [*([] if left else [0]), *cuts, *([] if right else [stop])]
+    for begin, end in pairwise(ends):  # shots in which there is no key frame
+        nearer = left if left is not None and begin < middle else right
+        assert nearer is not None
+        span = f"frame {begin}" if end - begin == 1 else f"frames {begin} to {end - 1}"
+        where = f"it is filled from the nearest, frame {nearer.index}, which is of another"
+        log.warning("%s: no key frame lies in this shot; %s", span, where)
     if start < middle:
         yield Segment(video, start, middle, left, None)
     if middle < stop:

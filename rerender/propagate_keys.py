@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +19,9 @@ from rerender import store
 from rerender.build import build
 from rerender.codec import encode, open_video
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.data.pictures import Pictures, is_picture
-from rerender.errors import ConfigError, InputError
+from rerender.data.names import RULE, frame_numbers
+from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
+from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
 from rerender.fit import FittedVideo
 from rerender.keyframes.cuts import find_cuts, thumbnails
@@ -47,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--keys", type=Path, required=True, metavar="DIR", help=KEYS_HELP)
     result.add_argument("--video", type=Path, required=True, metavar="FILE", help="the source")
     result.add_argument("--out", type=Path, required=True, metavar="FILE", help="an mp4 to write")
+    result.add_argument("--first", type=int, default=0, metavar="N", help=FIRST_HELP)
     result.add_argument("--propagation", default="patchmatch", help=names("propagation"))
     result.add_argument("--flow", default="dis", help=names("flow"))
     result.add_argument("--ahead", type=int, default=2, help="segments worked on at a time")
@@ -55,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-KEYS_HELP = "pictures whose names end in the number of their frame, from 0, such as 000010.png"
+WRITTEN = (".mp4", ".m4v")
+"""Endings of the names of what is written."""
+
+KEYS_HELP = f"pictures named by their frames: {RULE}"
+FIRST_HELP = "number that names give the first frame of the video (0; 1 where they count from 1)"
 
 
 def names(group: str) -> str:
@@ -67,18 +76,22 @@ def run(options: argparse.Namespace) -> None:
     """Refuse what cannot work, then propagate and encode."""
     if options.ahead < 1:
         raise ConfigError("--ahead", f"must be at least 1, received {options.ahead}", "raise it")
+    if options.first < 0:
+        raise ConfigError("--first", f"must be at least 0, received {options.first}", "raise it")
+    check_out(options.out, options.video, options.keys)
     propagation = chosen("propagation", options.propagation, Propagation)  # type: ignore[type-abstract]
     propagation.check()
     flow = chosen("flow", options.flow, FlowEstimator)  # type: ignore[type-abstract]
     flow.check()
-    files = numbered(options.keys)
+    files = numbered(options.keys, options.first)
     pictures = Pictures(tuple(files.values()), rate=1)
     video = fitted(open_video(options.video), pictures.size, options.keys)
+    check_inside(files, len(video), options.first)
     flow = flow.open(Clip(options.video.stem, video, prompt=""))
     cuts = [] if options.one_shot else find_cuts(thumbnails(video), *CUT)
     keys = translations(tuple(files), pictures, cuts)
     progress = Progress()
-    frames = propagate(video, keys, propagation, flow, progress, options.ahead)
+    frames = propagate(video, keys, propagation, flow, progress, options.ahead, cuts=cuts)
     try:
         with store.writing(options.out) as file:
             written = encode(frames, video, file)
@@ -98,27 +111,70 @@ def chosen(group: str, name: str, kind: type[Part]) -> Part:
     return part
 
 
-def numbered(folder: Path) -> Mapping[int, Path]:
-    """The pictures of a folder by the number of their frame, in order.
+def check_out(out: Path, video: Path, keys: Path) -> None:
+    """Refuse an output that cannot be written, or that would be written over an input.
 
     Raises:
-        InputError: no such folder, no picture, one without a number, or two with the same.
+        ConfigError: it is the video or lies among the key frames as one of them (also through a
+            link), a folder, a device, or not named as what is written.
+        ResourceError: its folder, or the nearest one above it that is there, may not be written.
     """
-    if not folder.is_dir():
-        raise InputError(folder, "is not a folder", "name the folder of the key frames")
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not is_picture(path):
-            continue
-        number = re.search(r"(\d+)$", path.stem)
-        if number is None:
-            raise InputError(path, "its name does not end in a frame number", "rename it")
-        other = found.setdefault(int(number[1]), path)
-        if other is not path:
-            raise InputError(path, f"has the number of {other.name}", "remove one of the two")
-    if not found:
+    if out.suffix.lower() not in WRITTEN:
+        problem = f"an mp4 is written, received {out.name!r}"
+        raise ConfigError("--out", problem, f"give a name that ends in {' or '.join(WRITTEN)}")
+    try:
+        mode = out.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = stat.S_IFREG
+    except OSError as error:
+        why = (error.strerror or "unknown").lower()
+        raise ConfigError("--out", f"{out} cannot be opened ({why})", "choose another") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no plain file"
+        raise ConfigError("--out", f"{out} is {kind}", "name a file to write")
+    inputs = [video]
+    with suppress(InputError):  # said where the key frames are read
+        inputs += listed(keys)
+    for path in inputs:
+        if same(path, out):
+            raise ConfigError("--out", f"{out} is the input {path}", "write somewhere else")
+    above = next(path for path in out.absolute().parents if path.exists())
+    if not above.is_dir():
+        raise ConfigError("--out", f"{above} is a file, a folder is needed", "choose another")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ResourceError(out, f"the folder {above} may not be written", "write somewhere else")
+
+
+def numbered(folder: Path, first: int = 0) -> Mapping[int, Path]:
+    """The pictures of a folder by their frame, in order (see `rerender.data.names.RULE`).
+
+    Args:
+        folder: holds the key frames; what else lies there is passed over with a warning.
+        first: the number that names give the first frame of the video.
+
+    Raises:
+        InputError: no such folder, no picture, one whose frame is not clear, or two of one frame.
+    """
+    inside = listed(folder)
+    files = [path for path in inside if is_picture(path)]
+    if not files:
         raise InputError(folder, "holds no pictures", f"put key frames there: {KEYS_HELP}")
-    return dict(sorted(found.items()))
+    passed_over(folder, (path for path in inside if path not in files))
+    return frame_numbers(files, first)
+
+
+def check_inside(files: Mapping[int, Path], length: int, first: int) -> None:
+    """Refuse key frames of frames that the video has not.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    beyond = [index for index in files if index >= length]
+    if beyond:
+        problem = f"is of frame {beyond[0]}, the video has frames 0 to {length - 1}"
+        one_more = first == 0 and beyond == [length] and 0 not in files
+        cure = "say --first 1 if names count from 1" if one_more else "remove or rename it"
+        raise InputError(files[beyond[0]], problem, cure)
 
 
 def fitted(video: Video, size: tuple[int, int], keys: Path) -> Video:

@@ -39,7 +39,8 @@ prescan progress propagate record run stages studio together translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
 TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "facts", "fit", "config")}
-FOR_EVAL = {"rerender", *NOUNS, *TOOLS, "rerender.data", "rerender.data.pictures"}
+READERS = {f"rerender.data{name}" for name in ("", ".picture", ".pictures")}
+FOR_EVAL = {"rerender", *NOUNS, *TOOLS, *READERS}
 # what a command line ends in, and how eval finds the clips of runs
 ENTRIES = {
     "rerender.run",
@@ -177,6 +178,19 @@ def test_only_the_store_writes() -> None:
             continue
         breaches += [f"{path}:{call.lineno}" for call in _calls(file) if _writes(call)]
     assert not breaches
+
+
+def test_pictures_of_others_are_decoded_in_one_place() -> None:
+    """All but what an external program of ours hands back goes through the same limits."""
+    allowed = {"rerender/data/picture.py", "rerender/propagation/ebsynth.py"}
+    names = ("Image.open", "cv2.imread", "cv2.imdecode", "cv2.imreadmulti", "cv2.VideoCapture")
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for file in FILES
+        for call in _calls(file)
+        if ast.unparse(call.func) in names and "bench" not in file.parts
+    }
+    assert found == allowed
 
 
 def _calls(file: Path) -> Iterator[ast.Call]:

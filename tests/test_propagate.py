@@ -10,8 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerender.contracts import FlowEstimator, Propagation
+from rerender.contracts import FlowEstimator, KeyFrames, Propagation
+from rerender.data.demo import Demo
 from rerender.errors import InputError
+from rerender.keyframes.manual import Manual
+from rerender.keyframes.motion import Motion
+from rerender.keyframes.scene_cut import SceneCut
 from rerender.propagate import propagate
 from rerender.propagation.hold import Hold
 from rerender.scene import Translation, Watch
@@ -77,6 +81,66 @@ def test_nothing_crosses_the_border_of_a_shot() -> None:
     assert made[5] == (4, 8)
     apart = sources(blank(6), blacks([0, 5], [0, 1]))
     assert apart == [None, (0, -1), (0, -1), (-1, 5), (-1, 5), None]
+
+
+def owners(keys: list[int], cuts: list[int], count: int, shots: list[int] | None = None) -> str:
+    """For each frame the key frames it was made from, L, R, both (B), or K for a key frame."""
+    images = propagate(blank(count), blacks(keys, shots), Names(), NoFlow(), cuts=cuts)
+    said = ""
+    for index, image in enumerate(images):
+        left, _, right = (int(channel[0, 0]) for channel in image)
+        said += "K" if index in keys else "B" if min(left, right) >= 0 else "LR"[left < 0]
+    return said
+
+
+@pytest.mark.parametrize(
+    ("keys", "cuts", "made"),
+    [
+        ([0, 8], [], "KBBBBBBBK"),
+        ([0, 8], [3], "KLLRRRRRK"),
+        ([0, 8], [1], "KRRRRRRRK"),
+        ([0, 8], [8], "KLLLLLLLK"),
+        ([0, 4, 8], [6], "KBBBKLRRK"),
+        ([0, 4, 8], [4], "KLLLKBBBK"),
+    ],
+)
+def test_a_segment_ends_at_its_cut(
+    keys: list[int], cuts: list[int], made: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert owners(keys, cuts, 9) == made
+    shots = [sum(cut <= key for cut in cuts) for key in keys]
+    assert owners(keys, cuts, 9, shots) == made
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("keys", "cuts", "made", "told"),
+    [
+        ([0, 9], [2, 5], "KLLLLRRRRK", "frames 2 to 4: no key frame lies in this shot; it is "
+         "filled from the nearest, frame 0, which is of another"),
+        ([0, 9], [5, 8], "KLLLLRRRRK", "frames 5 to 7"),
+        ([4], [2], "RRRRKLLLLL", "frames 0 to 1"),
+        ([4], [9], "RRRRKLLLLL", "frame 9:"),
+        ([4], [4], "RRRRKLLLLL", "frames 0 to 3"),
+    ],
+)  # fmt: skip
+def test_a_shot_without_a_key_frame_is_filled_from_the_nearer_and_said(
+    keys: list[int], cuts: list[int], made: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert owners(keys, cuts, 10) == made
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith(told)
+
+
+@pytest.mark.parametrize("keyframes", [SceneCut(5), Motion(), Manual((7,), cuts=(12,))])
+def test_pickers_hand_on_the_borders_of_shots(keyframes: KeyFrames) -> None:
+    """Runs need no cuts here: both frames at a border are key, so nothing lies between shots."""
+    (clip,) = Demo(motion="cut", frames=24, size=64).clips()
+    shots = keyframes.pick(clip.video)
+    keys = [index for shot in shots for index in shot]
+    numbers = [number for number, shot in enumerate(shots) for _ in shot]
+    assert {11, 12} <= set(keys)
+    made = owners(keys, [], 24, numbers)
+    assert set(made) <= set("KB") and made == owners(keys, [12], 24, numbers)
 
 
 def test_key_frames_are_handed_on_untouched() -> None:

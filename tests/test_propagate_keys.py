@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from rerender import store
 from rerender.codec import encode, open_video
+from rerender.data.demo import Demo
 from rerender.propagate_keys import main, numbered
 from rerender.video import MemoryVideo
 from tests.propagation.scenes import moving, texture
@@ -76,12 +78,104 @@ def test_refusals(
     assert refused(tmp_path, "--keys", keys, *film, "--flow", "magic") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--propagation", "../flow/dis") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--ahead", "0") == 2
+    assert refused(tmp_path, "--keys", keys, *film, "--first", "-1") == 2
     monkeypatch.setenv("PATH", str(tmp_path))  # no program there, and no film is looked at
     nowhere = ("--keys", "none", "--video", "none.mp4")
     assert refused(tmp_path, *nowhere, "--propagation", "ebsynth") == 2
     assert refused(tmp_path, "--keys", str(tmp_path / "nothing"), *film) == 3
     store.put(tmp_path / "wide" / "0.png", store.png(torch.zeros(3, 16, 64)))
     assert refused(tmp_path, "--keys", str(tmp_path / "wide"), *film) == 3
+
+
+def test_keys_beyond_the_end_are_refused_by_name(
+    tmp_path: Path, clip: tuple[Path, MemoryVideo], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, video = clip
+    keys = tmp_path / "keys"
+    for index in (0, 4, 8):  # counted from 1
+        store.put(keys / f"ComfyUI_{index + 1:05d}_.png", store.png(1 - video[index]))
+    options = ["--keys", str(keys), "--video", str(path), "--propagation", "hold"]
+    assert refused(tmp_path, *options) == 3
+    said = capsys.readouterr().err
+    assert "ComfyUI_00009_.png: is of frame 9, the video has frames 0 to 8; say --first 1" in said
+    assert main([*options, "--first", "1", "--out", str(tmp_path / "out.mp4")]) == 0
+    assert "9 frames from 3 key frames" in capsys.readouterr().out
+
+
+def test_the_source_and_the_keys_are_not_written_over(
+    tmp_path: Path, clip: tuple[Path, MemoryVideo], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, video = clip
+    film, keys = tmp_path / "film.mp4", keyed(tmp_path / "keys", video, (0, 8))
+    store.copy(path, film)
+    store.copy(next(keys.iterdir()), keys / "9.png")
+    (keys / "10.png").symlink_to(tmp_path / "picture.mp4")
+    store.copy(keys / "9.png", tmp_path / "picture.mp4")
+    (tmp_path / "link.mp4").symlink_to(film)
+    (tmp_path / "hard.mp4").hardlink_to(film)
+    (tmp_path / "round").symlink_to(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    outs = ["film.mp4", "link.mp4", "hard.mp4", "round/film.mp4", "keys/../film.mp4", "picture.mp4"]
+    for out in outs:
+        arguments = ["--keys", keys, "--video", film, "--out", tmp_path / out]
+        assert main([str(each) for each in arguments]) == 2
+        assert "is the input" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "words"),
+    [
+        ("folder.mp4", 2, "is a folder"),
+        ("file/out.mp4", 2, "is a file, a folder is needed"),
+        ("pipe.mp4", 2, "is no plain file"),
+        ("out.gif", 2, "an mp4 is written, received 'out.gif'"),
+        ("out", 2, "an mp4 is written"),
+        ("keys/0000.png", 2, "an mp4 is written"),
+        ("a" * 300 + ".mp4", 2, "cannot be opened (file name too long)"),
+        ("shut/deep/out.mp4", 5, "may not be written"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_first(
+    tmp_path: Path,
+    out: str,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    access = os.access  # to the superuser every folder is open
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "shut" not in str(path) and access(path, mode)
+    )
+    before = sorted(tmp_path.rglob("*"))
+    nowhere = ["--keys", "none", "--video", "none.mp4"]  # nothing of them is looked at
+    assert main([*nowhere, "--out", str(tmp_path / out)]) == code
+    assert words in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_cuts_where_the_video_does(tmp_path: Path) -> None:
+    """Key frames 0, 8, 16 and 23, a cut at 12: frame 12 is of the new shot."""
+    (cut,) = Demo(motion="cut", frames=24, size=64).clips()
+    film, keys = tmp_path / "film.mp4", tmp_path / "keys"
+    with store.writing(film) as file:
+        encode([cut.video[index] for index in range(24)], cut.video, file)
+    for index in (0, 8, 16, 23):
+        store.put(keys / f"{index:06d}.png", store.png(torch.full((3, 64, 64), index / 32)))
+    made = {}
+    for name, options in {"cut": [], "one": ["--one-shot"]}.items():
+        out = tmp_path / f"{name}.mp4"
+        arguments = ["--keys", str(keys), "--video", str(film), "--out", str(out), *options]
+        assert main([*arguments, "--propagation", "hold"]) == 0
+        video = open_video(out)
+        made[name] = [round(float(video[index].mean()) * 32) for index in range(8, 17)]
+    assert made["cut"] == [8, 8, 8, 8, 16, 16, 16, 16, 16]
+    assert made["one"] == [8, 8, 8, 8, 8, 16, 16, 16, 16]
 
 
 def test_names_carry_the_frame_number(tmp_path: Path) -> None:
@@ -91,7 +185,7 @@ def test_names_carry_the_frame_number(tmp_path: Path) -> None:
         (2, "a2.png"),
         (10, "b10.png"),
     ]
-    for name, problem in (("x010.png", "has the number of"), ("last.png", "does not end in")):
+    for name, problem in (("x010.png", "has the number of"), ("last.png", "does not hold a frame")):
         store.put(tmp_path / name, store.png(texture(8, 8)))
         with pytest.raises(Exception, match=problem):
             numbered(tmp_path)

@@ -17,6 +17,7 @@ from torch import Tensor
 from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Trial, UnavailableError
 from eval.metrics.alignment import visible
 from eval.metrics.fidelity import need_truth, true_image
+from rerender.data import picture
 from rerender.errors import ConfigError
 
 Maps = Callable[[Tensor, Tensor], Sequence[Tensor]]
@@ -143,8 +144,7 @@ def _mask_files(masks: str, trial: Trial) -> list[Path]:
 
 def _mask(file: Path, like: Tensor) -> Tensor:
     """``[1,H,W]`` in 0..1 at the size of an image."""
-    levels = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
-    if levels is None:
-        raise ConfigError(str(file), "is not a picture", "give a png, white where edits are meant")
+    rgb = picture.read(file).image.mul(255).round().byte().permute(1, 2, 0)
+    levels = cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2GRAY)
     mask = torch.from_numpy(np.asarray(levels, np.float32) / 255)[None, None]
     return F.interpolate(mask, like.shape[-2:], mode="nearest")[0]

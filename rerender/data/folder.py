@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +9,23 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rerender.codec import open_video
+from rerender.codec import SUFFIXES, open_video
 from rerender.contracts import Data
-from rerender.data.pictures import Pictures, is_picture
+from rerender.data.names import clip_name, natural, said, unseen
+from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.data.prompt import Prompts, read_table, require_prompt
 from rerender.data.shard import parsed, share
 from rerender.errors import ConfigError, InputError
 from rerender.video import Clip, Video
-
-_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif", ".ogv")
 
 
 @dataclass(frozen=True)
 class Folder(Data):
     """One clip for each video of a folder and for each folder of pictures in it.
 
-    A folder that holds pictures itself is one clip. Other files are left alone; order is by name
-    with numbers as numbers.
+    A folder that holds pictures itself is one clip, unless they are stills of videos beside them,
+    that is, have their names. Other files are passed over with a warning; order is by name with
+    numbers as numbers.
 
     Attributes:
         path: the folder.
@@ -69,21 +68,25 @@ class Folder(Data):
         return [self._clip(name, found[name], table.get(name, default)) for name in names]
 
     def _found(self) -> dict[str, Path]:
-        if not self.path.is_dir():
-            raise InputError(self.path, "is not a folder", "give one, or use data=video")
-        inside = [path for path in self.path.iterdir() if not path.name.startswith(".")]
-        if any(is_picture(path) for path in inside):
-            return {self.path.resolve().name: self.path}
-        clips = [path for path in inside if path.suffix.lower() in _VIDEOS or _holds(path)]
+        inside = [path for path in listed(self.path) if not unseen(path)]
+        pictures = [path for path in inside if is_picture(path)]
+        videos = [path for path in inside if _is_video(path)]
+        if pictures and not videos:
+            return {clip_name(self.path.resolve()): self.path}
+        _require_posters(self.path, pictures, videos)
+        clips = [*videos, *(path for path in inside if _holds(path))]
         if not clips:
-            problem = "holds neither videos nor pictures"
-            raise InputError(self.path, problem, f"put files in it: {', '.join(_VIDEOS)}, .png, …")
+            problem = (
+                f"holds neither videos nor pictures ({said(p.name for p in inside) or 'empty'})"
+            )
+            raise InputError(self.path, problem, f"put files in it: {', '.join(SUFFIXES)}, .png, …")
+        others = [path for path in inside if path not in clips and not same(path, self.prompts)]
+        passed_over(self.path, others, "videos and folders of pictures")
         named: dict[str, Path] = {}
         for path in sorted(clips, key=lambda path: natural(path.name)):
-            name = path.name if path.is_dir() else path.stem
-            if name in named:
-                raise InputError(path, f"has the same name as {named[name].name}", "rename one")
-            named[name] = path
+            other = named.setdefault(clip_name(path), path)
+            if other is not path:
+                raise InputError(path, f"has the same name as {other.name}", "rename one")
         return named
 
     def _clip(self, name: str, path: Path, said: Prompts) -> Clip:
@@ -97,15 +100,23 @@ class Folder(Data):
     def _video(self, path: Path) -> Video:
         if not path.is_dir():
             return open_video(path, self.start, self.frames)
-        files = sorted(filter(is_picture, path.iterdir()), key=lambda path: natural(path.name))
-        return Pictures(files, self.rate, self.start, self.frames)
+        return Pictures.of(path, self.rate, self.start, self.frames, self.prompts)
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sorting key by which frame9 comes before frame10."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts] + [(-1, name)]
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
 def _holds(path: Path) -> bool:
-    return path.is_dir() and any(map(is_picture, path.iterdir()))
+    return path.is_dir() and any(map(is_picture, listed(path)))
+
+
+def _require_posters(folder: Path, pictures: Sequence[Path], videos: Sequence[Path]) -> None:
+    """Refuse pictures beside videos, unless each has the name of one: then it is a still of it."""
+    stems = {video.stem for video in videos}
+    if any(path.stem not in stems for path in pictures):
+        problem = (
+            f"holds {len(pictures)} pictures ({said(p.name for p in pictures)}) beside "
+            f"{len(videos)} videos ({said(p.name for p in videos)}): which are meant is not clear"
+        )
+        raise InputError(folder, problem, "move either of them to a folder of their own")

@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from rerender.data import picture
+from rerender.data.names import in_order, irregular, said, unseen
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_of
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "MPO")
 _KEPT = 8
+log = logging.getLogger(__name__)
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file is a picture by its name; hidden files are not."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    named = path.suffix.lower() in picture.SUFFIXES and not path.name.startswith(".")
+    return named and path.is_file()
+
+
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder, by name.
+
+    Raises:
+        InputError: it is none, or cannot be opened.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(folder, "is not a folder", "name a folder that is there") from error
+    except OSError as error:
+        why = (error.strerror or "unknown").lower()
+        raise InputError(folder, f"cannot be opened ({why})", "name another folder") from error
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """The pictures of a folder, by their names with numbers as numbers (9 before 10).
+
+    Raises:
+        InputError: their order is not clear (see `rerender.data.names.in_order`).
+    """
+    return in_order(filter(is_picture, listed(folder)))
 
 
 class Pictures(Video):
     """Frames from picture files, eight bits per channel, turned as their EXIF tag says.
+
+    What reading them reduces or decides is warned of, once for all of them.
 
     Args:
         files: one picture for each frame, in order.
@@ -53,8 +78,33 @@ class Pictures(Video):
             raise ConfigError(key, problem, "choose others")
         self._files = tuple(files[start:stop])
         self._rate = exact_rate(rate)
-        self._read = lru_cache(_KEPT)(lambda index: _load(self._files[index]))
+        self._read = lru_cache(_KEPT)(lambda index: picture.read(self._files[index]))
+        self._noted: dict[str, list[str]] = {}
         self._size = self._checked()
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        rate: float,
+        start: int = 0,
+        frames: int | None = None,
+        table: Path | None = None,
+    ) -> Pictures:
+        """The pictures of a folder as frames that follow each other.
+
+        What else lies there is passed over with a warning, but for a ``table`` of prompts; gaps in
+        the numbers are closed up with one.
+
+        Raises:
+            ConfigError, InputError: as for the class, or the order of the names is not clear.
+        """
+        result = cls(pictures_of(folder), rate, start, frames)
+        others = [path for path in listed(folder) if not is_picture(path)]
+        passed_over(folder, (path for path in others if not same(path, table)))
+        if odd := irregular(result._files):
+            log.warning("%s: %s; frames follow each other in order of name", folder, odd)
+        return result
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,22 +119,49 @@ class Pictures(Video):
         return len(self._files) / self._rate
 
     def digest(self) -> str:
-        return sha256_of(str(self._rate).encode(), *(file.read_bytes() for file in self._files))
+        contents = (file.read_bytes() for file in self._files)
+        # Until transparency was composited, the same files gave other frames.
+        more = [picture.CLEAR.encode()] if picture.CLEAR in self._noted else []
+        return sha256_of(str(self._rate).encode(), *contents, *more)
 
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < len(self._files):
             raise IndexError(f"frame {index} of {len(self._files)}")
-        return self._read(index)
+        return self._read(index).image
 
     def _checked(self) -> tuple[int, int]:
         """Decode every picture once, so that a damaged one is found before anything starts."""
-        height, width = self._read(0).shape[-2:]
+        height, width = self._read(0).image.shape[-2:]
         for index, file in enumerate(self._files):
-            found = self._read(index).shape[-2:]
+            read = self._read(index)
+            found = read.image.shape[-2:]
             if found != (height, width):
                 problem = f"is {found[1]}x{found[0]}, {self._files[0].name} is {width}x{height}"
                 raise InputError(file, problem, "give frames of one size")
+            for note in read.notes:
+                self._noted.setdefault(note, []).append(file.name)
+        for note in filter(self._noted.get, picture.NOTES):
+            names, total = self._noted[note], len(self._files)
+            folder = self._files[0].parent
+            log.warning(
+                "%s: %d of %d pictures have %s (%s)", folder, len(names), total, note, said(names)
+            )
         return height, width
+
+
+def same(path: Path, other: Path | None) -> bool:
+    """Whether two paths lead to one file that is there."""
+    try:
+        return other is not None and path.samefile(other)
+    except OSError:
+        return False
+
+
+def passed_over(folder: Path, paths: Iterable[Path], what: str = "pictures") -> None:
+    """Warn of files and folders that are not used, in one line; hidden ones are not said."""
+    names = sorted(path.name + "/" * path.is_dir() for path in paths if not unseen(path))
+    if names:
+        log.warning("%s: passed over: %s (%s are used)", folder, said(names), what)
 
 
 def exact_rate(rate: float) -> Fraction:
@@ -93,22 +170,3 @@ def exact_rate(rate: float) -> Fraction:
     if rate != round(rate) and abs(broadcast - Fraction(rate)) < rate * 2e-4:
         return broadcast
     return Fraction(rate).limit_denominator(1000)
-
-
-def _load(path: Path) -> Tensor:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
-                upright = ImageOps.exif_transpose(picture)
-                array = np.array(_in_rgb(upright), np.float32)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
-        raise InputError(path, f"cannot be read as a picture ({error})", "replace it") from error
-    return torch.from_numpy(array).permute(2, 0, 1).div(255).contiguous()
-
-
-def _in_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
-        grey = np.asarray(picture, np.float64) / 257
-        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    return picture.convert("RGB")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping
+import stat
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,33 +37,53 @@ def require_prompt(prompt: str | None) -> str:
 def read_table(path: Path, names: Collection[str], default: Prompts) -> Mapping[str, Prompts]:
     """Prompts by clip name from a csv file whose first line names its columns.
 
-    Columns are ``name`` and any of ``prompt``, ``source_prompt``, ``negative_prompt``; an empty
-    cell takes the default.
-
     Args:
-        path: the csv file, UTF-8.
+        path: the csv file, UTF-8 with or without a byte order mark; empty lines are left out.
         names: the clips there are.
-        default: prompts for clips and cells that are not in the table.
+        default: prompts for clips that are not in the table, and for its empty cells.
 
     Raises:
-        InputError: it cannot be read, has other columns, or names a clip twice or an unknown one.
+        InputError: it cannot be read, has other columns, a line that does not fit its header, one
+            without any prompt, or one that names a clip twice or an unknown one.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, f"cannot be read ({error})", "give a csv file in UTF-8") from error
-    strange = [column for column in columns if column not in COLUMNS]
-    if strange or "name" not in columns:
-        problem = f"has the columns {', '.join(map(str, columns)) or 'none'}"
-        raise InputError(path, problem, f"name them in its first line: {', '.join(COLUMNS)}")
+    lines = _lines(path)
+    _, header = next(lines, (1, []))
+    if set(header) - set(COLUMNS) or "name" not in header or len(set(header)) < len(header):
+        problem = f"has the columns {', '.join(header)[:200] or 'none'}"
+        cure = f"name them in its first line, separated by commas: {', '.join(COLUMNS)}"
+        raise InputError(path, problem, cure)
     table: dict[str, Prompts] = {}
-    for line, row in enumerate(rows, 2):
-        _require_new(path, line, row["name"], names, table)
-        cells = (row.get(column) or getattr(default, column) for column in COLUMNS[1:])
-        table[row["name"]] = Prompts(*cells)
+    for line, cells in lines:
+        if len(cells) != len(header):
+            count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            problem = f"line {line} has {count} for {len(header)} columns"
+            raise InputError(path, problem, 'put a text with commas in quotes: "a cat, sitting"')
+        row = dict(zip(header, cells, strict=True))
+        name = unicodedata.normalize("NFC", row["name"])
+        _require_new(path, line, name, names, table)
+        said = Prompts(*(row.get(column) or getattr(default, column) for column in COLUMNS[1:]))
+        if not (said.prompt or "").strip():
+            problem = f"line {line} has no prompt for {name!r}"
+            raise InputError(path, problem, "write one there, or give prompt=… for all")
+        table[name] = said
     return table
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file that are not empty, each with the number of its first line."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(path, "is not a plain file", "give a csv file in UTF-8")
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader, line = csv.reader(file, strict=True), 1
+            for cells in reader:
+                if cells:
+                    yield line, cells
+                line = reader.line_num + 1
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        why = (error.strerror or why).lower() if isinstance(error, OSError) else why
+        raise InputError(path, f"cannot be read ({why})", "give a csv file in UTF-8") from error
 
 
 def _require_new(

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rerender.codec import check_sound, open_video
 from rerender.contracts import Data
+from rerender.data.names import clip_name
 from rerender.data.prompt import require_prompt
 from rerender.video import Clip
 
@@ -49,5 +50,5 @@ class VideoFile(Data):
         prompt = require_prompt(self.prompt)
         video = open_video(self.path, self.start, self.frames, self.allow_truncated)
         check_sound(video)
-        name = self.name or self.path.stem
+        name = self.name or clip_name(self.path)
         return [Clip(name, video, prompt, self.source_prompt, self.negative_prompt)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import torch
 from PIL import Image
 
 from rerender import store
+from rerender.codec import SUFFIXES
 from rerender.data.demo import Demo
-from rerender.data.folder import Folder, natural
+from rerender.data.folder import Folder
+from rerender.data.names import natural
 from rerender.data.pictures import exact_rate
 from rerender.data.video import VideoFile
 from rerender.demo.world import World
@@ -118,11 +121,12 @@ def test_grey_deep_and_transparent_pictures(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)).save(tmp_path / "2.png")
     Image.new("RGBA", (8, 8), (128, 128, 128, 7)).save(tmp_path / "3.png")
     (clip,) = Folder(tmp_path, "oil").clips()
-    for index in range(3):
-        torch.testing.assert_close(clip.video[index], torch.full((3, 8, 8), 128 / 255))
+    for index, level in enumerate((128, 128, round(128 * 7 / 255))):
+        torch.testing.assert_close(clip.video[index], torch.full((3, 8, 8), level / 255))
 
 
 def many(tmp_path: Path) -> Path:
+    tmp_path.mkdir(exist_ok=True)
     make(tmp_path / "clip10.mp4", pictures(4))
     make(tmp_path / "clip9.mp4", pictures(5))
     save(tmp_path / "shots", ["1.png", "2.png"])
@@ -160,13 +164,36 @@ def test_prompts_from_a_table(tmp_path: Path) -> None:
         ("name,prompt\nclip8,oil\n", "line 2 names 'clip8', which is not in the folder"),
         ("name,prompt\nclip9,a\nclip9,b\n", "line 3 names 'clip9' a second time"),
         ("clip,prompt\nclip9,a\n", "has the columns clip, prompt"),
+        ("name;prompt\nclip9;a\n", "has the columns name;prompt"),
+        ("name,prompt,prompt\nclip9,a,b\n", "has the columns name, prompt, prompt"),
+        ("prompt\na\n", "has the columns prompt"),
+        ("clip9: a\nshots: b\n", "has the columns clip9: a"),  # yaml
         ("", "has the columns none"),
+        ("name,prompt\nclip9,a cat, sitting\nshots,b\n", "line 2 has 3 cells for 2 columns"),
+        ("name,prompt\r\nclip9,a\r\nshots\r\n", "line 3 has 1 cell for 2 columns"),
+        ('name,prompt\nclip9,"a\nb"\n\nshots,a,b\n', "line 5 has 3 cells for 2 columns"),
+        ('name,prompt\nclip9,"a cat\nshots,b\n', "cannot be read"),
+        ('name,prompt\nclip9,"a" cat\n', "cannot be read"),
     ],
 )
 def test_a_bad_table(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "prompts.csv").write_text(text)
-    with pytest.raises(InputError, match=words):
+    (tmp_path / "prompts.csv").write_text(text, newline="")
+    with pytest.raises(InputError, match=rf"prompts\.csv: .*{words}"):
         Folder(many(tmp_path), "oil", prompts=tmp_path / "prompts.csv").clips()
+
+
+def test_a_table_without_a_prompt_or_in_another_encoding(tmp_path: Path) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text("name,prompt\nclip9,a\nshots,  \n")
+    with pytest.raises(InputError, match="line 3 has no prompt for 'shots'"):
+        Folder(many(tmp_path), prompts=table).clips()
+    table.write_bytes("name,prompt\nclip9,café\n".encode("latin-1"))
+    with pytest.raises(InputError, match="it is not UTF-8"):
+        Folder(tmp_path, "oil", prompts=table).clips()
+    with pytest.raises(InputError, match="is not a plain file"):
+        Folder(tmp_path, "oil", prompts=tmp_path / "shots").clips()
+    table.write_bytes("\ufeffname,prompt\r\n\r\nclip9,café\r\n".encode())
+    assert Folder(tmp_path, "oil", prompts=table).clips()[0].prompt == "café"
 
 
 def test_a_clip_without_a_prompt_is_named(tmp_path: Path) -> None:
@@ -178,11 +205,66 @@ def test_a_clip_without_a_prompt_is_named(tmp_path: Path) -> None:
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         Folder(tmp_path / "missing", "oil").clips()
+    with pytest.raises(InputError, match="is not a folder"):
+        Folder(make(tmp_path / "a.mp4", pictures(2)), "oil").clips()
+    (tmp_path / "a.mp4").unlink()
+    for key in ("path", "prompts"):
+        with pytest.raises(InputError, match="file name too long"):
+            Folder(**{"path": many(tmp_path / "m"), "prompt": "oil", key: Path("a" * 300)}).clips()
+    shutil.rmtree(tmp_path / "m")
     with pytest.raises(InputError, match="neither videos nor pictures"):
         Folder(tmp_path, "oil").clips()
     make(tmp_path / "a.mp4", pictures(2))
     make(tmp_path / "a.mkv", pictures(2))
     with pytest.raises(InputError, match="has the same name as"):
+        Folder(tmp_path, "oil").clips()
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = many(tmp_path)
+    for name in ("prompts.csv", "Thumbs.db", ".DS_Store", "a.exr", "b.tga", "c.xyz", "shots/x.txt"):
+        (folder / name).write_text("name\n")
+    (folder / "__MACOSX").mkdir()
+    (folder / "deeper" / "still").mkdir(parents=True)
+    assert len(Folder(folder, "oil", prompts=folder / "prompts.csv").clips()) == 3
+    assert caplog.messages == [
+        f"{folder}: passed over: a.exr, b.tga, c.xyz, deeper/ and 1 more "
+        "(videos and folders of pictures are used)",
+        f"{folder / 'shots'}: passed over: x.txt (pictures are used)",
+    ]
+
+
+def test_stills_of_videos_are_no_clip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "ab":
+        make(tmp_path / f"{name}.mp4", pictures(2))
+    save(tmp_path, ["a.png", "b.png"])
+    assert [clip.name for clip in Folder(tmp_path, "oil").clips()] == ["a", "b"]
+    assert caplog.messages[0].startswith(f"{tmp_path}: passed over: a.png, b.png")
+    save(tmp_path, ["c.png"])
+    with pytest.raises(InputError, match=r"holds 3 pictures .*beside 2 videos .*a\.mp4"):
+        Folder(tmp_path, "oil").clips()
+
+
+def test_a_gap_and_folders_in_a_folder_of_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, [f"f{i:04d}.png" for i in (0, 1, 2, 5, 6)])
+    save(tmp_path / "masks", ["1.png"])
+    (clip,) = Folder(tmp_path, "oil").clips()
+    assert len(clip.video) == 5
+    assert caplog.messages == [
+        f"{tmp_path}: passed over: masks/ (pictures are used)",
+        f"{tmp_path}: 2 numbers are missing (3 to 4); frames follow each other in order of name",
+    ]
+    caplog.clear()
+    Folder(tmp_path, "oil", start=3).clips()  # the gap is not in what is used
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_container_that_is_opened_counts_as_a_video(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix.upper()}").write_bytes(b"no video at all")
+    with pytest.raises(InputError, match=f"a{suffix.upper()}"):
         Folder(tmp_path, "oil").clips()
 
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from eval import floors, rows
 from eval.contracts import Score
 from eval.folder import main
-from eval.results import discover, pictures
+from eval.results import discover
 from rerender import store
 from rerender.codec import encode
 from rerender.config import preflight
 from rerender.data.demo import Demo
+from rerender.data.pictures import pictures_of
 from rerender.errors import InputError
 from rerender.job import to_yaml
 from rerender.video import MemoryVideo
@@ -74,7 +75,7 @@ def test_discovery(results: Path) -> None:
 def test_pictures_are_ordered_by_number(tmp_path: Path) -> None:
     put_frames(tmp_path, [torch.zeros(3, 4, 4)] * 12)
     (tmp_path / "notes.txt").write_text("x")
-    assert [path.stem for path in pictures(tmp_path)] == [f"frame{i}" for i in range(12)]
+    assert [path.stem for path in pictures_of(tmp_path)] == [f"frame{i}" for i in range(12)]
 
 
 def test_frames_and_their_video_score_alike(results: Path) -> None:

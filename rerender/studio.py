@@ -212,8 +212,8 @@ class Studio:
         return Reference(earlier, estimate)
 
     def _bind(self, scene: Scene, early: Sequence[Bound] = ()) -> list[Bound]:
-        """The edits of every constraint that acts and can yet, in the configured order; those that were
-        bound before there was a draft are taken over from ``early``."""
+        """The edits of every acting constraint that can act yet, in the configured order; those
+        that were bound before there was a draft are taken over from ``early``."""
         drafting, before = self._drafting(), iter(early)
         chosen = self._acting()
         if scene.draft is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,9 +21,8 @@ from rerender.contracts import Condition, Model, Query
 from rerender.model.attention import Attention
 from rerender.model.freeu import FreeU
 from rerender.model.noising import alphas_of
+from rerender.model.prompts import tell_cut
 from rerender.scene import Layer
-
-log = logging.getLogger(__name__)
 
 SPACING = (
     *("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps"),
@@ -84,6 +82,7 @@ class StableDiffusion(Model):
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
         self._embedded: tuple[tuple[str, ...], Tensor] | None = None
+        self._told: set[str] = set()  # prompts that were looked at for words that are left out
 
     def _networks(self) -> list[Any]:
         parts = self.parts
@@ -147,18 +146,12 @@ class StableDiffusion(Model):
     def _embed(self, prompts: list[str]) -> Tensor:
         """Last hidden states ``[B,T,D]``."""
         for prompt in prompts:
-            self._tell_cut(prompt)
+            if prompt not in self._told:
+                self._told.add(prompt)
+                tell_cut(self.parts.tokenizer, prompt)
         tokens = self._tokenized(prompts).to(self.device)
         embedding: Tensor = self.parts.text_encoder(tokens)[0]
         return embedding.to(self.dtype)
-
-    def _tell_cut(self, prompt: str) -> None:
-        """Say which words of a prompt the model never sees."""
-        tokenizer, most = self.parts.tokenizer, self.parts.tokenizer.model_max_length
-        tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(tokens) > most:
-            rest = tokenizer.decode(tokens[most - 1 : -1])
-            log.warning("prompt: longer than the model's %d tokens, left out: %s", most, rest)
 
     def _tokenized(self, prompts: list[str]) -> Tensor:
         """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""

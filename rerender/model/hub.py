@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from rerender.download import PATIENCE, within
 from rerender.errors import WeightsError
 from rerender.model.files import (
     CONFIG,
@@ -29,9 +29,7 @@ from rerender.model.files import (
 Fetching = Literal["nothing", "small", "all"]
 """Which files that the cache lacks to fetch: none, all but the weights, or all."""
 
-PATIENCE = 8.0  # seconds; a name server that does not answer can take longer than any timeout
 _ABSENT = "no such folder, and not in the cache of Hugging Face"
-Answer = TypeVar("Answer")
 
 
 def place(name: str, layout: Layout, fetching: Fetching) -> Path:
@@ -158,8 +156,10 @@ def listed(name: str, problem: str) -> list[str]:
             if (value := os.environ.get(key))
         )
         raise _unavailable(name, problem, f"{said or 'HF_HUB_OFFLINE'} keeps the network out")
-    timeout = PATIENCE / 2
-    info = _within(lambda: HfApi().model_info(name, timeout=timeout), name, problem)
+    try:
+        info = within(PATIENCE, lambda: HfApi().model_info(name, timeout=PATIENCE / 2))
+    except Exception as error:  # of several libraries and the network
+        raise _unavailable(name, problem, _reason(error)) from error
     return sorted(str(file.rfilename) for file in info.siblings or ())
 
 
@@ -171,26 +171,6 @@ def _fetched(name: str, files: Sequence[str], problem: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(files), etag_timeout=PATIENCE))
     except Exception as error:  # of several libraries and the network
         raise _unavailable(name, problem, _reason(error)) from error
-
-
-def _within(ask: Callable[[], Answer], name: str, problem: str) -> Answer:
-    """An answer of the hub, or a refusal after a few seconds."""
-    answers: list[Answer] = []
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            answers.append(ask())
-        except Exception as error:  # of several libraries and the network; it is told below
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    if answers:
-        return answers[0]
-    reason = _reason(errors[0]) if errors else f"no answer within {PATIENCE:.0f} s"
-    raise _unavailable(name, problem, reason)
 
 
 def _reason(error: Exception) -> str:

@@ -21,8 +21,8 @@ ENDS = ("zero", "sigma_min")
 FLOOR = 2.0**-24
 """Signal share in place of an exact zero, as in diffusers' multistep solvers: the smallest that a
 half can tell from zero, so that what is divided by it stays finite."""
-_SPACED_EVENLY = ("Euler", "Heun", "LMS", "KDPM2", "DPMSolver", "DEIS", "UniPC", "SASolver")
-_OTHER_FAMILIES = (
+SPACED_EVENLY = ("Euler", "Heun", "LMS", "KDPM2", "DPMSolver", "DEIS", "UniPC", "SASolver")
+OTHER_FAMILIES = (
     *("FlowMatch", "EDM", "CosineDPM", "Score", "KarrasVe", "CMStochastic", "VQDiffusion"),
     *("UnCLIP", "RePaint", "Amused", "IPNDM", "BlockRefinement"),
 )
@@ -40,7 +40,7 @@ def checked(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
         WeightsError: a key is missing, is of another type, or asks for what is not supported.
     """
     name = str(config.get("_class_name") or "")
-    if name.startswith(_OTHER_FAMILIES):
+    if name.startswith(OTHER_FAMILIES):
         raise _refused(file, f"{name} belongs to another family of models", None)
     total = _number(config, "num_train_timesteps", file, 2, 100_000, whole=True)
     _check_betas(config, file, int(total))
@@ -66,7 +66,7 @@ def checked(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 def defaults(name: str) -> dict[str, Any]:
     """What a class of diffusers takes for keys that its file does not have; a test compares."""
-    spacing = "linspace" if name.startswith(_SPACED_EVENLY) else "leading"
+    spacing = "linspace" if name.startswith(SPACED_EVENLY) else "leading"
     return {
         "prediction_type": "epsilon",
         "timestep_spacing": spacing,

@@ -26,6 +26,7 @@ from rerender.model.files import (
     weights_of,
 )
 from rerender.model.freeu import FreeU
+from rerender.model.prompts import tell_cut
 from rerender.video import sha256_file
 
 if TYPE_CHECKING:
@@ -91,6 +92,18 @@ class Pretrained(Checkpoint):
             for name in weights_of(folder, stem(network)).files:
                 if name.endswith(".safetensors"):
                     check_header(folder / name)
+
+    def tell_cut(self, prompts: Sequence[str]) -> None:
+        folder = self._places((), "nothing")[0] / "tokenizer"
+        most = int(read(folder / "tokenizer_config.json")["model_max_length"])
+        # A token covers a byte at least, so that short prompts need no tokenizer to be loaded.
+        long = [prompt for prompt in prompts if len(prompt.encode()) + 2 > most]
+        if long:
+            import transformers
+
+            tokenizer = _tokenizer(transformers, folder)
+            for prompt in long:
+                tell_cut(tokenizer, prompt)
 
     def fingerprint(self, controls: Sequence[str]) -> str | None:
         """A hash of all files that are read; None where some are still on the hub."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from torch import Tensor
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial, UnavailableError
 from eval.metrics.weights import find, label, opened
 from rerender.errors import WeightsError
-from rerender.model.files import read
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that OpenAI's CLIP was trained on
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -125,14 +125,14 @@ def load(folder: Path, device: str) -> Judge:
     from transformers import AutoTokenizer, CLIPModel
 
     model = opened(CLIPModel, folder)
+    file = folder / "preprocessor_config.json"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        wanted = dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
     except Exception as error:  # the library raises a dozen kinds and never names the file
         reason = " ".join(str(error).split())[:200]
-        cure = "restore the tokenizer's files"
-        raise WeightsError(folder, f"its tokenizer cannot be read ({reason})", cure) from error
-    file = folder / "preprocessor_config.json"
-    wanted = read(file) if file.is_file() else {}
+        cure = "restore the files of its tokenizer and preprocessor"
+        raise WeightsError(folder, f"cannot be read ({reason})", cure) from error
     mean, std = wanted.get("image_mean", _MEAN), wanted.get("image_std", _STD)
     size = model.config.vision_config.image_size
     return Judge(model.to(device), tokenizer, size, tuple(mean), tuple(std))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from rerender import store
@@ -18,9 +19,59 @@ from rerender.archive import ArchiveError
 from rerender.errors import ConfigError, ResourceError
 
 TRIES, TIMEOUT = 5, 20.0
+PATIENCE = 8.0  # seconds until a host that was never heard of is given up
+_AGENT = {"User-Agent": "rerender"}
 _BLOCK = 4 << 20
 _BY_HAND = "get it by hand and give archive=PATH"
 Tell = Callable[[int, int | None], None]
+Answer = TypeVar("Answer")
+
+
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """What ``ask`` returns or raises, or TimeoutError after so many seconds: looking up a name can
+    take longer than any timeout that a connection has."""
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # it is raised where it was asked for
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return answers[0]
+
+
+def reach(url: str) -> None:
+    """See whether a host answers at all, before anything is made for what it would send.
+
+    Raises:
+        ArchiveError: it does not, within seconds. What it answers is not looked at.
+    """
+    request = urllib.request.Request(url, headers=_AGENT, method="HEAD")
+
+    def ask() -> None:
+        with urllib.request.urlopen(request, timeout=PATIENCE / 2):
+            pass
+
+    try:
+        within(PATIENCE, ask)
+    except urllib.error.HTTPError:
+        return
+    except (OSError, http.client.HTTPException) as error:
+        cure = f"run it again with a network, or {_BY_HAND}"
+        raise ArchiveError(url, f"cannot be reached ({_reason(error)})", cure) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "reason", error)).split()) or "no answer"
 
 
 def download(url: str, target: Path, size: int | None, tell: Tell, pause: float = 1.0) -> Path:
@@ -56,7 +107,7 @@ def download(url: str, target: Path, size: int | None, tell: Tell, pause: float 
             elif error.code < 500 and error.code not in (408, 429):
                 break
         except (OSError, http.client.HTTPException) as error:
-            reason = " ".join(str(getattr(error, "reason", error)).split()) or "no answer"
+            reason = _reason(error)
     cure = f"run it again to go on where it stopped, or {_BY_HAND}"
     raise ArchiveError(url, f"cannot be fetched ({reason})", cure)
 
@@ -65,7 +116,7 @@ def _continued(url: str, part: Path, size: int | None, tell: Tell) -> None:
     have = part.stat().st_size if part.is_file() else 0
     if size is not None and have == size:
         return
-    request = urllib.request.Request(url, headers={"User-Agent": "rerender"})
+    request = urllib.request.Request(url, headers=_AGENT)
     if have:
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:

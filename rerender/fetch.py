@@ -27,7 +27,7 @@ from rerender.build import unknown_key
 from rerender.config import literal, preflight
 from rerender.data.pictures import is_picture
 from rerender.data.prompt import COLUMNS
-from rerender.download import Tell, download, sha256
+from rerender.download import Tell, download, reach, sha256
 from rerender.errors import ConfigError, InputError
 from rerender.exits import command, report
 from rerender.facts import read_json
@@ -65,6 +65,8 @@ def fetch(wanted: Manifest, archive: Path | None, digest: str | None, out: Path)
         os.path.realpath(work)
     ):
         raise ConfigError("archive", f"{archive} lies where this command works", "move it away")
+    if archive is None and not _target(str(url), work).is_file():
+        reach(str(url))
     with store.lock(work):
         store.unlinked(work, work / "unpacked")
         file = None
@@ -126,8 +128,13 @@ def local(text: str) -> Path:
 
 
 def _downloaded(url: str, wanted: Manifest, work: Path) -> Path:
-    target = work / (Path(urlsplit(url).path).name or "archive")
+    target = _target(url, work)
     return target if target.is_file() else download(url, target, wanted.bytes, _tell())
+
+
+def _target(url: str, work: Path) -> Path:
+    """Where the archive goes."""
+    return work / (Path(urlsplit(url).path).name or "archive")
 
 
 def _verified(file: Path, expected: str | None, kept: bool) -> str:

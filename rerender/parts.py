@@ -22,6 +22,7 @@ from rerender.contracts import (
     Start,
 )
 from rerender.errors import ConfigError
+from rerender.model.prompts import tell_notations
 from rerender.start.noised import Noised
 from rerender.video import Clip
 
@@ -194,7 +195,8 @@ class Parts:
             )
 
     def check(self, clip: Clip) -> None:
-        """Refuse a clip that does not say what a constraint needs to know, or cannot be filled.
+        """Refuse a clip that does not say what a constraint needs to know, or cannot be filled;
+        say what of its prompts is taken as plain words.
 
         Raises:
             ConfigError: it has no source prompt or not the key frames that are named, or the
@@ -205,6 +207,8 @@ class Parts:
         self.keyframes.check(clip.video)
         self.propagation.check()
         self.flow.open(clip).check()
+        for where in ("prompt", "source_prompt", "negative_prompt"):
+            tell_notations(where, getattr(clip, where))
         needy = [c.name for c in self.constraint if isinstance(c, Joint) and c.needs_source]
         if needy and not clip.source_prompt.strip():
             raise ConfigError(
@@ -213,6 +217,15 @@ class Parts:
                 "said",
                 'say it: source_prompt="a cat on a sofa"',
             )
+
+    def prompts(self, clip: Clip) -> list[str]:
+        """The texts of a clip that the model is told."""
+        inverts = self.start.inverts or any(
+            isinstance(each, Joint) and each.needs_source for each in self.constraint
+        )
+        told = [clip.prompt]
+        told += [clip.source_prompt] if inverts else []
+        return told + ([clip.negative_prompt] if self.sampling.guided else [])
 
     @property
     def joint(self) -> bool:

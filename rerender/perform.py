@@ -119,6 +119,7 @@ def _perform(
     for clip in clips:
         job.parts.check(clip)
     job.model.check(job.parts.names())
+    job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     identity = Identity.of(tree)
     progress = Progress()
 

@@ -47,10 +47,14 @@ class Studio:
         starts = [self.parts.sampling.window(c).start for c in self._drafting()]
         return min(starts, default=len(self.schedule))
 
+    def _acting(self) -> list[Constraint]:
+        """Constraints that act in some executed step; the others are never bound, since what they
+        wait for, such as a draft, need not come."""
+        return [c for c in self.parts.constraint if self.parts.sampling.window(c)]
+
     def _drafting(self) -> list[Constraint]:
         """Constraints that need a draft and act at all."""
-        window = self.parts.sampling.window
-        return [c for c in self.parts.constraint if c.needs_draft and window(c)]
+        return [c for c in self._acting() if c.needs_draft]
 
     def jobs(
         self,
@@ -208,10 +212,10 @@ class Studio:
         return Reference(earlier, estimate)
 
     def _bind(self, scene: Scene, early: Sequence[Bound] = ()) -> list[Bound]:
-        """The edits of every constraint that can act yet, in the configured order; those that were
-        bound before there was a draft are taken over from ``early``."""
+        """The edits of every acting constraint that can act yet, in the configured order; those
+        that were bound before there was a draft are taken over from ``early``."""
         drafting, before = self._drafting(), iter(early)
-        chosen = self.parts.constraint
+        chosen = self._acting()
         if scene.draft is None:
             return [self._bound(c, scene) for c in chosen if c not in drafting]
         return [self._bound(c, scene) if c in drafting else next(before) for c in chosen]

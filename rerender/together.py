@@ -80,7 +80,7 @@ class Ensemble(Studio):
         whole = Shot(self.clip, tuple(shot))
         acts = [
             (self.parts.sampling.window(constraint), constraint.unite(whole, self.model))
-            for constraint in self.parts.constraint
+            for constraint in self._acting()
             if isinstance(constraint, Joint)
         ]
         return replace(self, shot=whole.indices, acts=tuple(acts))

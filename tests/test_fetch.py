@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +153,24 @@ def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
         got("http://127.0.0.1:9/x", tmp_path / "x")
 
 
+def test_a_host_that_never_answers_is_given_up_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(net, "PATIENCE", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(4)
+        with pytest.raises(ArchiveError, match="cannot be reached"):
+            net.reach(f"http://127.0.0.1:{silent.getsockname()[1]}/x.zip")
+
+
+def test_a_name_server_that_never_answers_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net, "PATIENCE", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: time.sleep(5))
+    with pytest.raises(ArchiveError, match="no answer within"):
+        net.reach("http://nowhere.invalid/x.zip")
+
+
 # -- fetch ----------------------------------------------------------------------------------------
 
 
@@ -194,6 +214,19 @@ def test_a_hash_that_differs_refuses_and_leaves_nothing(host: str, here: Path) -
     with pytest.raises(ArchiveError, match="expected 000000000000; it was removed"):
         fetch(wanted, None, None, here / "toy")
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.zip", "http://nowhere.invalid/x.zip"])
+def test_without_a_network_nothing_is_made(
+    url: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(net.time, "sleep", lambda seconds: pytest.fail("it was tried again"))
+    file = written(here / "toy.yaml", f"url: {url}\nsha256: {'a' * 64}")
+    assert main([f"data={file}"]) == 4
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "cannot be reached" in message and "archive=PATH" in message
+    assert [path.name for path in here.iterdir()] == ["toy.yaml"]
 
 
 def test_an_archive_of_ones_own_is_never_removed(here: Path, archive: Path) -> None:

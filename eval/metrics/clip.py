@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial, UnavailableError
-from eval.metrics.weights import find, label
+from eval.metrics.weights import find, label, opened
+from rerender.errors import WeightsError
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that OpenAI's CLIP was trained on
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -122,16 +123,19 @@ def centre_square(frames: Tensor, size: int) -> Tensor:
 def load(folder: Path, device: str) -> Judge:
     """A CLIP model from a local folder."""
     from transformers import AutoTokenizer, CLIPModel
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
-    model = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = opened(CLIPModel, folder)
     file = folder / "preprocessor_config.json"
-    wanted = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        wanted = dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+    except Exception as error:  # the library raises a dozen kinds and never names the file
+        reason = " ".join(str(error).split())[:200]
+        cure = "restore the files of its tokenizer and preprocessor"
+        raise WeightsError(folder, f"cannot be read ({reason})", cure) from error
     mean, std = wanted.get("image_mean", _MEAN), wanted.get("image_std", _STD)
     size = model.config.vision_config.image_size
-    return Judge(model.eval().to(device), tokenizer, size, tuple(mean), tuple(std))
+    return Judge(model.to(device), tokenizer, size, tuple(mean), tuple(std))
 
 
 def _unit(features: Any) -> Tensor:

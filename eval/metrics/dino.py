@@ -7,12 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial
-from eval.metrics.weights import find, label
+from eval.metrics.weights import find, label, opened
 from rerender.errors import ConfigError
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
@@ -74,8 +73,6 @@ class Dino(Metric):
 @lru_cache(maxsize=1)
 def _load(folder: Path, device: str) -> Any:
     from transformers import AutoModel
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
-    model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    return model.eval().to(device)
+    model = opened(AutoModel, folder, ("pooler.",))
+    return model.to(device)

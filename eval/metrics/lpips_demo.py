@@ -7,12 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from eval.metrics.perceptual import Maps, Perceptual
-from eval.metrics.weights import find, label
+from eval.metrics.weights import find, label, opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +54,6 @@ def _features(network: Any, images: Tensor) -> list[Tensor]:
 @lru_cache(maxsize=1)
 def _load(folder: Path, device: str) -> Any:
     from transformers import ResNetForImageClassification
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
-    network = ResNetForImageClassification.from_pretrained(
-        folder, local_files_only=True, dtype=torch.float32
-    )
-    return network.eval().to(device)
+    network = opened(ResNetForImageClassification, folder)
+    return network.to(device)

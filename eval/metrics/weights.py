@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from eval.contracts import UnavailableError
+from rerender.errors import WeightsError
 from rerender.video import sha256_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +50,39 @@ def _cached(name: str) -> Path:
     except (HFValidationError, LocalEntryNotFoundError) as error:
         raise UnavailableError(f"weights not found ({name}; {cure})") from error
     return _complete(folder, cure)
+
+
+def opened(kind: Any, folder: Path, spare: tuple[str, ...] = ()) -> Any:
+    """A network of transformers in float32, every tensor of it read from the folder and finite.
+
+    Args:
+        kind: its class.
+        folder: as `find` gives it.
+        spare: beginnings of the names of tensors that are not used and may be missing.
+
+    Raises:
+        WeightsError: the file is damaged or belongs to another architecture.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    file = next(folder / name for name in _FILES if (folder / name).is_file())
+    try:
+        network, report = kind.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # the libraries raise a dozen kinds and never name the file
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WeightsError(file, f"cannot be read ({reason})", "restore the file") from error
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(spare))
+    if missing:
+        problem = f"lacks {len(missing)} tensors of a {type(network).__name__} ({missing[0]} first)"
+        raise WeightsError(file, problem, "give the weights that the metric names")
+    for name, weight in network.state_dict().items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise WeightsError(file, f"tensor {name} holds NaN or infinity", "restore the file")
+    return network.eval()
 
 
 def label(weights: str, kind: str) -> str:

@@ -158,6 +158,14 @@ class Checkpoint(ABC):
             controls: names of the controls that need a ControlNet, such as ``("canny",)``.
         """
 
+    def tell_cut(self, prompts: Sequence[str]) -> None:
+        """Warn of words that the model will never see, where that can be told without loading it.
+
+        Args:
+            prompts: all texts of a run.
+        """
+        return
+
     def fingerprint(self, controls: Sequence[str]) -> str | None:
         """A hash of the files that `load` reads; None where only loading can tell."""
         return None

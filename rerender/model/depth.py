@@ -24,13 +24,19 @@ class DepthNetwork:
     def __init__(self, folder: Path) -> None:
         import transformers
 
+        kind = transformers.AutoModelForDepthEstimation
         try:
-            self.network = transformers.AutoModelForDepthEstimation.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True
-            ).eval()
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0]
+            network, report = kind.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except Exception as error:  # the libraries raise a dozen kinds and never name the file
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise WeightsError(folder, f"cannot be read ({reason})", "check the folder") from error
+        missing = sorted(report["missing_keys"])
+        if missing:
+            problem = f"lacks {len(missing)} tensors of its architecture ({missing[0]} first)"
+            raise WeightsError(folder, problem, "restore the folder")
+        self.network = network.eval()
         config = getattr(self.network.config, "backbone_config", None) or self.network.config
         self.patch = int(getattr(config, "patch_size", 16))
 

@@ -7,7 +7,7 @@ carry the scaling factor and shift of the autoencoder's own configuration.
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,14 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from rerender.contracts import Condition, Model, Query
-from rerender.errors import WeightsError
 from rerender.model.attention import Attention
 from rerender.model.freeu import FreeU
+from rerender.model.noising import alphas_of
+from rerender.model.prompts import tell_cut
 from rerender.scene import Layer
 
-log = logging.getLogger(__name__)
-
-SPACING = ("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps")
+SPACING = (
+    *("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps"),
+    "final_sigmas_type",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class StableDiffusion(Model):
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
         self._embedded: tuple[tuple[str, ...], Tensor] | None = None
+        self._told: set[str] = set()  # prompts that were looked at for words that are left out
 
     def _networks(self) -> list[Any]:
         parts = self.parts
@@ -96,7 +99,7 @@ class StableDiffusion(Model):
 
     @cached_property
     def alphas(self) -> Tensor:
-        return torch.cumprod(1 - _betas(self.parts.scheduler), 0)
+        return alphas_of(self.parts.scheduler)
 
     @property
     def spacing(self) -> Mapping[str, Any]:
@@ -143,18 +146,12 @@ class StableDiffusion(Model):
     def _embed(self, prompts: list[str]) -> Tensor:
         """Last hidden states ``[B,T,D]``."""
         for prompt in prompts:
-            self._tell_cut(prompt)
+            if prompt not in self._told:
+                self._told.add(prompt)
+                tell_cut(self.parts.tokenizer, prompt)
         tokens = self._tokenized(prompts).to(self.device)
         embedding: Tensor = self.parts.text_encoder(tokens)[0]
         return embedding.to(self.dtype)
-
-    def _tell_cut(self, prompt: str) -> None:
-        """Say which words of a prompt the model never sees."""
-        tokenizer, most = self.parts.tokenizer, self.parts.tokenizer.model_max_length
-        tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(tokens) > most:
-            rest = tokenizer.decode(tokens[most - 1 : -1])
-            log.warning("prompt: longer than the model's %d tokens, left out: %s", most, rest)
 
     def _tokenized(self, prompts: list[str]) -> Tensor:
         """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""
@@ -230,18 +227,22 @@ class StableDiffusion(Model):
             return predicted
         alpha = float(self.alphas[query.timestep])
         noisy = query.noisy.to(predicted)
-        if kind == "v_prediction":
-            return float(alpha**0.5) * predicted + float((1 - alpha) ** 0.5) * noisy
-        raise WeightsError(
-            "scheduler/scheduler_config.json",
-            f"prediction_type must be epsilon or v_prediction, found {kind!r}",
-            "choose another checkpoint",
-        )
+        if kind == "sample":
+            return (noisy - float(alpha**0.5) * predicted) / float((1 - alpha) ** 0.5)
+        return float(alpha**0.5) * predicted + float((1 - alpha) ** 0.5) * noisy
 
     @cached_property
     def _digest(self) -> str:
         found = hashlib.sha256()
+        # What decides results besides the weights: equal weights under another noise schedule, say,
+        # or with another scale of the latents, are another model.
+        parts, tokenizer = self.parts, self.parts.tokenizer
+        found.update(_canonical(dict(parts.scheduler)))
+        found.update(
+            _canonical([tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())])
+        )
         for network in self._networks():
+            found.update(_canonical(_settings(network.config)))
             for name, weight in sorted(network.state_dict().items()):
                 found.update(name.encode())
                 found.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
@@ -267,16 +268,13 @@ def _traced(query: Query) -> bool:
     return query.noisy.requires_grad or query.condition.text.requires_grad
 
 
-def _betas(config: Mapping[str, Any]) -> Tensor:
-    """The training noise schedule, ``[T]`` float64."""
-    steps = int(config["num_train_timesteps"])
-    start, end = float(config["beta_start"]), float(config["beta_end"])
-    if config["beta_schedule"] == "scaled_linear":
-        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-    if config["beta_schedule"] == "linear":
-        return torch.linspace(start, end, steps, dtype=torch.float64)
-    raise WeightsError(
-        "scheduler/scheduler_config.json",
-        f"beta_schedule must be scaled_linear or linear, found {config['beta_schedule']!r}",
-        "choose another checkpoint",
-    )
+def _settings(config: Any) -> dict[str, Any]:
+    """A network's configuration without what only says who wrote it, and when."""
+    said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    idle = ("dtype", "torch_dtype", "transformers_version", "architectures")
+    return {k: v for k, v in said.items() if not k.startswith("_") and k not in idle}
+
+
+def _canonical(value: Any) -> bytes:
+    """The same bytes for the same configuration, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, default=str).encode()

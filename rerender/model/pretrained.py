@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
+from rerender.model import agreement, hub, noising
+from rerender.model.files import (
+    AUTOENCODER,
+    CONTROLNET,
+    PIPELINE,
+    SCHEDULER,
+    WITHOUT_VAE,
+    Layout,
+    check_header,
+    need,
+    read,
+    read_by,
+    stem,
+    weights_of,
+)
 from rerender.model.freeu import FreeU
-from rerender.video import sha256_file, sha256_of
+from rerender.model.prompts import tell_cut
+from rerender.video import sha256_file
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +36,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "SHA256SUMS"
 ROOT = Path(__file__).resolve().parents[2]
-NETWORKS = ("text_encoder", "vae", "unet")
-_READ = (".json", ".txt", ".safetensors")
+_FOLDER = "give a folder in diffusers layout, or a hub id such as owner/name"
 
 
 @dataclass(frozen=True)
@@ -51,11 +65,13 @@ class Pretrained(Checkpoint):
     suits: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, controls: Sequence[str]) -> None:
-        """Refuse what is missing or damaged on disk.
+        """Refuse what is missing, damaged, of another kind, or does not fit together. Of what the
+        hub has and its cache has not, only the small files are fetched.
 
         Raises:
             ConfigError: a control has no ControlNet in ``model.controlnets``.
-            WeightsError: a folder or file is missing, or differs from its manifest.
+            WeightsError: a folder or file is missing, differs from its manifest, or belongs to
+                another family of models, or the hub cannot be reached.
         """
         for control in controls:
             if control not in self.controlnets:
@@ -65,25 +81,37 @@ class Pretrained(Checkpoint):
                     f"only for {', '.join(self.controlnets) or 'none'}",
                     "choose another control or add it to model.controlnets",
                 )
-        base = _local(self.path)
-        if base is not None:
-            _check_files(base, ["model_index.json", "tokenizer", "scheduler"])
-            _check_manifest(base)
-            for name in NETWORKS:
-                if name != "vae" or self.vae is None:
-                    _check_network(base / name)
-        for source in self._nets(controls):
-            folder = _local(source)
-            if folder is not None:
-                _check_network(folder)
+        folder = _local(self.path)
+        if folder is not None:
+            _check_manifest(folder)
+        base, vae, nets = self._places(controls, "small")
+        agreement.check(base, vae, nets)
+        for network, folder in agreement.networks(base, vae, nets):
+            if hub.on_its_way(folder, network):
+                continue
+            for name in weights_of(folder, stem(network)).files:
+                if name.endswith(".safetensors"):
+                    check_header(folder / name)
+
+    def tell_cut(self, prompts: Sequence[str]) -> None:
+        folder = self._places((), "nothing")[0] / "tokenizer"
+        most = int(read(folder / "tokenizer_config.json")["model_max_length"])
+        # A token covers a byte at least, so that short prompts need no tokenizer to be loaded.
+        long = [prompt for prompt in prompts if len(prompt.encode()) + 2 > most]
+        if long:
+            import transformers
+
+            tokenizer = _tokenizer(transformers, folder)
+            for prompt in long:
+                tell_cut(tokenizer, prompt)
 
     def fingerprint(self, controls: Sequence[str]) -> str | None:
-        """A hash of all files on disk; None where one of the networks is named by a hub id."""
-        sources = [self.path, *([self.vae] if self.vae else []), *self._nets(controls)]
-        folders = [_local(source) for source in sources]
-        if None in folders:
+        """A hash of all files that are read; None where some are still on the hub."""
+        base, vae, nets = self._places(controls, "nothing")
+        networks = agreement.networks(base, vae, nets)
+        if any(hub.on_its_way(folder, network) for network, folder in networks):
             return None
-        return sha256_of(*(_content(folder).encode() for folder in folders if folder))
+        return _content(base, vae, nets)
 
     def load(self, controls: Sequence[str]) -> Model:
         """Read all networks from safetensors files; pickles are never opened.
@@ -93,31 +121,31 @@ class Pretrained(Checkpoint):
         """
         from rerender.model.diffusion import Components, StableDiffusion
 
-        base = _source(self.path)
-        diffusers, transformers = _libraries()
-        text = transformers.CLIPTextModel
-        autoencoder = diffusers.AutoencoderKL
-        vae = (autoencoder, _source(self.vae), None) if self.vae else (autoencoder, base, "vae")
-        parts = Components(
-            tokenizer=_plain(transformers.CLIPTokenizer.from_pretrained, base, "tokenizer"),
-            scheduler=dict(_plain(diffusers.DDIMScheduler.load_config, base, "scheduler")),
-            text_encoder=_network(text, base, "text_encoder"),
-            vae=_network(*vae),
-            unet=_network(diffusers.UNet2DConditionModel, base, "unet"),
-            controlnets=tuple(
-                _network(diffusers.ControlNetModel, _source(source), None)
-                for source in self._nets(controls)
-            ),
-        )
+        base, vae, nets = self._places(controls, "all")
         device = self._device()
-        return StableDiffusion(parts, device, self._dtype(device), self.freeu)
+        dtype = self._dtype(device)
+        diffusers, transformers = _libraries()
+        parts = Components(
+            tokenizer=_tokenizer(transformers, base / "tokenizer"),
+            scheduler=noising.checked(read(base / SCHEDULER), base / SCHEDULER),
+            text_encoder=_network(transformers.CLIPTextModel, base / "text_encoder", dtype),
+            vae=_network(diffusers.AutoencoderKL, vae, dtype),
+            unet=_network(diffusers.UNet2DConditionModel, base / "unet", dtype),
+            controlnets=tuple(_network(diffusers.ControlNetModel, net, dtype) for net in nets),
+        )
+        return StableDiffusion(parts, device, dtype, self.freeu)
 
-    def _nets(self, controls: Sequence[str]) -> list[str]:
-        base = _local(self.path)
-        nets = [self.controlnets[control] for control in controls]
-        if base is None:
-            return nets
-        return [str(base / net) if (base / net).is_dir() else net for net in nets]
+    def _places(
+        self, controls: Sequence[str], fetching: hub.Fetching
+    ) -> tuple[Path, Path, list[Path]]:
+        """The folders of the pipeline, the autoencoder and the ControlNets."""
+        base = _place(self.path, PIPELINE if self.vae is None else WITHOUT_VAE, fetching)
+        vae = _place(self.vae, AUTOENCODER, fetching) if self.vae else base / "vae"
+        nets = [
+            base / net if (base / net).is_dir() else _place(net, CONTROLNET, fetching)
+            for net in (self.controlnets[control] for control in controls)
+        ]
+        return base, vae, nets
 
     def _device(self) -> torch.device:
         import torch
@@ -149,49 +177,35 @@ def _local(path: str) -> Path | None:
         WeightsError: it looks like a folder but there is none.
     """
     for candidate in (Path(path).expanduser(), ROOT / path):
-        if candidate.is_dir():
-            return candidate
-    if path.startswith(("/", ".", "~")) or path.count("/") != 1 or Path(path).is_file():
-        raise WeightsError(
-            path,
-            "no such folder of model weights",
-            "give a folder in diffusers layout, or a hub id such as owner/name",
-        )
+        try:
+            if candidate.is_dir():
+                return candidate
+            single = candidate.is_file()
+        except (OSError, ValueError) as error:  # such as a name that is too long
+            raise WeightsError(path[:200], f"cannot be a path ({error})", _FOLDER) from error
+        if single:
+            raise WeightsError(
+                candidate,
+                "is a single file, a folder of model weights in diffusers layout is needed",
+                "convert it once: from_single_file(...).save_pretrained(FOLDER) of diffusers",
+            )
+    if path.startswith(("/", ".", "~")) or path.count("/") != 1:
+        raise WeightsError(path, "no such folder of model weights", _FOLDER)
     return None
 
 
-def _content(folder: Path) -> str:
-    """A hash of the files of a checkpoint's folder, names and contents."""
+def _place(path: str, layout: Layout, fetching: hub.Fetching) -> Path:
+    """The folder that a path or a hub id stands for."""
+    return _local(path) or hub.place(path, layout, fetching)
+
+
+def _content(base: Path, vae: Path, controlnets: Sequence[Path]) -> str:
+    """A hash of all files that are read, names and contents."""
+    folders = [folder for _, folder in agreement.networks(base, vae, controlnets)]
     found = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in _READ and file.is_file():
-            found.update(f"{file.relative_to(folder).as_posix()}\0{sha256_file(file)}\0".encode())
+    for file in read_by(base, folders):
+        found.update(f"{file.parent.name}/{file.name}\0{sha256_file(file)}\0".encode())
     return found.hexdigest()
-
-
-def _source(path: str) -> str:
-    return str(_local(path) or path)
-
-
-def _check_files(folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if not (folder / name).exists():
-            raise WeightsError(
-                folder / name,
-                "is missing from the checkpoint",
-                "download or copy the folder again, complete",
-            )
-
-
-def _check_network(folder: Path) -> None:
-    """A network's folder holds its configuration and weights in safetensors format."""
-    _check_files(folder, ["config.json"])
-    if not any(folder.glob("*.safetensors")):
-        raise WeightsError(
-            folder,
-            "holds no .safetensors file (pickled weights are not opened)",
-            "convert the weights to safetensors",
-        )
 
 
 def _check_manifest(folder: Path) -> None:
@@ -199,9 +213,13 @@ def _check_manifest(folder: Path) -> None:
     manifest = folder / MANIFEST
     if not manifest.exists():
         return
-    for line in manifest.read_text().splitlines():
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(manifest, f"cannot be read ({error})", "restore the file") from error
+    for line in lines:
         expected, _, name = line.partition("  ")
-        _check_files(folder, [name])
+        need(folder, [name])
         found = sha256_file(folder / name)
         if found != expected:
             raise WeightsError(
@@ -222,49 +240,53 @@ def _libraries() -> tuple[Any, Any]:
     return diffusers, transformers
 
 
-def _where(source: str, subfolder: str | None) -> str:
-    return f"{source}/{subfolder}" if subfolder else source
-
-
-def _plain(read: Any, source: str, subfolder: str) -> Any:
-    """A tokenizer or configuration, with errors that name its folder."""
+def _tokenizer(transformers: Any, folder: Path) -> Any:
+    """The tokenizer, with errors that name its folder."""
     try:
-        return read(source, subfolder=subfolder)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise _unreadable(source, subfolder, error) from error
+        return transformers.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the library raises a dozen kinds and never names the file
+        raise _unreadable(folder, error) from error
 
 
-def _network(kind: Any, source: str, subfolder: str | None) -> Any:
+def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One network with finite weights that fill it completely."""
-    place = {"subfolder": subfolder} if subfolder else {}
+    from torch import nn
+
+    weights = weights_of(folder, stem(folder.name if kind.__name__ == "CLIPTextModel" else ""))
+    file = folder / weights.files[0] if len(weights.files) == 1 else folder
     try:
         network, report = kind.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **place
+            str(folder),
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=True,
+            variant=weights.variant,
         )
     except Exception as error:  # the libraries raise a dozen kinds and never name the file
-        raise _unreadable(source, subfolder, error) from error
+        raise _unreadable(file, error) from error
     missing = sorted(report["missing_keys"])
     if missing:
         total = len(network.state_dict())
         raise WeightsError(
-            _where(source, subfolder),
+            file,
             f"matches {total - len(missing)} of {total} tensors (first missing: {missing[0]})",
             f"it is not a {kind.__name__} checkpoint of this architecture",
         )
-    _check_finite(network, _where(source, subfolder))
+    _check_finite(network, file, "restore the file")
+    before = next(network.parameters()).dtype
+    # Cast here and not when all are loaded: only one network at a time takes twice its size.
+    nn.Module.to(network, dtype=dtype)
+    if dtype != before:
+        _check_finite(network, file, "its numbers are too large: take model.dtype=float32")
     return network
 
 
-def _check_finite(network: Any, where: str) -> None:
+def _check_finite(network: Any, where: Path, cure: str) -> None:
     for name, weight in network.state_dict().items():
         if weight.is_floating_point() and not weight.isfinite().all():
-            raise WeightsError(where, f"tensor {name} holds NaN or infinity", "restore the file")
+            raise WeightsError(where, f"tensor {name} holds NaN or infinity", cure)
 
 
-def _unreadable(source: str, subfolder: str | None, error: Exception) -> WeightsError:
-    reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-    return WeightsError(
-        _where(source, subfolder),
-        f"cannot be read ({reason})",
-        "check the folder; where no hub is reachable, give a local one",
-    )
+def _unreadable(where: Path, error: Exception) -> WeightsError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return WeightsError(where, f"cannot be read ({reason})", "check or restore the folder")

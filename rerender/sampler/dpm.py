@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
 from rerender.sampler.exponential import first_order, log_snr
-from rerender.sampler.spacing import scheduled, spaced
+from rerender.sampler.spacing import scheduled, solver_end, spaced
 from rerender.scene import State
 
 
@@ -18,7 +18,7 @@ class DPM(Sampler):
     first order. Edits of the clean latent enter its history like predictions."""
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        return scheduled(spaced(steps, model, steps + 1), model.alphas, 1.0)
+        return scheduled(spaced(steps, model, steps + 1), model.alphas, solver_end(model))
 
     def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
         assert state.clean is not None

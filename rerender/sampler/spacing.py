@@ -19,7 +19,8 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
             solvers use ``steps``, multistep solvers ``steps + 1``.
 
     Raises:
-        ConfigError: more steps than training timesteps.
+        ConfigError: more steps than training timesteps, or the checkpoint's offset leads beyond
+            the last of them.
     """
     total = len(model.alphas)
     if not 1 <= steps < total:
@@ -34,7 +35,21 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
         times = np.round(np.arange(total, 0, -total / steps))[:steps] - 1
     else:
         times = np.linspace(0, total - 1, intervals).round()[::-1][:steps]
+    if times[0] >= total:
+        raise ConfigError(
+            "sampling.steps",
+            f"{steps} steps begin at timestep {int(times[0])} of this checkpoint's {total} "
+            f"(steps_offset={model.spacing.get('steps_offset', 0)})",
+            "take fewer steps",
+        )
     return [int(time) for time in times]
+
+
+def solver_end(model: Model) -> float:
+    """Alpha-bar that multistep solvers end at: 1, or that of the first training timestep where the
+    checkpoint's ``final_sigmas_type`` is sigma_min."""
+    kept = model.spacing.get("final_sigmas_type", "zero") == "sigma_min"
+    return float(model.alphas[0]) if kept else 1.0
 
 
 def scheduled(times: list[int], alphas: Tensor, last: float) -> Schedule:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
 from rerender.sampler.exponential import first_order, log_snr
-from rerender.sampler.spacing import scheduled, spaced
+from rerender.sampler.spacing import scheduled, solver_end, spaced
 from rerender.scene import State
 
 
@@ -29,7 +29,7 @@ class UniPC(Sampler):
     rewrites_past: ClassVar[bool] = True
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        return scheduled(spaced(steps, model, steps + 1), model.alphas, 1.0)
+        return scheduled(spaced(steps, model, steps + 1), model.alphas, solver_end(model))
 
     def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
         assert state.clean is not None

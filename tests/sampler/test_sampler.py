@@ -10,6 +10,7 @@ import torch
 
 from rerender.contracts import Memory, Sampler
 from rerender.errors import ConfigError
+from rerender.model.noising import alphas_of
 from rerender.model.tiny import SCHEDULER
 from rerender.sampler.ddim import DDIM
 from rerender.sampler.dpm import DPM
@@ -24,8 +25,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 def checkpoint(**changes: Any) -> Any:
     """A stand-in for a model: noise schedule and spacing are all that a sampler reads."""
     config = {**SCHEDULER, **changes}
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return SimpleNamespace(alphas=torch.cumprod(1 - betas, 0), spacing=config, config=config)
+    return SimpleNamespace(alphas=alphas_of(config), spacing=config, config=config)
 
 
 def network(noisy: torch.Tensor, time: int) -> torch.Tensor:
@@ -132,3 +132,84 @@ def test_impossible_step_counts_are_refused(sampler: Sampler) -> None:
         sampler.schedule(1000, checkpoint())
     with pytest.raises(ConfigError, match=r"sampling\.steps"):
         sampler.schedule(0, checkpoint())
+
+
+TRAINED = {
+    "zero SNR": {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+    "zero SNR, trailing": {
+        "rescale_betas_zero_snr": True,
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+    },
+    "trained betas": {"trained_betas": [0.0005 + 0.00001 * i for i in range(1000)]},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "velocity": {"prediction_type": "v_prediction"},
+    "clean": {"prediction_type": "sample"},
+    "few timesteps": {"num_train_timesteps": 300},
+    "no offset": {"steps_offset": 0},
+    "ends at one": {"set_alpha_to_one": True},
+}
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+@pytest.mark.parametrize("keys", list(TRAINED.values()), ids=list(TRAINED))
+@pytest.mark.parametrize("sampler", [DDIM(), DPM(), UniPC()], ids=["ddim", "dpm", "unipc"])
+def test_keys_of_the_training_are_diffusers_own(
+    sampler: Sampler, keys: dict[str, Any], steps: int
+) -> None:
+    """Every solver, on the network's raw output as diffusers' schedulers take it."""
+    import diffusers
+
+    model = checkpoint(**keys)
+    kind = {DDIM: "DDIMScheduler", DPM: "DPMSolverMultistepScheduler"}.get(type(sampler))
+    cls = getattr(diffusers, kind or "UniPCMultistepScheduler")
+    options = {"lower_order_final": False} if isinstance(sampler, DPM) else {}
+    theirs_config = cls.from_config(model.config, **options)
+    mine, other = raw(sampler, model, steps), theirs(theirs_config, steps)
+    for step, (a, b) in enumerate(zip(mine, other, strict=True)):
+        # At 2^-24 of signal a clean latent is told from its noise to about 3e-4 in float32.
+        assert torch.allclose(a, b, atol=2e-3, rtol=1e-3), f"step {step}: {(a - b).abs().max()}"
+
+
+def raw(sampler: Sampler, model: Any, steps: int) -> list[torch.Tensor]:
+    """As `ours`, with the network's output turned into noise by the model's own code."""
+    from rerender.model.diffusion import StableDiffusion
+
+    schedule = sampler.schedule(steps, model)
+    holder: Any = SimpleNamespace(
+        parts=SimpleNamespace(scheduler=model.config), alphas=model.alphas
+    )
+    noisy, history, seen = noise("start", 99), None, []
+    for step, time in enumerate(schedule.timesteps):
+        alpha = schedule.alphas[step]
+        query: Any = SimpleNamespace(timestep=time, noisy=noisy)
+        estimate = StableDiffusion._noise(holder, query, network(noisy, time))
+        clean = (noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
+        state = State(step, alpha, noisy, torch.zeros_like(noisy), clean)
+        noisy, _, history = sampler.move(schedule, state, estimate, Memory(history, noise))
+        seen.append(noisy)
+    return seen
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+@pytest.mark.parametrize("sampler", [DPM(), UniPC()], ids=["dpm", "unipc"])
+def test_the_last_level_of_multistep_solvers_is_the_checkpoints(
+    sampler: Sampler, steps: int
+) -> None:
+    import diffusers
+
+    model = checkpoint(final_sigmas_type="sigma_min")
+    assert sampler.schedule(steps, model).alphas[-1] == float(model.alphas[0])
+    if isinstance(sampler, DPM):
+        cls, options = diffusers.DPMSolverMultistepScheduler, {"lower_order_final": False}
+    else:
+        cls, options = diffusers.UniPCMultistepScheduler, {}
+    scheduler = cls.from_config(model.config, **options)
+    scheduler.set_timesteps(steps)
+    level = float(1 / (1 + scheduler.sigmas[-1] ** 2))
+    assert sampler.schedule(steps, model).alphas[-1] == pytest.approx(level, abs=1e-6)
+
+
+def test_steps_that_lead_beyond_the_last_timestep_are_refused() -> None:
+    with pytest.raises(ConfigError, match="steps_offset=1"):
+        DPM().schedule(999, checkpoint())

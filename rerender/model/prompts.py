@@ -1,0 +1,51 @@
+"""What of a prompt does not reach the model as it was meant: notations of other programs, which are
+taken as words, and words beyond the text encoder's length."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_TAG = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding|ti)\s*:[^<>]*>|<[^<>\s]+>", re.I)
+_WEIGHT = re.compile(r"\([^()]*\)|(?<!\w)\w+[+-]{2,}")
+_BRACKET = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
+_KEYWORD = re.compile(r"(?<!\S)(?:BREAK|AND)(?!\S)")
+_NOTATIONS = (
+    (_TAG, "adapters and embeddings cannot be loaded by a prompt"),
+    (_WEIGHT, "words have no weights"),
+    (_BRACKET, "brackets do not weaken, switch or choose words"),
+    (_KEYWORD, "prompts are not joined by keywords"),
+)
+
+
+def tell_notations(where: str, prompt: str) -> None:
+    """Warn of every notation in a prompt that other programs understand: it is taken as words.
+
+    Args:
+        where: which prompt, such as ``negative_prompt``.
+        prompt: its text.
+    """
+    for pieces, meaning in _found(prompt):
+        log.warning("%s: %s taken as plain words (%s)", where, pieces, meaning)
+
+
+def tell_cut(tokenizer: Any, prompt: str) -> None:
+    """Warn of the words of a prompt that the model never sees."""
+    most = tokenizer.model_max_length
+    tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
+    if len(tokens) > most:
+        rest = tokenizer.decode(tokens[most - 1 : -1])
+        log.warning("prompt: longer than the model's %d tokens, left out: %s", most, rest)
+
+
+def _found(prompt: str) -> Iterator[tuple[str, str]]:
+    """What was found of each notation, and why it has no effect."""
+    for pattern, meaning in _NOTATIONS:
+        pieces = list(dict.fromkeys(match[0] for match in pattern.finditer(prompt)))
+        if pieces:
+            shown = ", ".join(pieces)
+            yield shown if len(shown) <= 200 else f"{shown[:200]}...", meaning

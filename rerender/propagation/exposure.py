@@ -20,6 +20,7 @@ from rerender.flow.sample import sample
 from rerender.propagation.pixels import Pixels
 
 Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 ROWS = 72
 """Light is estimated on frames whose shorter side is reduced to one to two times so many pixels."""
@@ -117,7 +118,7 @@ def between(target: Pixels, source: Pixels, offset: Plane) -> Light | None:
     gain, lift = (np.broadcast_to(part, target.shape).copy() for part in light)
     allowed = np.ones(known.shape, bool)
     for parts in PARTS:
-        local, allowed = places(target * gain + lift, moved, known * allowed, parts)
+        local, allowed = places(target * gain + lift, moved, known, parts, allowed)
         if local is None:
             break
         gain, lift, found = local.gain * gain, local.gain * lift + local.lift, True
@@ -151,7 +152,7 @@ def whole(seen: Pixels, moved: Pixels, known: Plane) -> Light | None:
     return Light(np.ones(3, np.float32), lift)
 
 
-def within(gain: Plane) -> NDArray[np.bool_]:
+def within(gain: Plane) -> Mask:
     """Where a gain is one that is made up for."""
     return (gain > GAINS[0]) & (gain < GAINS[1])
 
@@ -177,8 +178,8 @@ def robust_line(here: Plane, there: Plane, lift: Plane) -> Light:
 
 
 def places(
-    seen: Pixels, moved: Pixels, known: Plane, parts: int
-) -> tuple[Light | None, NDArray[np.bool_]]:
+    seen: Pixels, moved: Pixels, known: Plane, parts: int, allowed: Mask
+) -> tuple[Light | None, Mask]:
     """The light about each place ``[h,w,3]``, 1 and 0 where it is not believed, and where it is
     believed, ``[h,w]``; None where it is nowhere.
 
@@ -187,6 +188,7 @@ def places(
         moved: the key frame moved to it.
         known: 1 where both can be compared, ``[h,w]``.
         parts: windows along the shorter side.
+        allowed: where light may be believed at all, ``[h,w]``.
     """
     side = 2 * (min(seen.shape[:2]) // (2 * parts)) + 1
 
@@ -214,7 +216,7 @@ def places(
     other = np.maximum(mean(w * moved * moved) / total - b * b, 0)
     after, worse = mean(rest * known), mean((rest > apart + 2) * known)
     good = (after < EXPLAINED_HERE * before) & (before - after > LEAST * share)
-    good &= (share > 0.3) & (worse < WORSE * share) & within(gain).all(2)
+    good &= allowed & (share > 0.3) & (worse < WORSE * share) & within(gain).all(2)
     good &= common.sum(2) > ALIKE * np.sqrt(np.maximum(spread.sum(2) * other.sum(2), 1e-6))
     if not good.any():
         return None, none

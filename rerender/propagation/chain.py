@@ -18,10 +18,11 @@ from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
 from rerender.flow.sample import sample
 from rerender.propagation import pixels
+from rerender.propagation.exposure import Exposure
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.variational import Refiner
 from rerender.propagation.workers import workers
-from rerender.video import Segment, Video
+from rerender.video import Frame, Segment, Video
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,15 @@ def follow(
     """
     into = video.frame(key)
     source, found = pixels.levels(into.image), None
-    refiner = Refiner(*source.shape[:2])
+    refiner, exposure = Refiner(*source.shape[:2]), Exposure(source)
     for index in frames:
         step = links.before(index) if index > key else links.after(index)
         chained = step if found is None else chain(step, found)
         frame = video.frame(index)
         target = pixels.levels(frame.image)
+        lit = exposure.levelled(target, chained.offset)
+        if lit is not target:
+            target, frame = lit, Frame(index, pixels.image(lit))
         direct = flow.offset(frame, into, pixels.offsets(chained.offset))
         offset = refiner.refine(source, target, pixels.vectors(direct))
         found = Motion(offset, chained.occluded)

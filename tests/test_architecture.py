@@ -22,7 +22,7 @@ FENCES = {
     "omegaconf": ("rerender/run.py", "rerender/config.py", "experiments/", "hydra_plugins/"),
     "diffusers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "transformers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
-    "av": ("rerender/codec/",),
+    "av": ("rerender/codec/", "experiments/bench/damage_seeds.py"),
     "wandb": ("rerender/tracker/",),
     "joblib": ("rerender/launcher/",),
     "submitit": ("rerender/launcher/",),

@@ -11,6 +11,7 @@ NUMBER`` makes one of them again in the folder ``--keep`` and shows what was sai
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -99,18 +100,21 @@ class Pool:
         """All mutants, in any order."""
         waiting = deque(names)
         running: dict[int, _Batch] = {}
-        while waiting or running:
-            while waiting and len(running) < workers:
-                batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
-                started = self._start(batch)
-                running[started.pipe] = started
-            for pipe in select.select(list(running), [], [], 0.5)[0]:
-                if not self._heard(running[pipe]):
-                    waiting += self._ended(running.pop(pipe), CRASH)
-            for batch_ in list(running.values()):
-                if time.monotonic() - batch_.since > self.limit:
-                    os.killpg(batch_.pid, signal.SIGKILL)
-                    waiting += self._ended(running.pop(batch_.pipe), HANG)
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
+                    started = self._start(batch)
+                    running[started.pipe] = started
+                for pipe in select.select(list(running), [], [], 0.5)[0]:
+                    if not self._heard(running[pipe]):
+                        waiting += self._ended(running.pop(pipe), CRASH)
+                now = time.monotonic()
+                for late in [each for each in running.values() if now - each.since > self.limit]:
+                    waiting += self._ended(running.pop(late.pipe), HANG)
+        finally:
+            for each in running.values():
+                self._ended(each, HANG)
         return self.results
 
     def _start(self, names: Sequence[Name]) -> _Batch:
@@ -235,6 +239,8 @@ def prepare(place: Path) -> None:
         if _called(lambda: warm(place), heard.fileno()) != 0:
             heard.seek(0)
             raise RuntimeError(heard.read().decode(errors="replace")[-1000:])
+    gc.collect()  # a copy that closed a decoder would wait for threads that it does not have
+    gc.freeze()
 
 
 def table(results: Sequence[Result], seed: int) -> str:

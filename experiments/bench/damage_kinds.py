@@ -236,8 +236,9 @@ def _copied(home: Path) -> None:
 
 def _hurt(place: Path, dice: Random, spared: Sequence[str]) -> str:
     """Damage one of the files below a folder, or take it away; small texts more often."""
-    files = sorted(path for path in place.rglob("*") if path.is_file() and path.name not in spared)
-    path = dice.choice(files)
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    wanted = [path for path in files if path.name not in spared and path.name[:5] != ".tmp-"]
+    path = dice.choice(wanted)
     data = path.read_bytes()
     if dice.random() < 0.1:
         path.unlink()
@@ -292,6 +293,7 @@ def warm(source: Path) -> int:
     """Import and load what trials need, by the commands on whole files; 0 where all are taken."""
     film = shutil.copyfile(source / "videos/video.mp4", "input.mp4")
     shutil.copytree(source / "conf", "conf")
+    shutil.copytree(source / "finished/out", "results")
     settings = ["data=video", f"data.path={film}", *seeds.PLAIN]
     commands: dict[str, Command] = {
         "checkpoint": _job(*seeds.CHECKPOINT, path=str(source / "weights")),
@@ -299,8 +301,8 @@ def warm(source: Path) -> int:
         "propagate": _propagated(source / "keys", film),
         "experiment": lambda: run.main(["+exp=mine", "--config-dir", "conf", "--dry"]),
         "fetch": _fetched(str(source / "set.yaml"), source / "archive.zip"),
-        "score": lambda: eval_folder.main([str(source / "finished/out")]),
-        "tables": lambda: tables.main([str(source / "finished/out")]),
+        "score": lambda: eval_folder.main(["results"]),
+        "tables": lambda: tables.main(["results"]),
     }
     for name, command in commands.items():
         shutil.rmtree("out", ignore_errors=True)

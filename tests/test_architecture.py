@@ -45,6 +45,8 @@ ENTRIES = {
     "rerender.run",
     "rerender.work",
     "rerender.perform",
+    "experiments.bench.damage_kinds",
+    "experiments.bench.damage_seeds",
     "experiments.bench.stages",
     "eval.folder",
     "eval.own",

@@ -34,6 +34,7 @@ from rerender.video import Video, sha256_file, sha256_of
 
 log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
+_KEPT_FRAMES = 128  # two segments and more; small frames would pile up to all those bytes
 _BACK = 8  # frames kept on the way to an earlier frame, for those who go backwards
 _SECOND_TRY = 10  # seconds to seek further back where a seek landed too late
 
@@ -208,7 +209,8 @@ class FileVideo(Video):
 
     def _keep(self, index: int, image: Tensor) -> None:
         self._kept[index] = image
-        room = max(_BACK + 2, _KEPT_BYTES // (image.numel() * image.element_size()))
+        fitting = _KEPT_BYTES // (image.numel() * image.element_size())
+        room = max(_BACK + 2, min(_KEPT_FRAMES, fitting))
         while len(self._kept) > room:
             self._kept.popitem(last=False)
 

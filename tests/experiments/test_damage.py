@@ -1,0 +1,63 @@
+"""The bench of damage: mutants of every kind of file, and what it calls a fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from experiments.bench import damage_mutations as ways
+from experiments.bench.damage import BUG, MISCOUNT, OK, REFUSED, WARNED, WRONG, judged
+from experiments.bench.damage_kinds import COUNT, Trial
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "wrong", "verdict"),
+    [
+        (0, "", "", OK),
+        (0, "warning: a.mp4: 2 frames are missing", f"{COUNT}: 4 of 6 frames", WARNED),
+        (0, "", f"{COUNT}: 4 of 6 frames", MISCOUNT),
+        (0, "warning: something else", "another video", WRONG),
+        (3, "error: a.mp4: is damaged; copy it again", "", REFUSED),
+        (3, "", "", BUG),
+        (70, "error: rerender: KeyError: 'x'; please report it", "", BUG),
+        (None, "Traceback (most recent call last):\nKeyError", "", BUG),
+    ],
+)
+def test_verdicts(code: int | None, said: str, wrong: str, verdict: str) -> None:
+    trial = Trial("a.mp4", lambda: 0, lambda: wrong)
+    assert judged(trial, code, said)[0] == verdict
+
+
+@pytest.mark.parametrize("way", [ways.damaged, ways.misspelt, ways.revalued])
+def test_mutants_differ_from_the_whole_and_come_again(way: ways.Damage) -> None:
+    whole = json.dumps({"a": [1, 2, {"b": "text"}], "c": None}).encode()
+    made = [way(whole, Random(number)) for number in range(200)]
+    assert whole not in made
+    assert len(set(made)) > 50
+    assert made == [way(whole, Random(number)) for number in range(200)]
+
+
+@pytest.mark.timeout(600)
+def test_forty_mutants_are_taken_or_refused(tmp_path: Path) -> None:
+    page = tmp_path / "damage.md"
+    command = [sys.executable, "-m", "experiments.bench.damage", "--count", "40", "--seed", "7"]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [*command, "--workers", "2", "--limit", "120", "--out", str(page)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    totals = page.read_text(encoding="utf-8").splitlines()[-1]
+    assert sum(int(cell) for cell in totals.split("|")[2:-1]) >= 30

@@ -1,4 +1,4 @@
-"""The documentation site: ``make docs`` builds build/docs/ from the Markdown files of the project."""
+"""The documentation site: ``make docs`` builds build/docs/ from the Markdown of the project."""
 
 project = "Rerender"
 author = "The Rerender authors"

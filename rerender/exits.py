@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import traceback
@@ -68,9 +69,18 @@ def report(message: str, kind: str = "error") -> None:
     sys.stderr.flush()
 
 
+def printable() -> None:
+    """Have characters that the terminal's encoding lacks replaced by ``?`` instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM unwinds the program like Ctrl-C does while the block runs."""
+    """SIGTERM unwinds the program like Ctrl-C does while the block runs. Every command is inside
+    such a block, so that here its words are made ones that any terminal can show."""
+    printable()
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated

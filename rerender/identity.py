@@ -12,6 +12,7 @@ from typing import Any
 
 from eval.metrics.weights import DEMO, digest
 from rerender.job import UNHASHED, from_yaml, key_of
+from rerender.kinds import expanded
 from rerender.provenance import code_digest, versions
 from rerender.record import CONFIG
 
@@ -30,7 +31,7 @@ def place(tree: Tree, name: str) -> Path:
         name: what the folder is called where the configuration does not say.
     """
     if tree.get("out"):
-        return Path(str(tree["out"]))
+        return expanded(str(tree["out"]))
     return OUTPUTS / f"{tree.get('name') or name}-{key_of(tree)[:8]}"
 
 
@@ -108,7 +109,7 @@ def _inputs(node: Any, key: str) -> Iterator[tuple[str, str]]:
         for index, value in enumerate(node):
             yield from _inputs(value, f"{key}[{index}]")
     elif isinstance(node, str) and 0 < len(node) < _LONGEST and "\0" not in node:
-        found = DEMO if key.endswith(".weights") and node == "demo" else Path(node)
+        found = DEMO if key.endswith(".weights") and node == "demo" else expanded(node)
         with suppress(OSError):  # a name too long for a file is a text
             if found.exists():
                 yield key, _content(found)

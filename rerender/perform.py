@@ -16,6 +16,7 @@ from eval.metrics.weights import digest
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
+from rerender.device import check_devices
 from rerender.exits import BUG, failure
 from rerender.film import VIDEO, Film, Take, film
 from rerender.identity import METRICS, Identity
@@ -105,6 +106,7 @@ def _perform(
         return key_of(from_yaml(text)) == key
 
     check_place(folder, same)
+    check_devices(job)
     clips = job.data.clips()
     for clip in clips:
         job.parts.check(clip)

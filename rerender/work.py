@@ -15,7 +15,7 @@ from typing import Any
 from rerender.errors import LockedError
 from rerender.exits import BUG, Terminated, failure, report, terminable
 
-STATUS, SWEEP = "status.json", "sweep.json"
+STATUS = "status.json"
 LOST = "its process ended without a word (killed, or out of memory)"
 _DEVICE = ExitStack()  # holds the lock of this process's device until it ends
 _TAKEN: list[str] = []

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rerender.errors import ConfigError, RerenderError, ResourceError
+from rerender.kinds import Kind, expanded
 from rerender.prescan import TARGET, allowed
 
 Built = TypeVar("Built")
 UNSET = "???"  # how a configuration writes "must be given"
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of what file systems take
 APT = "apt install libgl1 libglib2.0-0 libxcb1"
 
 
@@ -78,8 +82,8 @@ def construct(cls: type[Built], settings: Mapping[str, Any], key: str) -> Built:
 
 def unknown_key(where: str, name: str, known: Iterable[str]) -> ConfigError:
     """The refusal of a key that nobody reads; it names the nearest key that somebody does."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, 1, 0.6)
+    names = sorted(map(str, known))
+    near = difflib.get_close_matches(str(name), names, 1, 0.6)
     cure = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names) or 'none'}"
     return ConfigError(where, "unknown key", cure)
 
@@ -160,16 +164,46 @@ def _valid(value: Any, annotation: Any, key: str) -> Any:
 
     config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
     adapter = TypeAdapter(annotation | None, config=config)  # a union, so that config is allowed
+    if value == "" and Path in _classes(annotation):
+        raise ConfigError(key, "is empty", f"give a path: {key}=PATH")
     if value is None and type(None) not in typing.get_args(annotation):
         raise _missing(key)
     try:
-        return adapter.validate_python(value, strict=not isinstance(value, (str, list, dict)))
+        found = adapter.validate_python(value, strict=not isinstance(value, (str, list, dict)))
+        return _placed(found, annotation, key)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join([key, *map(str, first["loc"][:1])]) if isinstance(value, dict) else key
         problem = first["msg"][:1].lower() + first["msg"][1:]
         received = f"{first['input']!r}"[:80]
         raise ConfigError(where, f"{problem}, received {received}", "correct the value") from error
+
+
+def _placed(value: Any, annotation: Any, key: str) -> Any:
+    """Paths and names of files with their ``~`` written out, refused where no file system could
+    hold them."""
+    if isinstance(value, Mapping):
+        return {name: _placed(item, annotation, f"{key}.{name}") for name, item in value.items()}
+    if not isinstance(value, (Path, str)) or not (isinstance(value, Path) or _opens(annotation)):
+        return value
+    text = str(expanded(value)) if str(value).startswith("~") else str(value)
+    if isinstance(value, Path):
+        if "\0" in text:
+            raise ConfigError(key, f"is no path, received {text!r}", f"give one: {key}=PATH")
+        longest = max(len(os.fsencode(part)) for part in Path(text).parts or ("",))
+        if longest > _LONGEST_NAME or len(os.fsencode(text)) > _LONGEST_PATH:
+            problem = f"a name in it is longer than {_LONGEST_NAME} bytes, or it is longer than "
+            raise ConfigError(key, f"{problem}{_LONGEST_PATH}", "give a shorter path")
+        return Path(text)
+    return text
+
+
+def _opens(annotation: Any) -> bool:
+    """Whether a text names a file, a folder or a program."""
+    found = [annotation, *typing.get_args(annotation)]
+    kinds = [extra for extra in found if isinstance(extra, Kind)]
+    inner = [item for item in typing.get_args(annotation) if item is not annotation]
+    return any(kind.literal for kind in kinds) or any(map(_opens, inner))
 
 
 def _required(field: Field[Any]) -> bool:

@@ -1,32 +1,36 @@
 """From the command line to checked configurations, one for each job of a sweep.
 
 All jobs are composed and scanned before the first one starts, so that nothing runs and nothing is
-written while any of them is wrong. Texts such as prompts are taken literally.
+written while any of them is wrong. Texts such as prompts and paths are taken literally.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
+from hydra.core.utils import filter_overrides
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from rerender.build import unknown_key
-from rerender.errors import ConfigError, InputError
-from rerender.prescan import CONF, LISTS, scan, scan_file
+from rerender.errors import ConfigError, InputError, RerenderError
+from rerender.foreign import check_hydra, check_tree, scan_folder
+from rerender.kinds import expanded
+from rerender.prescan import CONF, LISTS, no_resolver, scan
+from rerender.settings import literal_at
 
-PROMPTS = ("prompt", "source_prompt", "negative_prompt")
 Tree = dict[str, Any]
+_MOST_JOBS, _LONGEST_PROMPT = 10_000, 1_000_000
+_CHOICE = re.compile(r"[\w-]+(?:/[\w-]+)*")
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,27 @@ class Sweep:
     Attributes:
         name: the experiment or the data; what run folders are called after.
         experiment: the experiment; "" without one.
-        jobs: the checked configuration of each job, resolved to plain values.
+        jobs: the checked configuration of each job, resolved to plain values; no two are equal.
         launcher: what does the jobs, and its settings.
+        said: what sets each job apart, for the terminal.
+        repeated: how many more jobs were asked for that equal one of these.
     """
 
     name: str
     experiment: str
     jobs: tuple[Tree, ...]
     launcher: Tree
+    said: tuple[str, ...]
+    repeated: int = 0
 
 
 def literal(arguments: Sequence[str]) -> list[str]:
-    """Arguments in Hydra's grammar, with prompts taken as they were typed.
+    """Arguments in Hydra's grammar, with prompts, paths and names taken as they were typed.
 
-    ``prompt=a cat, sitting`` is one prompt, not two, and ``${...}`` in it means nothing. A prompt
-    that begins with a quote or with ``choice(`` is left to Hydra's grammar, so that prompts can
-    be swept over. ``exp=NAME`` means ``+exp=NAME``.
+    ``prompt=a cat, sitting`` is one prompt, not two, and ``${...}`` in it means nothing. Only where
+    all of a value is one or several quoted texts do the quotes belong to the grammar, so that
+    ``prompt='a cat','a dog'`` is a sweep. Which keys hold such texts is said by the fields of the
+    parts (see `rerender.settings`).
 
     Raises:
         ConfigError: an argument that is not text.
@@ -64,13 +73,39 @@ def _literal(argument: str) -> str:
     try:
         argument.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(key, "is not UTF-8 text", "write it as UTF-8") from error
-    if key == "exp" and equals:
-        return f"+{argument}"
-    grammar = value == "null" or value.startswith(("'", '"', "choice("))
-    if key.rpartition(".")[2] not in PROMPTS or grammar:
+        where = key.encode(errors="replace").decode()
+        raise ConfigError(where, "is not UTF-8 text", "write it as UTF-8") from error
+    setting = literal_at(key) if equals and not key.startswith("~") else None
+    if setting is None or (value == "null" and setting.optional):
         return argument
-    return f"{key}={QuotedString(escape(value), Quote.double).with_quotes()}"
+    if setting.mapping and value.startswith("{"):  # {name: text}, in Hydra's grammar
+        return argument
+    return f"{key}={','.join(map(quoted, texts_of(value)))}"
+
+
+def texts_of(value: str) -> list[str]:
+    """The texts that the value of a literal key stands for: several in a sweep."""
+    if found := re.fullmatch(r"choice\((.*)\)", value, re.DOTALL):
+        return _in_quotes(found[1]) or [value]
+    return _in_quotes(value) or [value]
+
+
+def _in_quotes(value: str) -> list[str]:
+    """The texts of a list of quoted texts; none where it is anything else."""
+    if not value.startswith(("'", '"')):
+        return []
+    try:
+        parsed = OverridesParser.create().parse_override(f"key={value}")._value
+    except (HydraException, RecursionError):
+        return []
+    items = parsed.list if isinstance(parsed, ChoiceSweep) else [parsed]
+    quoted = [item.text for item in items if isinstance(item, QuotedString)]
+    return quoted if len(quoted) == len(items) else []
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's grammar that arrives as exactly this text."""
+    return str(QuotedString(escape(text), Quote.double).with_quotes())
 
 
 def escape(text: str) -> str:
@@ -86,57 +121,223 @@ def preflight(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
         config_dir: a further folder of configurations (``--config-dir``).
 
     Raises:
-        ConfigError: an unknown key, choice or class, a malformed argument, a missing value.
+        ConfigError: an unknown key, choice or class, a malformed argument, a missing value, or a
+            file of ``config_dir`` that says what only the command line may say.
         InputError: the prompt file cannot be read.
     """
-    given = list(overrides)
-    if config_dir is not None:
-        for file in sorted(Path(config_dir).rglob("*.yaml")):
-            scan_file(file)
-        given.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+    return Composer(overrides, config_dir).sweep()
+
+
+class Composer:
+    """Composes configurations from the files of conf/, those of a folder and the command line.
+
+    Args:
+        overrides: arguments in Hydra's grammar.
+        config_dir: a further folder of configurations.
+
+    Raises:
+        ConfigError: an argument or a file that is refused before anything is composed.
+    """
+
+    def __init__(self, overrides: Sequence[str], config_dir: str | None = None) -> None:
+        self._foreign = config_dir is not None
+        self._search: list[str] = []
+        if config_dir is not None:
+            folder = expanded(config_dir)
+            scan_folder(folder)
+            self._search = [f"hydra.searchpath=[{quoted(f'file://{folder.absolute()}')}]"]
+        self._given = [_parsed(argument) for argument in overrides]
+        self._signs: dict[str, str] = {}  # groups that need a + here, or must have none
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments with which Hydra composes what `first` gives; only after `first`."""
+        return [*self._signed(self._fixed), *self._search]
+
+    @property
+    def _fixed(self) -> list[str]:
+        return [o.input_line or "" for o in self._given if not o.is_sweep_override()]
+
+    def first(self) -> DictConfig:
+        """The configuration that no sweep has touched, scanned.
+
+        Raises:
+            ConfigError: as `preflight`.
+        """
+        composed = self._composed(self._fixed)
+        hydra = _plain(composed)
+        scan(hydra)
+        if self._foreign:
+            said = [line for line in self._fixed if line.lstrip("+").startswith("hydra")]
+            check_hydra(hydra["hydra"], _plain(self._composed(said, foreign=False))["hydra"])
+        return composed
+
+    def sweep(self) -> Sweep:
+        """All jobs; see `preflight`."""
+        first = self.first()
+        params = _params(first)
+        lines = _jobs(params, self._given)
+        once = list(dict.fromkeys(tuple(line) for line in lines))
+        jobs: list[Tree] = []
+        said: list[str] = []
+        for line in once:
+            alone = list(line) == self._fixed
+            composed = first if alone else self._composed(line)
+            if _params(composed) != params:
+                problem = "sweeps by itself, so that it is no value of a sweep"
+                raise ConfigError("exp", problem, "run one experiment at a time")
+            job = self.tree(composed)
+            if job not in jobs:
+                jobs.append(job)
+                said.append(" ".join(filter_overrides(line)))
+        choices = first.hydra.runtime.choices
+        experiment = str(choices.get("exp") or "")
+        launcher = OmegaConf.to_container(first.hydra.launcher, resolve=True)
+        assert isinstance(launcher, dict)
+        if len(lines) > 1 and str(first.hydra.mode).rpartition(".")[2] == "RUN":
+            raise ConfigError("hydra.mode", "RUN takes no sweep", "leave it out")
+        return Sweep(
+            experiment or str(choices.data),
+            experiment,
+            tuple(jobs),
+            {str(key): value for key, value in launcher.items()},
+            tuple(said),
+            len(lines) - len(jobs),
+        )
+
+    def tree(self, composed: DictConfig) -> Tree:
+        """The scanned, resolved configuration as plain values; prompts read from their file.
+
+        Raises:
+            ConfigError, InputError: as `preflight`.
+        """
+        raw = _plain(composed)
+        scan(raw)
+        ours = {key: value for key, value in raw.items() if key != "hydra"}
+        resolved = _resolved(ours)
+        if self._foreign:
+            check_tree(resolved, self._values())
+        if resolved.get("prompt_file") is None:
+            return resolved
+        return _resolved({**ours, "prompt": escape(_read_prompt(resolved))})
+
+    def _composed(self, lines: Sequence[str], foreign: bool = True) -> DictConfig:
+        """Hydra's composition. A choice that lies over the others (``exp``, ``method``)
+        may be written with or without the ``+`` by which Hydra tells new from known ones."""
+        try:
+            with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
+                while True:
+                    ready = [*self._signed(lines), *(self._search if foreign else ())]
+                    try:
+                        composed: DictConfig = compose("config", ready, return_hydra_config=True)
+                        return composed
+                    except HydraException as error:
+                        if not self._learn(str(error)):
+                            raise
+        except RerenderError:
+            raise
+        except Exception as error:  # whatever stops Hydra and OmegaConf lies in what they are given
+            raise explained(error) from error
+
+    def _learn(self, error: str) -> bool:
+        """Whether an error of Hydra is about the + of a group, and now known."""
+        new = re.search(r"Could not override '(\w+)'\. *\s*No match in the defaults list", error)
+        known = re.search(r"Multiple values for (\w+)\.", error)
+        for found, sign in ((new, "+"), (known, "")):
+            if found and found[1] not in self._signs and (CONF / found[1]).is_dir():
+                self._signs[found[1]] = sign
+                return True
+        return False
+
+    def _signed(self, lines: Sequence[str]) -> list[str]:
+        def signed(line: str) -> str:
+            group = line.partition("=")[0].lstrip("+")
+            return f"{self._signs[group]}{line.lstrip('+')}" if group in self._signs else line
+
+        return [signed(line) for line in lines]
+
+    def _values(self) -> Mapping[str, Sequence[Any]]:
+        """The values that the command line says for each key."""
+        found: dict[str, list[Any]] = {}
+        for override in self._given:
+            if not override.is_delete():
+                found.setdefault(override.key_or_group, []).extend(_elements(override))
+        return found
+
+
+def _plain(composed: DictConfig) -> Tree:
+    raw = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(raw, dict)
+    return {str(key): value for key, value in raw.items()}
+
+
+def _resolved(tree: Tree) -> Tree:
     try:
-        with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
-            return _sweep(given)
-    except (HydraException, OmegaConfBaseException) as error:
+        resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except Exception as error:  # a reference to nothing, to itself, or to what is no value
         raise explained(error) from error
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
 
 
-def _sweep(given: list[str]) -> Sweep:
-    parsed = [_parsed(argument) for argument in given]
-    fixed = [item.input_line or "" for item in parsed if not item.is_sweep_override()]
-    first = compose("config", fixed, return_hydra_config=True)
-    lines = _jobs(first, parsed)
-    alone = len(lines) == 1 and lines[0] == [line for line in fixed if line]
-    jobs = [
-        tree(first if alone else compose("config", job, return_hydra_config=True)) for job in lines
-    ]
-    choices = first.hydra.runtime.choices
-    experiment = str(choices.get("exp") or "")
-    launcher = OmegaConf.to_container(first.hydra.launcher, resolve=True)
-    assert isinstance(launcher, dict)
-    return Sweep(
-        experiment or str(choices.data),
-        experiment,
-        tuple(jobs),
-        {str(key): value for key, value in launcher.items()},
-    )
+def _elements(override: Override) -> Iterator[Any]:
+    value = override._value
+    swept = value.list if isinstance(value, ChoiceSweep) else [value]
+    for item in swept:
+        plain = Override._convert_value(item)
+        yield plain
+        if isinstance(plain, str) and "${" in plain:
+            yield re.sub(r"(\\*)\\\$\{", lambda match: match[1][::2] + "${", plain)
 
 
 def _parsed(argument: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(argument)
-    except HydraException as error:
+    except (HydraException, RecursionError) as error:
         reason = " ".join(str(error).split()).partition(" See https")[0]
         cure = "write key=value, with quotes around values that hold other characters"
         raise ConfigError(argument, f"cannot be read ({reason})", cure) from error
     group = override.key_or_group
+    no_resolver(group, argument)
+    if override.package is not None:
+        raise ConfigError(argument, "names a package", "write key=value or group=choice")
+    if re.match(r"hydra\b", group):
+        _check_hydra_key(override)
     choices = _choices(group)
-    if choices and not override.is_delete() and not override.is_sweep_override():
-        value = override.value()
-        if value is None or (isinstance(value, list) and group not in LISTS):
-            problem = f"needs one choice, received {argument.partition('=')[2]}"
-            raise ConfigError(group, problem, f"choices: {', '.join(choices)}")
+    if choices and not override.is_delete():
+        _check_choices(override, choices)
     return override
+
+
+def _check_hydra_key(override: Override) -> None:
+    """Of Hydra's own settings, what runs the jobs can be chosen; all else is fixed."""
+    key = override.key_or_group
+    free = key in ("hydra/launcher", "hydra.mode") or key.startswith("hydra.launcher.")
+    if not free or override.is_delete():
+        cure = "remove it; hydra/launcher=NAME and hydra.launcher.KEY=VALUE can be said"
+        raise ConfigError(key, "is fixed", cure)
+    if override.is_sweep_override():
+        raise ConfigError(key, "is one for all jobs of a command", "give one value, or quote it")
+
+
+def _check_choices(override: Override, choices: Sequence[str]) -> None:
+    group, said = override.key_or_group, (override.input_line or "").partition("=")[2]
+    listed = f"choices: {', '.join(choices)}"
+    if isinstance(override._value, Glob):
+        raise ConfigError(group, f"takes names, received {said}", f"{listed}; separate by commas")
+    if override.is_sweep_override():
+        if not isinstance(override._value, ChoiceSweep):
+            raise ConfigError(group, f"takes names, received {said}", listed)
+        values = [Override._convert_value(item) for item in override._value.list]
+    else:
+        values = [override.value()]
+    for value in values:
+        names = value if isinstance(value, list) and group in LISTS else [value]
+        if not all(isinstance(name, (str, int, float)) for name in names):
+            raise ConfigError(group, f"needs one choice, received {said}", listed)
+        for name in names:
+            if not _CHOICE.fullmatch(str(name)):
+                raise ConfigError(group, f"no choice {name!r}", listed)
 
 
 def _choices(group: str) -> list[str]:
@@ -144,48 +345,58 @@ def _choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def _jobs(first: DictConfig, given: list[Override]) -> list[list[str]]:
-    """The arguments of each job, as Hydra's sweeper will choose them."""
-    params = OmegaConf.to_container(first.hydra.sweeper, resolve=False)
-    swept = params.get("params") if isinstance(params, dict) else None
-    lines = [f"{key}={value}" for key, value in (swept or {}).items()]
-    batches = BasicSweeper.split_arguments(
-        OverridesParser.create().parse_overrides(lines) + given, None
-    )
-    return [list(job) for batch in batches for job in batch]
+def _params(composed: DictConfig) -> list[str]:
+    """What an experiment sweeps over, as arguments."""
+    sweeper = OmegaConf.to_container(composed.hydra.sweeper, resolve=False)
+    params = sweeper.get("params") if isinstance(sweeper, dict) else None
+    return [f"{key}={value}" for key, value in (params or {}).items()]
 
 
-def tree(composed: DictConfig) -> Tree:
-    """The scanned, resolved configuration as plain values; prompts read from their file.
+def _jobs(params: Sequence[str], given: Sequence[Override]) -> list[list[str]]:
+    """The arguments of each job, as Hydra's own sweeper would choose them."""
+    values: dict[str, list[str]] = {}
+    for override in [*map(_swept, params), *given]:
+        key, line = override.get_key_element(), override.input_line or ""
+        if not override.is_sweep_override():
+            values[key] = [line]
+            continue
+        if not override.is_discrete_sweep() or isinstance(override._value, Glob):
+            raise ConfigError(key, f"no sweep over {line.partition('=')[2]}", "list the values")
+        found = itertools.islice(override.sweep_string_iterator(), _MOST_JOBS + 1)
+        values[key] = [f"{key}={value}" for value in found]
+        if not values[key]:
+            raise ConfigError(key, f"{line.partition('=')[2]} holds no value", "list the values")
+    if math.prod(map(len, values.values())) > _MOST_JOBS:
+        raise ConfigError("sweep", f"is more than {_MOST_JOBS} jobs", "sweep over fewer values")
+    return [list(line) for line in itertools.product(*values.values())]
 
-    Raises:
-        ConfigError, InputError: as `preflight`.
-    """
-    raw = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(raw, dict)
-    scan({str(key): value for key, value in raw.items()})
-    ours = OmegaConf.create({key: value for key, value in raw.items() if key != "hydra"})
-    if ours.get("prompt_file") is not None:
-        ours.prompt = escape(_read_prompt(ours))
-    try:
-        resolved = OmegaConf.to_container(ours, resolve=True)
-    except OmegaConfBaseException as error:
-        raise explained(error) from error
-    assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}
+
+def _swept(line: str) -> Override:
+    """A line of ``hydra.sweeper.params``."""
+    override = _parsed(line)
+    if re.match(r"hydra\b", override.key_or_group):
+        cure = "remove it; say it on the command line"
+        raise ConfigError(f"hydra.sweeper.params.{override.key_or_group}", "is fixed", cure)
+    return override
 
 
-def _read_prompt(ours: DictConfig) -> str:
-    file = Path(str(ours.prompt_file))
+def _read_prompt(ours: Mapping[str, Any]) -> str:
+    file = expanded(str(ours["prompt_file"]))
     if ours.get("prompt") is not None:
         raise ConfigError("prompt_file", "a prompt is given too", "give one of the two")
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        if file.exists() and not file.is_file():
+            raise InputError(file, "cannot be read as a prompt: is no file", "name a text file")
+        with file.open("rb") as opened:
+            content = opened.read(_LONGEST_PROMPT + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise InputError(
             file, f"cannot be read as a prompt: {reason}", "name a text file"
         ) from None
+    if len(content) > _LONGEST_PROMPT:
+        raise InputError(file, f"holds more than {_LONGEST_PROMPT} bytes", "name a text file")
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -193,18 +404,20 @@ def explained(error: Exception) -> ConfigError:
     """A refusal by Hydra or OmegaConf as one line with the choices or the nearest key."""
     text = re.sub(r"^In '[^']*': ", "", " ".join(str(error).split()))
     if found := re.search(r"Could not (?:find|load) '([\w./-]+)/([^'/]*)'", text):
-        return _no_choice(found[1], found[2])
+        listed = re.search(r"Available options in '[^']*': (.*?)(?: Config search path|$)", text)
+        choices = listed[1].split() if listed else _choices(found[1])
+        return _no_choice(found[1], found[2], choices)
     if found := re.search(r"Could not (?:override|delete)[^']*'([\w./@]+)'", text):
         return _no_key(found[1])
     if found := re.search(r"already at '([\w./@]+)'", text):
         return ConfigError(found[1], "is a setting already", "write it without the +")
     if found := re.search(r"full_key: ([\w.]+)", text):
         return ConfigError(found[1], text.partition(" full_key")[0], "correct the value")
+    text = text[:300] or type(error).__name__
     return ConfigError("configuration", text, "see `python -m rerender.run --help`")
 
 
-def _no_choice(group: str, name: str) -> ConfigError:
-    choices = _choices(group)
+def _no_choice(group: str, name: str, choices: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(name, choices, 1, 0.6)
     hint = f"did you mean {near[0]}? " if near else ""
     return ConfigError(group, f"no choice {name!r}", f"{hint}choices: {', '.join(choices)}")

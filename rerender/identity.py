@@ -16,6 +16,7 @@ from eval.metrics.weights import DEMO, digest
 from rerender.errors import ConfigError, InputError
 from rerender.facts import damaged, read_config, read_facts
 from rerender.job import UNHASHED, key_of
+from rerender.kinds import expanded
 from rerender.provenance import code_digest, versions
 from rerender.record import CONFIG
 from rerender.tracker.jsonl import RECORD
@@ -38,7 +39,7 @@ def place(tree: Tree, name: str) -> Path:
         name: what the folder is called where the configuration does not say.
     """
     if tree.get("out"):
-        return Path(str(tree["out"]))
+        return expanded(str(tree["out"]))
     return OUTPUTS / f"{tree.get('name') or name}-{key_of(tree)[:8]}"
 
 
@@ -174,7 +175,7 @@ def _named(node: Any, key: str) -> Iterator[tuple[str, Path]]:
         for index, value in enumerate(node):
             yield from _named(value, f"{key}[{index}]")
     elif isinstance(node, str) and 0 < len(node) < _LONGEST and "\0" not in node:
-        found = DEMO if key.endswith(".weights") and node == "demo" else Path(node)
+        found = DEMO if key.endswith(".weights") and node == "demo" else expanded(node)
         with suppress(OSError):  # a name too long for a file is a text
             if found.exists():
                 yield key, found

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -17,6 +16,7 @@ from rerender.build import construct, unknown_key
 from rerender.cache import Cache
 from rerender.contracts import Checkpoint, Data, Tracker
 from rerender.errors import ConfigError
+from rerender.kinds import Output, Told
 from rerender.parts import Parts
 from rerender.prescan import LISTS
 from rerender.store import check_writable
@@ -51,12 +51,12 @@ class Job:
     parts: Parts
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     prompt: str | None
-    prompt_file: Path | None
+    prompt_file: Told | None
     source_prompt: str
     negative_prompt: str
-    out: Path | None
+    out: Output | None
     name: Name | None
-    store: Path | None
+    store: Output | None
     pictures: tuple[Name, ...]
     debug: bool
 

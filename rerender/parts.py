@@ -22,6 +22,7 @@ from rerender.contracts import (
     Start,
 )
 from rerender.errors import ConfigError
+from rerender.kinds import Device
 from rerender.model.prompts import tell_notations
 from rerender.start.noised import Noised
 from rerender.video import Clip
@@ -57,7 +58,7 @@ class Sampling:
     recolor: bool = False
     lanes: int = 1
     keep_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    keep_device: str = "auto"
+    keep_device: Device = "auto"
 
     def __post_init__(self) -> None:
         _require("steps", self.steps, 1 <= self.steps <= 999, "a whole number in 1..999")

@@ -15,6 +15,7 @@ from eval.contracts import Score
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
+from rerender.device import check_devices
 from rerender.exits import BUG, failure, warned
 from rerender.facts import METRICS, sealed, sums
 from rerender.film import VIDEO, Film, Take, film
@@ -114,6 +115,7 @@ def _perform(
 
     check_apart(tree, folder)
     check_place(folder, ours)
+    check_devices(job)
     clips = job.data.clips()
     check_names(clips)
     for clip in clips:

@@ -14,35 +14,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rerender.config import Sweep, explained, literal, preflight
+from rerender import __version__
+from rerender.config import Composer, Sweep, explained, literal
 from rerender.errors import ConfigError, PartialSweepError
 from rerender.exits import BUG, command, failure, report
+from rerender.flags import Flags, flags_of
 from rerender.prescan import CONF
-from rerender.work import LOST, STATUS, SWEEP, Call, begin, do, end, read
+from rerender.work import LOST, STATUS, Call, begin, do, end, read
 
-JOBS = Path("outputs/.jobs")  # Hydra's own folders while a command runs
+JOBS = Path("outputs/.jobs")  # the status of each job while a command runs
 RESULTS = Path("results")  # tables and report of each sweep
-DRY, NO_TABLES = "--dry", "--no-tables"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")  # type: ignore[untyped-decorator]
-def task(config: DictConfig) -> None:
-    """One job in this process. It never raises what is its own failure, so that a sweep goes on
-    with the others."""
-    settings = HydraConfig.get()
-    ours = Path(settings.runtime.output_dir)
-    number = OmegaConf.select(settings, "job.num", throw_on_missing=False) or 0
-    said, sweep = " ".join(settings.overrides.task), read(ours.parent / SWEEP)
-    tree = sweep["trees"][number]
-    keep = len(sweep["trees"]) > 1
-    do(Call(number, tree, sweep["name"], sweep["group"], said, ours, Path.cwd(), keep))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,55 +54,122 @@ def _explained(given: list[str]) -> int:
 
 
 def _run(given: list[str]) -> int:
-    ready = literal([argument for argument in given if argument not in (DRY, NO_TABLES)])
-    options = get_args_parser().parse_args(ready)
-    if any((options.help, options.hydra_help, options.cfg, options.info, options.shell_completion)):
-        _hydra(ready)
+    flags = flags_of(given)
+    if flags.version:
+        sys.stdout.write(f"rerender {__version__}\n")
         return 0
-    if options.resolve:
-        raise ConfigError("--resolve", "shows a configuration", "use it with --cfg job")
-    if options.config_name or options.config_path:
-        raise ConfigError("--config-name", "is fixed", "use +exp=NAME or --config-dir DIR")
-    sweep = preflight(options.overrides, options.config_dir)
+    composer = Composer(literal(flags.overrides), flags.config_dir)
+    if flags.help or flags.hydra_help or flags.cfg or flags.info:
+        _show(flags, composer)
+        return 0
+    sweep = composer.sweep()
     _check(sweep)
-    if DRY in given:
+    if flags.dry:
         from rerender.plan import plan
 
         sys.stdout.write(plan(sweep))
         return 0
+    if sweep.repeated:
+        report(f"{sweep.repeated} jobs are the same as others and are done once", "warning")
     if len(sweep.jobs) > 1:
         report(f"{len(sweep.jobs)} jobs, all checked", "sweep")
     folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    from rerender import store
-
     begin(folder)
     try:
-        facts = {"name": sweep.name, "group": sweep.experiment, "trees": list(sweep.jobs)}
-        store.put_json(folder / SWEEP, facts)
-        _hydra([*ready, f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}/0"])
-        return _ended(sweep, folder, tables=NO_TABLES not in given)
+        _do(sweep, folder)
+        return _ended(sweep, folder, tables=not flags.no_tables)
     finally:
         _clear(folder, len(sweep.jobs))
 
 
+def _show(flags: Flags, composer: Composer) -> None:
+    """Show the configuration or the help. What Hydra itself shows, it composes from arguments and
+    files that were looked through before."""
+    composed = composer.first()
+    if flags.cfg is None:
+        asked = ["--help"] if flags.help else ["--hydra-help"] if flags.hydra_help else []
+        _hydra([*(asked or ["--info", str(flags.info)]), *composer.arguments])
+        return
+    composer.tree(composed)  # refused where the run would be
+    shown: Any = composed.hydra if flags.cfg == "hydra" else composed
+    if flags.cfg == "hydra":
+        shown = OmegaConf.create({"hydra": shown})
+    elif flags.cfg == "job":
+        shown = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    if flags.package not in (None, "_global_"):
+        shown = OmegaConf.select(shown, str(flags.package))
+        if shown is None:
+            raise ConfigError("--package", f"there is no {flags.package}", "see --cfg job")
+        if isinstance(shown, Container):
+            sys.stdout.write(f"# @package {flags.package}\n")
+    if not isinstance(shown, Container):
+        sys.stdout.write(f"{shown}\n")
+        return
+    if flags.resolve:
+        OmegaConf.resolve(shown)
+    sys.stdout.write(OmegaConf.to_yaml(shown))
+
+
 def _check(sweep: Sweep) -> None:
     """Build the parts of every job, so that a wrong value is refused before the first one runs."""
+    from rerender.device import check_devices
+    from rerender.identity import place
     from rerender.job import jobs_of
     from rerender.launcher.engine import engine_of
 
-    engine_of(sweep.launcher)
-    jobs_of(sweep.jobs)
+    engine = engine_of(sweep.launcher)
+    jobs = jobs_of(sweep.jobs)
+    if engine is None:  # elsewhere there may be other devices
+        for job in jobs:
+            check_devices(job)
+    taken: dict[Path, int] = {}
+    for index, tree in enumerate(sweep.jobs, start=1):
+        folder = place(tree, sweep.name).absolute()
+        other = taken.setdefault(folder, index)
+        if other != index:
+            problem = f"jobs {other} and {index} of {len(jobs)} have the same result, {folder.name}"
+            raise ConfigError("sweep", problem, "sweep over what changes the result")
+
+
+def _do(sweep: Sweep, folder: Path) -> None:
+    """Do all jobs, here or where the engine does them; each leaves its status."""
+    from rerender.launcher.engine import engine_of
+
+    engine = engine_of(sweep.launcher)
+    calls = [
+        Call(
+            number=number,
+            tree=tree,
+            name=sweep.name,
+            group=sweep.experiment,
+            said=sweep.said[number],
+            ours=(folder / str(number)).absolute(),
+            place=Path.cwd(),
+            keep=len(sweep.jobs) > 1,
+        )
+        for number, tree in enumerate(sweep.jobs)
+    ]
+    if engine is not None:
+        engine.run(calls)
+        return
+    for call in calls:
+        do(call)
 
 
 def _hydra(arguments: list[str]) -> None:
-    """Hand over to Hydra, whose errors are to reach us instead of the terminal."""
-    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0], *arguments]
+    """Have Hydra show its help, with its errors reaching us instead of the terminal."""
+    full = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    parser = get_args_parser()
     try:
-        task()
+        _run_hydra(
+            args=parser.parse_args(arguments),
+            args_parser=parser,
+            task_function=lambda config: None,
+            config_path=str(CONF),
+            config_name="config",
+        )
     finally:
-        sys.argv = before
         os.environ.pop("HYDRA_FULL_ERROR")
         if full is not None:
             os.environ["HYDRA_FULL_ERROR"] = full

@@ -16,7 +16,7 @@ from typing import Any
 from rerender.errors import LockedError, RerenderError
 from rerender.exits import BUG, Terminated, failure, report, streams, terminable, trace
 
-STATUS, SWEEP = "status.json", "sweep.json"
+STATUS = "status.json"
 LOST = "its process ended without a word (killed, or out of memory)"
 STAMP = re.compile(r"\d{8}-\d{6}-\d+")  # when a command began, and its process
 KEPT = 7 * 86400.0  # seconds for which what another machine or an engine may still use is left

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("rerender", "eval", "experiments", "hydra_plugins")
+PACKAGES = ("rerender", "eval", "experiments")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
 # library: the places that may import it
 FENCES = {
-    "hydra": ("rerender/run.py", "rerender/config.py", "experiments/", "hydra_plugins/"),
-    "omegaconf": ("rerender/run.py", "rerender/config.py", "experiments/", "hydra_plugins/"),
+    "hydra": ("rerender/run.py", "rerender/config.py", "experiments/"),
+    "omegaconf": ("rerender/run.py", "rerender/config.py", "experiments/"),
     "diffusers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "transformers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "av": ("rerender/codec/", "experiments/bench/damage_seeds.py"),
@@ -38,7 +38,10 @@ VERB_FILES = """build cast config exits film job ledger loading measure memo per
 prescan progress propagate record run stages studio together translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
-TOOLS = {f"rerender.{name}" for name in ("contracts", "store", "codec", "facts", "fit", "config")}
+TOOLS = {
+    f"rerender.{name}"
+    for name in ("contracts", "store", "codec", "facts", "fit", "config", "kinds")
+}
 READERS = {f"rerender.data{name}" for name in ("", ".picture", ".pictures")}
 FOR_EVAL = {"rerender", *NOUNS, *TOOLS, *READERS}
 # what a command line ends in, and how eval finds the clips of runs

@@ -17,6 +17,7 @@ from torch import Tensor
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial, UnavailableError
 from eval.metrics.weights import find, label, opened
 from rerender.errors import WeightsError
+from rerender.kinds import LocalModel
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that OpenAI's CLIP was trained on
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -60,7 +61,7 @@ class ClipMetric(Metric):
         weights: "demo", a local folder, or a hub id that has been downloaded before.
     """
 
-    weights: str
+    weights: LocalModel
 
     @property
     def name(self) -> str:

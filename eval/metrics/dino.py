@@ -13,6 +13,7 @@ from torch import Tensor
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial
 from eval.metrics.weights import find, label, opened
 from rerender.errors import ConfigError
+from rerender.kinds import LocalModel
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -33,7 +34,7 @@ class Dino(Metric):
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
 
-    weights: str
+    weights: LocalModel
     size: int = 224
 
     def __post_init__(self) -> None:

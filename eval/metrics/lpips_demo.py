@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eval.metrics.perceptual import Maps, Perceptual
 from eval.metrics.weights import find, label, opened
+from rerender.kinds import LocalModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class LpipsDemo(Perceptual):
 
     version: ClassVar[str] = "1"
 
-    weights: str = "demo"
+    weights: LocalModel = "demo"
 
     def find(self) -> None:
         find(self.weights, "lpips_demo")

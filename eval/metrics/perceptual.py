@@ -19,6 +19,7 @@ from eval.metrics.alignment import visible
 from eval.metrics.fidelity import need_truth, true_image
 from rerender.data import picture
 from rerender.errors import ConfigError
+from rerender.kinds import Folder
 
 Maps = Callable[[Tensor, Tensor], Sequence[Tensor]]
 """``maps(a, b) -> [B,1,h,w]`` for each layer: how far two batches ``[B,3,H,W]`` in 0..1 differ."""
@@ -52,7 +53,7 @@ class Perceptual(Metric):
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
 
     compare: Compare = "truth"
-    masks: str = ""
+    masks: Folder = ""
 
     def __post_init__(self) -> None:
         if self.compare not in _SUFFIX:

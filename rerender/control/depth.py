@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rerender.contracts import Control
 from rerender.errors import WeightsError
+from rerender.kinds import LocalModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Depth(Control):
 
     costly: ClassVar[bool] = True
 
-    path: str
+    path: LocalModel
 
     def __post_init__(self) -> None:
         super().__post_init__()

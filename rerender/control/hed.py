@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rerender.contracts import Control
 from rerender.control.weights import fill
 from rerender.errors import WeightsError
+from rerender.kinds import LocalModel
 
 BLOCKS = ((3, 64, 2), (64, 128, 2), (128, 256, 3), (256, 512, 3), (512, 512, 3))
 
@@ -69,7 +70,7 @@ class HED(Control):
 
     costly: ClassVar[bool] = True
 
-    path: str
+    path: LocalModel
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,6 +16,7 @@ from rerender.data.shard import share
 from rerender.demo.world import HELD_OUT, MOTIONS, World
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
+from rerender.kinds import Word
 from rerender.video import Clip, Video, sha256_of
 
 _KEPT = 16
@@ -44,14 +45,14 @@ class Demo(Data):
     """
 
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (HELD_OUT,)
-    motion: str = "slow"
+    motion: Word = "slow"
     frames: Annotated[int, Field(ge=1, le=10_000)] = 41
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     size: Annotated[int, Field(ge=16, le=1024)] = 128
     prompt: str | None = None
     source_prompt: str = ""
     negative_prompt: str = ""
-    shard: str | None = None
+    shard: Word | None = None
 
     def __post_init__(self) -> None:
         if self.motion not in MOTIONS:

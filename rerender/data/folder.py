@@ -16,6 +16,7 @@ from rerender.data.pictures import Pictures, is_picture, listed, passed_over, sa
 from rerender.data.prompt import Prompts, read_table, require_prompt
 from rerender.data.shard import parsed, share
 from rerender.errors import ConfigError, InputError
+from rerender.kinds import Word
 from rerender.video import Clip, Video
 
 
@@ -54,7 +55,7 @@ class Folder(Data):
     start: Annotated[int, Field(ge=0)] = 0
     frames: Annotated[int, Field(ge=1)] | None = None
     size: Annotated[int, Field(ge=8, le=4096)] = 512
-    shard: str | None = None
+    shard: Word | None = None
 
     def __post_init__(self) -> None:
         if self.shard is not None:

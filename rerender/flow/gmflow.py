@@ -20,6 +20,7 @@ from rerender.errors import WeightsError
 from rerender.flow.field import Flow, occlusion
 from rerender.flow.led import led
 from rerender.flow.weights import ALONE, checked, load
+from rerender.kinds import Code, Word
 from rerender.video import Frame
 
 SMALLEST = 320
@@ -76,9 +77,9 @@ class GmFlow(FlowEstimator):
 
     costly: ClassVar[bool] = True
 
-    repo: Path
+    repo: Code
     weights: Path
-    sha256: str | None = None
+    sha256: Word | None = None
     scales: Literal[1, 2] = 1
 
     def check(self) -> None:

@@ -16,6 +16,7 @@ from rerender.contracts import FlowEstimator
 from rerender.flow.led import led
 from rerender.flow.raft_names import torchvision_names
 from rerender.flow.weights import ALONE, checked, load
+from rerender.kinds import Word
 from rerender.video import Frame
 
 RELEASED = {
@@ -47,7 +48,7 @@ class Raft(FlowEstimator):
 
     network: Literal["small", "large"] = "large"
     weights: Path | None = None
-    sha256: str | None = None
+    sha256: Word | None = None
     updates: Annotated[int, Field(ge=1, le=64)] = 12
 
     def check(self) -> None:

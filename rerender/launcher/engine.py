@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from rerender.build import build
 from rerender.errors import ConfigError
 from rerender.exits import report
+from rerender.prescan import ALONE, TARGET
 from rerender.work import Call
 
 
@@ -52,12 +53,12 @@ def engine_of(settings: Mapping[str, Any]) -> Engine | None:
     Raises:
         ConfigError: a wrong value, or `Engine.check` refuses it.
     """
-    own = {name: value for name, value in settings.items() if name not in ("_target_", "engine")}
-    if "engine" not in settings:
+    if settings.get(TARGET) in (None, ALONE):
         return None
-    engine = build({"_target_": settings["engine"], **own}, "hydra.launcher")
+    engine = build(settings, "hydra.launcher")
     if not isinstance(engine, Engine):
-        raise ConfigError("hydra.launcher.engine", "is not an engine", "choose hydra/launcher=NAME")
+        where = f"hydra.launcher.{TARGET}"
+        raise ConfigError(where, "is not an engine", "choose hydra/launcher=NAME")
     engine.check()
     return engine
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from rerender.errors import ConfigError
 from rerender.exits import Terminated
+from rerender.kinds import Address
 from rerender.launcher.engine import Engine, say
 from rerender.work import Call, work
 
@@ -37,7 +38,7 @@ class Ray(Engine):
 
     library: ClassVar[str] = "ray"
     extra: ClassVar[str] = "ray"
-    address: str | None = None
+    address: Address | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64)] | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
+from rerender.kinds import Device, HubModel
 from rerender.model import agreement, hub, noising
 from rerender.model.files import (
     AUTOENCODER,
@@ -56,11 +57,11 @@ class Pretrained(Checkpoint):
             size, guidance, and low, high and blur of Canny edges.
     """
 
-    path: str
-    controlnets: Mapping[str, str] = field(default_factory=dict)
-    vae: str | None = None
+    path: HubModel
+    controlnets: Mapping[str, HubModel] = field(default_factory=dict)
+    vae: HubModel | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    device: str = "auto"
+    device: Device = "auto"
     freeu: FreeU | None = None
     suits: Mapping[str, float] = field(default_factory=dict)
 

@@ -25,6 +25,7 @@ from rerender import store
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.flow.sample import grid, sample
+from rerender.kinds import Program
 from rerender.propagation.blend import Blend, Guess, Soft
 from rerender.propagation.guides import Guides, edges
 from rerender.propagation.merge import Plane, error
@@ -66,7 +67,7 @@ class EbSynth(Propagation):
         ResourceError: it fails, takes too long or makes no picture of the right size.
     """
 
-    program: str = "ebsynth"
+    program: Program = "ebsynth"
     guides: Guides = field(default_factory=Guides)
     votes: Annotated[int, Field(ge=1, le=1000)] = 12
     sweeps: Annotated[int, Field(ge=1, le=1000)] = 6

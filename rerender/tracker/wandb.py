@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rerender.contracts import Cell, Tracker
+from rerender.kinds import CONNECTS, Label
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class WandB(Tracker):
         finish_timeout: seconds to wait at the end for what is not sent yet; it stays on disk.
     """
 
-    mode: Literal["offline", "online"] = "offline"
-    project: Annotated[str, Field(min_length=1)] = "rerender"
+    mode: Annotated[Literal["offline", "online"], CONNECTS] = "offline"
+    project: Annotated[Label, Field(min_length=1)] = "rerender"
     init_timeout: Annotated[float, Field(gt=0, le=600)] = 15.0
     finish_timeout: Annotated[float, Field(gt=0, le=600)] = 6.0
     _open: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)

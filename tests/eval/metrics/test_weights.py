@@ -1,4 +1,4 @@
-"""Networks of metrics: damaged and foreign weights are named by file, nothing is filled at random."""
+"""Networks of metrics: damaged and foreign weights are named by file, none is filled at random."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from eval.metrics.weights import digest
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
+from rerender.compiled import warn_unkept
 from rerender.device import check_devices
 from rerender.exits import BUG, failure
 from rerender.film import VIDEO, Film, Take, film
@@ -107,6 +108,7 @@ def _perform(
 
     check_place(folder, same)
     check_devices(job)
+    warn_unkept()
     clips = job.data.clips()
     for clip in clips:
         job.parts.check(clip)

@@ -22,9 +22,10 @@ PROMPTS = ("prompt", "source_prompt", "negative_prompt")
 PACKAGES = ("rerender", "eval")
 
 _TEXTS = {"str", "Path", "Any", "object"}
-_PROMPT = _PATH = Kind(literal=True, shared=True)  # a Path without a kind of its own is read
-_WORD = Kind(literal=False, shared=True)  # a text that a pattern limits
-_UNKNOWN = Kind(literal=False, shared=False)
+_PROMPT = Kind("prompt", literal=True, shared=True)
+_PATH = Kind("path", literal=True, shared=True)  # a Path without a kind of its own is read
+_WORD = Kind("word", literal=False, shared=True)  # a text that a pattern limits
+_UNKNOWN = Kind("unknown", literal=False, shared=False)
 
 
 @dataclass(frozen=True)

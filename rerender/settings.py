@@ -125,9 +125,10 @@ def _own(node: ast.ClassDef, aliases: Mapping[str, ast.expr]) -> Iterator[tuple[
 def _setting(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> Setting:
     parts = list(_walk(annotation, aliases))
     names = {part.id for part in parts if isinstance(part, ast.Name)}
-    named = [kind for name in sorted(names) if (kind := _kind(name))]
+    named = [found for name in sorted(names) if (found := _kind(name))]
+    kind: Kind | None
     if named:
-        kind: Kind | None = named[0]
+        kind = named[0]
     elif "Path" in names:
         kind = _PATH
     elif any(isinstance(part, ast.keyword) and part.arg == "pattern" for part in parts):

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.types import Quote, QuotedString
 
-from rerender.config import PROMPTS, literal, preflight
+from rerender.config import literal, preflight, quoted, texts_of
 from rerender.errors import RerenderError
 from rerender.prescan import CONF, LISTS, TARGET
+from rerender.settings import PROMPTS, literal_at
 
 _ASIDE = ("out", "name", "tracker", "prompt_file", "debug")
 Tree = Mapping[str, Any]
@@ -92,10 +94,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _prompts(tree: Tree) -> Iterator[str]:
     for name in PROMPTS:
         if tree.get(name):
-            text = str(tree[name])
-            # A text that Hydra's grammar would read as more than a text is quoted for it.
-            plain = not text.startswith(("'", '"', "choice(")) and text != "null"
-            yield f"{name}={text}" if plain else f"{name}={_quoted(text)}"
+            yield f"{name}={_said(name, str(tree[name]))}"
 
 
 def _changes(tree: Tree, base: Tree) -> Iterator[str]:
@@ -105,9 +104,9 @@ def _changes(tree: Tree, base: Tree) -> Iterator[str]:
         if key.split(".")[0] in _ASIDE:
             continue
         if key not in given:
-            yield f"+{key}={_value(value)}"
+            yield f"+{key}={_said(key, value)}"
         elif given[key] != value:
-            yield f"{key}={_value(value)}"
+            yield f"{key}={_said(key, value)}"
     for key in given:
         if key not in wanted and key.split(".")[0] not in _ASIDE:
             yield f"~{key}"
@@ -119,6 +118,16 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
+
+
+def _said(key: str, value: Any) -> str:
+    """What to write behind ``key=``."""
+    setting = literal_at(key) if isinstance(value, str) else None
+    if setting is None:
+        return _value(value)
+    # As it is, but where quotes or null would be taken for more than that.
+    plain = texts_of(value) == [value] and not (value == "null" and setting.optional)
+    return value if plain else str(QuotedString(value, Quote.double).with_quotes())
 
 
 def _value(value: Any) -> str:
@@ -133,11 +142,7 @@ def _value(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    from hydra.core.override_parser.types import Quote, QuotedString
-
     simple = text and all(letter.isalnum() or letter in "_-./" for letter in text)
     if simple and text not in ("null", "true", "false") and not text[0].isdigit():
         return text
-    from rerender.config import escape
-
-    return str(QuotedString(escape(text), Quote.double).with_quotes())
+    return quoted(text)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from numba import njit
+log = logging.getLogger(__name__)
+
+_unkept: list[str] = []  # loops that are compiled again in every process
 
 Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 def compiled(loop: Loop) -> Loop:
     """A loop over whole numbers, or one whose order of additions must be kept."""
-    return cast(Loop, njit(cache=True, nogil=True)(loop))
+    return cast(Loop, _compiled(loop, nogil=True))
 
 
 def reassociated(loop: Loop) -> Loop:
     """A loop over real numbers that may be regrouped for speed. The grouping is fixed when it is
     compiled, so one machine makes the same bytes every time; another machine may differ in the last
     bit."""
-    return cast(Loop, njit(cache=True, nogil=True, fastmath=True)(loop))
+    return cast(Loop, _compiled(loop, nogil=True, fastmath=True))
+
+
+def _compiled(loop: Callable[..., object], **how: Any) -> object:
+    from numba import njit
+
+    try:
+        return njit(cache=True, **how)(loop)
+    except RuntimeError:  # neither the installation nor a home can be written to
+        _unkept.append(loop.__qualname__)
+        return njit(**how)(loop)
+
+
+def warn_unkept() -> None:
+    """Say once that compiled loops cannot be kept on this machine, where that is so."""
+    if _unkept:
+        log.warning(
+            "numba: no folder can be written to, so that its loops are compiled anew by every "
+            "process, which takes seconds; set NUMBA_CACHE_DIR to a folder of yours"
+        )

@@ -96,7 +96,7 @@ def _in_quotes(value: str) -> list[str]:
         return []
     try:
         parsed = OverridesParser.create().parse_override(f"key={value}")._value
-    except (HydraException, RecursionError):
+    except (HydraException, RecursionError, ValueError):
         return []
     items = parsed.list if isinstance(parsed, ChoiceSweep) else [parsed]
     quoted = [item.text for item in items if isinstance(item, QuotedString)]
@@ -145,7 +145,8 @@ class Composer:
         if config_dir is not None:
             folder = expanded(config_dir)
             scan_folder(folder)
-            self._search = [f"hydra.searchpath=[{quoted(f'file://{folder.absolute()}')}]"]
+            place = QuotedString(f"file://{folder.absolute()}", Quote.double).with_quotes()
+            self._search = [f"hydra.searchpath=[{place}]"]
         self._given = [_parsed(argument) for argument in overrides]
         self._signs: dict[str, str] = {}  # groups that need a + here, or must have none
 
@@ -242,10 +243,13 @@ class Composer:
     def _learn(self, error: str) -> bool:
         """Whether an error of Hydra is about the + of a group, and now known."""
         new = re.search(r"Could not override '(\w+)'\. *\s*No match in the defaults list", error)
-        known = re.search(r"Multiple values for (\w+)\.", error)
+        known = re.search(
+            r"Multiple values for (\w+)\.|^(\w+) appears more than once in the final", error
+        )
         for found, sign in ((new, "+"), (known, "")):
-            if found and found[1] not in self._signs and (CONF / found[1]).is_dir():
-                self._signs[found[1]] = sign
+            group = next(filter(None, found.groups())) if found else ""
+            if group and group not in self._signs and (CONF / group).is_dir():
+                self._signs[group] = sign
                 return True
         return False
 
@@ -293,11 +297,14 @@ def _elements(override: Override) -> Iterator[Any]:
 def _parsed(argument: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(argument)
-    except (HydraException, RecursionError) as error:
-        reason = " ".join(str(error).split()).partition(" See https")[0]
+    except (HydraException, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split()).partition(" See https")[0][:200]
         cure = "write key=value, with quotes around values that hold other characters"
-        raise ConfigError(argument, f"cannot be read ({reason})", cure) from error
+        where = argument[:100] or "an empty argument"
+        raise ConfigError(where, f"cannot be read ({reason})", cure) from error
     group = override.key_or_group
+    if not group:
+        raise ConfigError(argument, "names no key", "write key=value")
     no_resolver(group, argument)
     if override.package is not None:
         raise ConfigError(argument, "names a package", "write key=value or group=choice")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from rerender.errors import ConfigError
 from rerender.prescan import CONF
@@ -68,7 +69,9 @@ def flags_of(arguments: Sequence[str]) -> Flags:
     Raises:
         ConfigError: an unknown flag, one without its value, or two that do not go together.
     """
-    found, overrides, waiting = Flags(), [], list(arguments)
+    found: dict[str, Any] = {}
+    overrides: list[str] = []
+    waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
         if not argument.startswith("-"):
@@ -77,20 +80,21 @@ def flags_of(arguments: Sequence[str]) -> Flags:
         name, equals, value = argument.partition("=")
         name = SHORT.get(name, name)
         if name in PLAIN and not equals:
-            found = replace(found, **{PLAIN[name]: True}) if PLAIN[name] else found
+            found |= {PLAIN[name]: True} if PLAIN[name] else {}
         elif name in WORDS or name in VALUES:
             if not equals:
                 value = _following(name, waiting)
             if name in WORDS and value not in WORDS[name]:
                 raise ConfigError(name, f"received {value!r}", f"choices: {', '.join(WORDS[name])}")
             key = name.lstrip("-").replace("-", "_")
-            if getattr(found, key) is not None:
+            if key in found:
                 raise ConfigError(name, "is given twice", "give one")
-            found = replace(found, **{key: value})
+            found[key] = value
         else:
             raise _unknown(name, value if equals else "VALUE")
-    _together(found)
-    return replace(found, overrides=tuple(overrides))
+    flags = Flags(tuple(overrides), **found)
+    _together(flags)
+    return flags
 
 
 def _following(name: str, waiting: list[str]) -> str:

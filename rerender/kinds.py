@@ -18,6 +18,7 @@ class Kind:
     """What a text is.
 
     Attributes:
+        name: what tells it from others that are treated alike.
         literal: a name or path, taken on the command line as it is typed, a leading ``~`` expanded;
             otherwise it is in Hydra's grammar, and a comma makes a sweep.
         shared: a file of ``--config-dir`` may say it, besides the command line.
@@ -25,46 +26,47 @@ class Kind:
             command line alone may say it.
     """
 
+    name: str
     literal: bool
     shared: bool
     fetched: bool = False
 
 
-Word = Annotated[str, Kind(literal=False, shared=True)]
+Word = Annotated[str, Kind("word", literal=False, shared=True)]
 """One of the words that a part knows, or a number with letters in it; nothing is opened by it."""
 
-Label = Annotated[str, Kind(literal=True, shared=True)]
+Label = Annotated[str, Kind("label", literal=True, shared=True)]
 """A name that is shown; nothing is opened by it."""
 
-Device = Annotated[str, Kind(literal=False, shared=True)]
+Device = Annotated[str, Kind("device", literal=False, shared=True)]
 """What computes: auto, cpu, cuda, cuda:1, mps."""
 
-LocalModel = Annotated[str, Kind(literal=True, shared=True)]
+LocalModel = Annotated[str, Kind("localmodel", literal=True, shared=True)]
 """Weights on this machine: a folder or file, or the hub id of what was downloaded before."""
 
-HubModel = Annotated[str, Kind(literal=True, shared=True, fetched=True)]
+HubModel = Annotated[str, Kind("hubmodel", literal=True, shared=True, fetched=True)]
 """Weights: a folder, or a hub id whose files are fetched where they are not here."""
 
-Folder = Annotated[str, Kind(literal=True, shared=True)]
+Folder = Annotated[str, Kind("folder", literal=True, shared=True)]
 """A folder or file that is read."""
 
 
-Told = Annotated[Path, Kind(literal=True, shared=False)]
+Told = Annotated[Path, Kind("told", literal=True, shared=False)]
 """A file whose text is repeated in the results, whatever it holds."""
 
-Output = Annotated[Path, Kind(literal=True, shared=False)]
+Output = Annotated[Path, Kind("output", literal=True, shared=False)]
 """A folder that is written to."""
 
-Program = Annotated[str, Kind(literal=True, shared=False)]
+Program = Annotated[str, Kind("program", literal=True, shared=False)]
 """A program that is run."""
 
-Code = Annotated[Path, Kind(literal=True, shared=False)]
+Code = Annotated[Path, Kind("code", literal=True, shared=False)]
 """A folder whose code is run."""
 
-Address = Annotated[str, Kind(literal=True, shared=False)]
+Address = Annotated[str, Kind("address", literal=True, shared=False)]
 """A machine that is connected to."""
 
-CONNECTS = Kind(literal=False, shared=False)
+CONNECTS = Kind("connects", literal=False, shared=False)
 """Put beside the type of a field some of whose values connect to other machines."""
 
 

@@ -15,6 +15,7 @@ from eval.contracts import Score
 from rerender import store
 from rerender.cache import Cache
 from rerender.codec import open_video
+from rerender.compiled import warn_unkept
 from rerender.device import check_devices
 from rerender.exits import BUG, failure, warned
 from rerender.facts import METRICS, sealed, sums
@@ -116,6 +117,7 @@ def _perform(
     check_apart(tree, folder)
     check_place(folder, ours)
     check_devices(job)
+    warn_unkept()
     clips = job.data.clips()
     check_names(clips)
     for clip in clips:

@@ -82,8 +82,9 @@ def scan_file(path: Path) -> None:
         for event in yaml.parse(text, _Loader):
             if isinstance(event, yaml.AliasEvent):
                 raise refuse("uses an alias")
-            if getattr(event, "tag", None) is not None:
-                raise refuse(f"uses a tag, {event.tag}")
+            tag = getattr(event, "tag", None)
+            if tag is not None:
+                raise refuse(f"uses a tag, {tag}")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:

@@ -95,7 +95,7 @@ def _show(flags: Flags, composer: Composer) -> None:
     if flags.cfg == "hydra":
         shown = OmegaConf.create({"hydra": shown})
     elif flags.cfg == "job":
-        shown = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        shown = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     if flags.package not in (None, "_global_"):
         shown = OmegaConf.select(shown, str(flags.package))
         if shown is None:

@@ -22,9 +22,10 @@ PROMPTS = ("prompt", "source_prompt", "negative_prompt")
 PACKAGES = ("rerender", "eval")
 
 _TEXTS = {"str", "Path", "Any", "object"}
-_PROMPT = _PATH = Kind(literal=True, shared=True)  # a Path without a kind of its own is read
-_WORD = Kind(literal=False, shared=True)  # a text that a pattern limits
-_UNKNOWN = Kind(literal=False, shared=False)
+_PROMPT = Kind("prompt", literal=True, shared=True)
+_PATH = Kind("path", literal=True, shared=True)  # a Path without a kind of its own is read
+_WORD = Kind("word", literal=False, shared=True)  # a text that a pattern limits
+_UNKNOWN = Kind("unknown", literal=False, shared=False)
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,10 @@ def _own(node: ast.ClassDef, aliases: Mapping[str, ast.expr]) -> Iterator[tuple[
 def _setting(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> Setting:
     parts = list(_walk(annotation, aliases))
     names = {part.id for part in parts if isinstance(part, ast.Name)}
-    named = [kind for name in sorted(names) if (kind := _kind(name))]
+    named = [found for name in sorted(names) if (found := _kind(name))]
+    kind: Kind | None
     if named:
-        kind: Kind | None = named[0]
+        kind = named[0]
     elif "Path" in names:
         kind = _PATH
     elif any(isinstance(part, ast.keyword) and part.arg == "pattern" for part in parts):

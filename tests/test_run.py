@@ -396,7 +396,7 @@ def test_one_failing_job_does_not_stop_the_others(
     shutil.copy(clip, here / "good.mp4")
     (here / "bad.mp4").write_text("no video")
     arguments = ["data=video", "data.frames=3", "prompt=x", "metrics=[]"]
-    assert main([*SMOKE, *arguments, "data.path=bad.mp4,good.mp4"]) == 6
+    assert main([*SMOKE, *arguments, "data.path='bad.mp4','good.mp4'"]) == 6
     out, err = capsys.readouterr()
     assert "3 frames" in out
     assert "failed: job 1: bad.mp4" in err

@@ -63,10 +63,10 @@ def test_without_a_launcher_there_is_no_engine() -> None:
         (["hydra/launcher=joblib", "hydra.launcher.jobs=0"], "hydra.launcher.jobs: "),
         (["hydra/launcher=joblib", "hydra.launcher.jobz=2"], "hydra.launcher.jobz: unknown key"),
         (["hydra/launcher=ray", "hydra.launcher.gpus=-1"], "hydra.launcher.gpus: "),
-        (["hydra/launcher=joblib", "hydra.launcher.engine=os.system"], "not a part of this"),
+        (["hydra/launcher=joblib", "hydra.launcher.engine=os.system"], "unknown key"),
         (["hydra/launcher=joblib", "hydra.launcher._target_=os.system"], "not a part of this"),
         (
-            ["hydra/launcher=joblib", "hydra.launcher.engine=rerender.flow.dis.Dis"],
+            ["hydra/launcher=joblib", "hydra.launcher._target_=rerender.flow.dis.Dis"],
             "hydra.launcher",
         ),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,8 +12,7 @@ from eval.results import CONFIG
 from experiments import report, tables
 from rerender import store
 from rerender.errors import InputError
-
-log = logging.getLogger(__name__)
+from rerender.exits import report as report_line
 
 _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
 _ASIDE = ("wandb", store.LOCK)
@@ -36,7 +34,7 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
     """
 
     def waiting(owner: str) -> None:
-        log.warning("%s: being collected by %s; waiting for it", root, owner)
+        report_line(f"{root}: being collected by {owner}; waiting for it", "warning")
 
     with store.lock(root, waiting):
         promote(root, runs)

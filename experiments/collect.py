@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ from eval.results import CONFIG
 from experiments import report, tables
 from rerender import store
 from rerender.errors import ConfigError, InputError
+from rerender.exits import report as report_line
 from rerender.record import OWN, WANDB
-
-log = logging.getLogger(__name__)
 
 _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
 _ASIDE = (WANDB, OWN, store.LOCK)
@@ -37,7 +35,7 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
     """
 
     def waiting(owner: str) -> None:
-        log.warning("%s: being collected by %s; waiting for it", root, owner)
+        report_line(f"{root}: being collected by {owner}; waiting for it", "warning")
 
     check_apart(root, *runs)
     with store.lock(root, waiting):

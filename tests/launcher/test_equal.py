@@ -13,7 +13,14 @@ import pytest
 from rerender import store, work
 from rerender.prescan import ROOT
 
-SWEEP = ["+exp=smoke", "tracker=none", "data.size=32", "constraint=[]", "metrics=[]", "seed=1,2"]
+SWEEP = [
+    "+exp=smoke",
+    "tracker=none",
+    "data.size=32",
+    "constraint=[]",
+    "metrics=[integrity]",
+    "seed=1,2",
+]
 
 
 @pytest.mark.timeout(1200)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rerender.codec import open_video
+from rerender.codec import check_sound, open_video
 from rerender.contracts import Data
 from rerender.data.pictures import Pictures, is_picture
 from rerender.data.prompt import Prompts, read_table, require_prompt
@@ -96,7 +96,9 @@ class Folder(Data):
 
     def _video(self, path: Path) -> Video:
         if not path.is_dir():
-            return open_video(path, self.start, self.frames)
+            video = open_video(path, self.start, self.frames)
+            check_sound(video)
+            return video
         files = sorted(filter(is_picture, path.iterdir()), key=lambda path: natural(path.name))
         return Pictures(files, self.rate, self.start, self.frames)
 

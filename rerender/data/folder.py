@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rerender.codec import SUFFIXES, open_video
+from rerender.codec import SUFFIXES, check_sound, open_video
 from rerender.contracts import Data
 from rerender.data.names import clip_name, natural, said, unseen
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
@@ -100,7 +100,9 @@ class Folder(Data):
 
     def _video(self, path: Path) -> Video:
         if not path.is_dir():
-            return open_video(path, self.start, self.frames)
+            video = open_video(path, self.start, self.frames)
+            check_sound(video)
+            return video
         return Pictures.of(path, self.rate, self.start, self.frames, self.prompts)
 
 

@@ -162,7 +162,7 @@ def test_most_random_damage_is_found(folder: Path) -> None:
             assert len(open_video(folder / "mutant.mp4")) == 30
         except InputError:
             found += 1
-    assert found >= 24  # 27 when this was written
+    assert found >= 20  # 23 to 27: x264 does not always make the same file of these pictures
 
 
 def test_a_change_of_size(folder: Path) -> None:

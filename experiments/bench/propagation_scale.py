@@ -1,6 +1,6 @@
 """How propagation grows: with the size of frames, with cores, with the length of a clip.
 
-    python -m experiments.bench.propagation_scale CLIPS [--parts size cores memory poisson]
+    python -m experiments.bench.propagation_scale CLIPS [--parts size cores memory large poisson]
 
 CLIPS is a folder that holds the three clips. Writes propagation_scale.json and .md beside this
 file; parts that are not asked for stay as they are there, with their own date, commit and load.
@@ -39,6 +39,7 @@ from rerender.video import KeyFrame, MemoryVideo, Segment, Video
 LENGTHS = (50, 200, 800)
 SHORT_SIDES = (288, 480, 720, 960)
 INTERVAL = 10
+LARGE = (1920, 1080)
 
 
 class Looped(Video):
@@ -82,7 +83,7 @@ def main() -> None:
     print(path.with_suffix(".md"))
 
 
-PARTS = ("size", "cores", "memory", "poisson")
+PARTS = ("size", "cores", "memory", "large", "poisson")
 
 
 def measured(part: str, clips: Path) -> Any:
@@ -91,7 +92,7 @@ def measured(part: str, clips: Path) -> Any:
         return poisson()
     if part == "cores":
         return cores(clips)
-    return list(sizes(clips) if part == "size" else memory(clips))
+    return list({"size": sizes, "memory": memory, "large": large}[part](clips))
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -138,9 +139,9 @@ def keys(video: Video) -> Iterator[Translation]:
         yield Translation(KeyFrame(index, video[index]), Trace(image=video[index]))
 
 
-def whole(video: Video, ahead: int) -> None:
+def whole(video: Video, ahead: int, name: str = "patchmatch") -> None:
     """Propagate over a clip and drop the frames."""
-    for image in propagate(video, keys(video), choice("patchmatch"), Dis(), ahead=ahead):
+    for image in propagate(video, keys(video), choice(name), Dis(), ahead=ahead):
         del image
 
 
@@ -189,6 +190,45 @@ def peak(frames: NDArray[np.uint8], length: int) -> dict[str, float]:
     whole(video, ahead=1)
     after = high_water()
     return {"frames": length, "mb_before": before, "mb_beyond": after - before}
+
+
+def large(clips: Path) -> Iterator[dict[str, Any]]:
+    """Peak memory of one interval of K = 10 in frames of 1920x1080, for the methods that matter."""
+    context = multiprocessing.get_context("spawn")
+    frames = [cv2.resize(frame, LARGE) for frame in case("kool", "ident", clips).source]
+    for name in ("warp", "patchmatch"):
+        with context.Pool(1) as pool:
+            yield pool.apply(large_peak, (np.stack(frames), name))
+
+
+def large_peak(frames: NDArray[np.uint8], name: str) -> dict[str, Any]:
+    """Peak memory of one method in a fresh process, in MB, beyond what it held when all was
+    imported and compiled and the frames were there, 8 bits each."""
+    torch.set_num_threads(1)
+    tiny = MemoryVideo([tensor(frame[:16, :16]) for frame in frames[:3]])
+    whole(tiny, ahead=1, name=name)
+    before = high_water()
+    whole(Unpacked(frames), ahead=1, name=name)
+    return {"method": name, "size": LARGE, "mb_beyond": high_water() - before}
+
+
+class Unpacked(Video):
+    """Frames ``[T,H,W,3]`` of 8 bits, BGR, each unpacked when it is read."""
+
+    def __init__(self, frames: NDArray[np.uint8]) -> None:
+        self._frames = frames
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self._frames.shape[1:3]
+        return height, width
+
+    @property
+    def timestamps(self) -> Any:
+        return range(len(self._frames))
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return tensor(self._frames[index])
 
 
 def high_water() -> float:

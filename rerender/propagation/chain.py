@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,29 @@ class Motion:
     occluded: NDArray[np.float32] | None = None
 
 
+class HalfMotion(NamedTuple):
+    """A `Motion` in half of its memory.
+
+    Attributes:
+        offset, occluded: in float16.
+    """
+
+    offset: NDArray[np.float16]
+    occluded: NDArray[np.float16] | None
+
+    @classmethod
+    def of(cls, motion: Motion) -> HalfMotion:
+        """What is kept of a motion."""
+        hidden = motion.occluded
+        seen = None if hidden is None else hidden.astype(np.float16)
+        return cls(motion.offset.astype(np.float16), seen)
+
+    def whole(self) -> Motion:
+        """The motion again."""
+        seen = None if self.occluded is None else self.occluded.astype(np.float32)
+        return Motion(self.offset.astype(np.float32), seen)
+
+
 class Links(ABC):
     """Flow between the neighbouring frames of a segment."""
 
@@ -52,7 +76,8 @@ class Links(ABC):
 
 @dataclass(frozen=True)
 class KnownLinks(Links):
-    """All of them, estimated beforehand.
+    """All of them, estimated beforehand and kept in half precision: what follows a chain of them
+    only begins there, and two thousandths of a vector are lost in its error.
 
     Attributes:
         first: index of the frame the first link starts at.
@@ -61,14 +86,14 @@ class KnownLinks(Links):
     """
 
     first: int
-    ahead: Sequence[Motion]
-    back: Sequence[Motion]
+    ahead: Sequence[HalfMotion]
+    back: Sequence[HalfMotion]
 
     def before(self, index: int) -> Motion:
-        return self.back[index - 1 - self.first]
+        return self.back[index - 1 - self.first].whole()
 
     def after(self, index: int) -> Motion:
-        return self.ahead[index - self.first]
+        return self.ahead[index - self.first].whole()
 
 
 @dataclass(frozen=True)
@@ -110,13 +135,14 @@ def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
     if segment.right is None:
         return LiveLinks(video, rough, seen)
 
-    def pair(index: int) -> tuple[Motion, Motion]:
+    def pair(index: int) -> tuple[HalfMotion, HalfMotion]:
         here, next_ = video.frame(index), video.frame(index + 1)
         if seen:
             there, back = rough.pair(here, next_)
-            return motion(there), motion(back)
+            return HalfMotion.of(motion(there)), HalfMotion.of(motion(back))
         away, home = rough.offsets(here, next_)
-        return Motion(pixels.vectors(away)), Motion(pixels.vectors(home))
+        ahead, back_ = Motion(pixels.vectors(away)), Motion(pixels.vectors(home))
+        return HalfMotion.of(ahead), HalfMotion.of(back_)
 
     first = segment.start if segment.left is None else segment.left.index
     pairs = list(workers().map(pair, range(first, segment.right.index)))

@@ -133,7 +133,8 @@ def usable(seen: Pixels, moved: Pixels, offset: Plane) -> Plane:
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     for image in (seen, moved):
         inside &= (image.min(2) > DARKEST) & (image.max(2) < BRIGHTEST)
-    return inside.astype(np.float32)
+    known: Plane = inside.astype(np.float32)
+    return known
 
 
 def whole(seen: Pixels, moved: Pixels, known: Plane) -> Light | None:
@@ -154,7 +155,8 @@ def whole(seen: Pixels, moved: Pixels, known: Plane) -> Light | None:
 
 def within(gain: Plane) -> Mask:
     """Where a gain is one that is made up for."""
-    return (gain > GAINS[0]) & (gain < GAINS[1])
+    inside: Mask = (gain > GAINS[0]) & (gain < GAINS[1])
+    return inside
 
 
 def robust_line(here: Plane, there: Plane, lift: Plane) -> Light:
@@ -222,10 +224,10 @@ def places(
         return None, none
     # Where it ends it fades: at half of its strength there, since half of the window has none.
     trust = mean(good.astype(np.float32))[..., None]
-    gain, lift = (
+    factor, level = (
         mean(part * good[..., None]) / np.maximum(trust, 0.5) for part in (gain - 1, lift)
     )
-    return Light(gain + 1, lift), trust[..., 0] > 0.5
+    return Light((factor + 1).astype(np.float32), level.astype(np.float32)), trust[..., 0] > 0.5
 
 
 @reassociated

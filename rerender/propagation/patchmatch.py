@@ -22,7 +22,7 @@ from rerender.propagation.merge import merge
 from rerender.propagation.picture import Picture
 from rerender.propagation.pixels import Pixels
 from rerender.propagation.search import Search, Task, match
-from rerender.propagation.sides import blended, join
+from rerender.propagation.sides import Kept, blended, join
 from rerender.propagation.votes import settled, vote
 from rerender.video import Frame, Segment, Video
 
@@ -102,7 +102,10 @@ class PatchMatch(Propagation):
         if segment.right is None:
             yield from (pixels.image(guess.image) for batch in made for guess in batch[0])
             return
-        sides = [[guess for part in side for guess in part] for side in zip(*made, strict=True)]
+        sides: list[list[Kept]] = [[] for _ in lanes]
+        for batch in made:
+            for side, guesses in zip(sides, batch, strict=True):
+                side += map(Kept.of, guesses)
         left = sides[0] if segment.left else []
         yield from blended(segment, left, sides[-1][::-1], self.blend, links)
 

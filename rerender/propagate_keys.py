@@ -17,7 +17,7 @@ import yaml
 
 from rerender import store
 from rerender.build import build
-from rerender.codec import encode, open_video
+from rerender.codec import check_sound, encode, open_video
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.data.names import RULE, frame_numbers
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
@@ -85,7 +85,9 @@ def run(options: argparse.Namespace) -> None:
     flow.check()
     files = numbered(options.keys, options.first)
     pictures = Pictures(tuple(files.values()), rate=1)
-    video = fitted(open_video(options.video), pictures.size, options.keys)
+    source = open_video(options.video)
+    check_sound(source)
+    video = fitted(source, pictures.size, options.keys)
     check_inside(files, len(video), options.first)
     flow = flow.open(Clip(options.video.stem, video, prompt=""))
     cuts = [] if options.one_shot else find_cuts(thumbnails(video), *CUT)

@@ -734,8 +734,9 @@ def commands() -> list[str]:
 
 def test_a_terminal_that_is_not_utf_8_loses_letters_and_no_run(tmp_path: Path) -> None:
     code = (
-        "import sys; from rerender.exits import report, terminable\n"
-        "with terminable(): sys.stdout.write('猫 é\\n'); report('猫')\n"
+        "import sys; from rerender.exits import command, report\n"
+        "def run(given): sys.stdout.write('猫 é\\n'); report('猫')\n"
+        "sys.exit(command(run, []))\n"
     )
     for encoding in ("ascii", "latin-1:strict", "utf-8"):
         done = subprocess.run(

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from rerender.config import literal, preflight, quoted, texts_of
+from rerender.config import literal, preflight
 from rerender.errors import RerenderError
+from rerender.overrides import quoted, texts_of
 from rerender.prescan import CONF, LISTS, TARGET
 from rerender.settings import PROMPTS, literal_at
 

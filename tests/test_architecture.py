@@ -18,8 +18,8 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # library: the places that may import it
 FENCES = {
-    "hydra": ("rerender/run.py", "rerender/config.py", "experiments/"),
-    "omegaconf": ("rerender/run.py", "rerender/config.py", "experiments/"),
+    "hydra": ("rerender/run.py", "rerender/config.py", "rerender/overrides.py", "experiments/"),
+    "omegaconf": ("rerender/run.py", "rerender/config.py", "rerender/overrides.py", "experiments/"),
     "diffusers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "transformers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "av": ("rerender/codec/", "experiments/bench/damage_seeds.py"),
@@ -34,8 +34,8 @@ FENCES = {
     "pickle": (),
 }
 NOUNS = {"rerender.errors", "rerender.video", "rerender.scene", "rerender.flow.field"}
-VERB_FILES = """build cast config exits film job ledger loading measure memo perform pipeline
-prescan progress propagate record run stages studio together translate"""
+VERB_FILES = """build cast config exits film job ledger loading measure memo overrides perform
+pipeline prescan progress propagate record run stages studio together translate"""
 VERBS = {f"rerender.{name}" for name in VERB_FILES.split()}
 # what eval may use of rerender: what any finished video can be measured with
 TOOLS = {

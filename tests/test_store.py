@@ -8,9 +8,12 @@ import json
 import multiprocessing
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier, Semaphore
 from pathlib import Path
 
 import numpy as np
@@ -342,3 +345,49 @@ def test_half_a_line_is_never_joined_to_another(before: bytes, tmp_path: Path) -
     assert (tmp_path / "other").read_bytes() == before
     store.append_line(tmp_path / "new" / "run.log", b"first")
     assert (tmp_path / "new" / "run.log").read_bytes() == b"first\n"
+STARTS = 6
+
+
+def _try(folder: Path, barrier: Barrier, results: SimpleQueue[str], ended: Semaphore) -> None:
+    barrier.wait()
+    try:
+        with store.lock(folder):
+            results.put(f"{os.getpid()}")
+            for _ in range(STARTS - 1):
+                ended.acquire()
+    except LockedError as error:
+        results.put(str(error))
+        ended.release()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("left", [b"", b"pid 999999999 on HOST\n", b"pid 12"])
+def test_who_has_a_lock_is_named_from_the_first_moment_on(
+    left: bytes, rounds: int, tmp_path: Path
+) -> None:
+    """Also where somebody who was killed stands in it, or had begun to write; two busy processes
+    beside it make that moment long."""
+    fork = multiprocessing.get_context("fork")
+    busy = [fork.Process(target=lambda: [None for _ in iter(int, 1)]) for _ in range(2)]
+    for process in busy:
+        process.start()
+    for turn in range(rounds):
+        folder = store.folder(tmp_path / str(turn))
+        if left:
+            host = socket.gethostname().encode()
+            (folder / store.LOCK).write_bytes(left.replace(b"HOST", host))
+        results, barrier, ended = fork.SimpleQueue(), fork.Barrier(STARTS), fork.Semaphore(0)
+        starts = [
+            fork.Process(target=_try, args=(folder, barrier, results, ended)) for _ in range(STARTS)
+        ]
+        for start in starts:
+            start.start()
+        said = [results.get() for _ in starts]
+        for start in starts:
+            start.join()
+        (winner,) = [each for each in said if each.isdigit()]
+        assert sum(f"in use by pid {winner} on " in each for each in said) == STARTS - 1, said
+    for process in busy:
+        process.kill()
+        process.join()

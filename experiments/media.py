@@ -80,11 +80,11 @@ class Media:
     def _note(self, *made: Path) -> None:
         """Keep the sha256 of files that were made: their names are those of what they show."""
         sums = self._sums() | {path.name: sha256_file(path) for path in made}
-        store.put_json(self.page / FOLDER / _SUMS, sums)
+        store.put_json(self.page / _SUMS, sums)
 
     def _sums(self) -> dict[str, str]:
         with suppress(InputError):
-            return read_json(self.page / FOLDER / _SUMS)
+            return read_json(self.page / _SUMS)
         return {}
 
     def _place(self, name: str, suffix: str) -> Path:

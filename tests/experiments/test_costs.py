@@ -6,6 +6,13 @@ import json
 from pathlib import Path
 
 from experiments.costs import costs
+from rerender.facts import sealed
+
+# What a finished run says besides of itself.
+FACTS = {name: {} for name in ("versions", "inputs", "seconds", "files")} | {
+    **{name: [] for name in ("pictures", "warnings")},
+    **{name: "" for name in ("config", "code")},
+}
 
 
 def run(root: Path, name: str, facts: object) -> None:
@@ -18,8 +25,14 @@ def run(root: Path, name: str, facts: object) -> None:
 
 def test_every_clip_says_what_it_took(tmp_path: Path) -> None:
     spent = {"translate": 6.0, "propagate": 2.0}
-    clip = {"clip": "cat", "frames": 4, "seconds": spent, "peak_memory": 1000.5}
-    run(tmp_path, "ours_k1-0123abcd", {"clips": [clip]})
+    clip = {
+        "clip": "cat",
+        "video": "video.mp4",
+        "frames": 4,
+        "seconds": spent,
+        "peak_memory": 1000.5,
+    }
+    run(tmp_path, "ours_k1-0123abcd", sealed({**FACTS, "clips": [clip]}))
     found = {row.metric: row for row in costs(tmp_path)}
     seconds, memory = found["seconds_per_frame"], found["peak_memory"]
     assert (seconds.value, seconds.unit, seconds.method, seconds.seed) == (2.0, "s", "ours_k1", 3)
@@ -30,6 +43,7 @@ def test_what_does_not_say_it_has_no_row(tmp_path: Path) -> None:
     old = {"clips": [{"clip": "cat", "frames": 4}]}
     run(tmp_path, "old-0123abcd", old)
     run(tmp_path, "broken-0123abcd", [])
+    run(tmp_path, "unsealed-0123abcd", {**FACTS, "clips": []})
     (tmp_path / "rival").mkdir()
     (tmp_path / "rival" / "cat.mp4").write_bytes(b"")
     assert costs(tmp_path) == []

@@ -12,6 +12,7 @@ from eval import rows
 from eval.folder import score_folder
 from experiments.collect import promote
 from rerender import identity, store
+from rerender.facts import read_facts, sealed
 from rerender.job import from_yaml
 from rerender.run import main
 
@@ -132,13 +133,13 @@ def test_complete_jobs_are_left_alone_and_damaged_ones_made_again(here: Path) ->
 def test_a_job_of_something_else_is_not_complete(key: str, here: Path) -> None:
     folder = run_of(here, "full")
     tree = from_yaml((folder / "config.yaml").read_text())
-    facts = json.loads((folder / "metrics.json").read_text())
+    facts = read_facts(folder)
     ours = identity.Identity.of(tree)
     assert ours.finished(folder, facts["weights"])
     text = (folder / "metrics.json").read_text()
     try:
         other = {"python": "2.7"} if key == "versions" else "other"
-        (folder / "metrics.json").write_text(json.dumps({**facts, key: other}))
+        (folder / "metrics.json").write_text(json.dumps(sealed({**facts, key: other})))
         assert not ours.finished(folder, facts["weights"])
     finally:
         (folder / "metrics.json").write_text(text)

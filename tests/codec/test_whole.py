@@ -28,9 +28,9 @@ GIF = {"codec": "gif", "pix_fmt": "rgb8", "unit": Fraction(1, 100), "untagged": 
 MPEG = {"codec": "mpeg2video", "unit": UNIT, "untagged": True}
 FRAGMENTS = {"muxing": {"movflags": "frag_keyframe+empty_moov"}, "options": {"crf": "23"}}
 
-# Of what each container's writer may make, the share of files with eight changed bytes, among those
-# that decode differently, that is refused (measured: 1.00 of 200 for each but VP8 in WebM, 0.1:
-# no decoder of VP8 notices damage, and a WebM has no checksums).
+# Eight random bytes changed behind the header: of the files that decode differently, all of 40 of
+# each kind were refused when this was written; the slow test below has the shares of fewer bytes.
+# VP8 in WebM is not here (0.1): no decoder of it notices damage, and a WebM has no checksums.
 KINDS = {
     "vp9.webm": {"codec": "libvpx-vp9"},
     "av1.webm": {"codec": "libsvtav1", "unit": UNIT},
@@ -99,11 +99,12 @@ def test_damage_is_refused(whole: Callable[[str], Path], name: str) -> None:
 def test_the_share_of_damage_that_is_refused(
     whole: Callable[[str], Path], name: str, flips: int
 ) -> None:
-    """A single byte of H.264 often passes its decoder: that is told here, not hidden."""
-    found, silent = refused(whole(name), 200, flips, seed=2)
+    """A byte or a few of H.264 often pass its decoder, which is told here, not hidden: of those
+    damaged by one byte 0.54 (in fragments) to 0.67 (in flv), by four 0.84 (in ts) to 0.95."""
+    found, silent = refused(whole(name), 60, flips, seed=2)
     share = found / max(found + silent, 1)
     print(f"{name}: {flips} bytes changed, {found} refused, {silent} not, {share:.2f}")
-    assert share >= (SHARE if flips > 1 else 0.5)
+    assert share >= {1: 0.45, 4: 0.75, 16: SHARE}[flips]
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -159,7 +159,14 @@ DEAD = {
 }
 
 
-@pytest.mark.parametrize("environment", list(DEAD.values()), ids=list(DEAD))
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] if number else [])
+        for number, each in enumerate(DEAD.values())
+    ],
+    ids=list(DEAD),
+)
 def test_a_dead_network_is_one_line_within_seconds(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -169,6 +176,7 @@ def test_a_dead_network_is_one_line_within_seconds(
     assert "hf download owner/name, or give a local folder" in line
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -180,6 +188,7 @@ def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
     assert line.startswith("4 owner/name: no such folder")
 
 
+@pytest.mark.slow
 def test_offline_asks_nobody(tmp_path: Path, hub: str) -> None:
     line = said(tmp_path, HF_HUB_OFFLINE="1", HF_ENDPOINT=hub)
     assert "HF_HUB_OFFLINE=1 keeps the network out" in line
@@ -196,6 +205,7 @@ def test_half_a_cache_names_what_is_missing(tmp_path: Path) -> None:
     ) in line
 
 
+@pytest.mark.slow
 def test_a_whole_cache_asks_nobody(tmp_path: Path, hub: str) -> None:
     cached(tmp_path, FILES)
     cached(
@@ -207,6 +217,7 @@ def test_a_whole_cache_asks_nobody(tmp_path: Path, hub: str) -> None:
     assert Hub.asked == []
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_checked_by_its_small_files_then_loaded(
     tmp_path: Path, hub: str
 ) -> None:
@@ -231,6 +242,7 @@ def test_a_model_of_another_kind_is_refused_before_its_weights_come(
     assert not any("safetensors" in path for path in Hub.asked)
 
 
+@pytest.mark.slow
 def test_a_model_that_the_hub_has_not(tmp_path: Path, hub: str) -> None:
     Hub.files.clear()
     line = said(tmp_path, HF_ENDPOINT=f"{hub}/elsewhere")

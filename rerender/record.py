@@ -221,8 +221,16 @@ def logged(folder: Path, warnings: Sequence[str] = ()) -> Iterator[None]:
     """
     file = _LogFile(folder / LOG)
     for message in warnings:
-        file.handle(logging.makeLogRecord({"name": "rerender", "levelno": logging.WARNING,
-                                           "levelname": "WARNING", "msg": message}))
+        file.handle(
+            logging.makeLogRecord(
+                {
+                    "name": "rerender",
+                    "levelno": logging.WARNING,
+                    "levelname": "WARNING",
+                    "msg": message,
+                }
+            )
+        )
     python = logging.getLogger("py.warnings")
     python.addHandler(file)
     logging.captureWarnings(True)

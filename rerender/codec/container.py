@@ -15,6 +15,7 @@ import av
 import av.error
 
 from rerender.errors import InputError
+from rerender.memory import share
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 MAX_PIXELS = 7680 * 4320  # 8K
@@ -30,6 +31,7 @@ def open_container(path: Path) -> Any:
         InputError: there is no such plain file, or it is not a video format that is accepted.
     """
     _require_plain_file(path)
+    share()  # before the first decoder starts threads
     # A decoder that explodes on the first broken bit tells us of damage instead of hiding it.
     options = {
         "protocol_whitelist": "file",

@@ -1,4 +1,5 @@
-"""The most memory that this process has held since it was last asked to begin."""
+"""The memory of this process: the most it has held since it was last asked to begin, and giving
+back what it does not use."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 _MIB = 2**20
+_ARENA_MAX = -8  # its number in glibc's malloc.h
 
 
 def begin() -> None:
@@ -19,14 +21,27 @@ def begin() -> None:
     if _on_gpu():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     with suppress(OSError):  # not Linux
         switch = os.open("/proc/self/clear_refs", os.O_WRONLY)
         try:
             os.write(switch, b"5")  # sets the high-water mark to what is held now
         finally:
             os.close(switch)
+
+
+def share() -> None:
+    """Have threads that start from now on allocate from one pool. Those of decoders come and go
+    with every file, and each pool keeps what is free in it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Return to the system what the C library keeps of freed memory. Frames live for a while
+    between smaller things, and the gaps that they leave would add up over a long video."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak() -> float | None:

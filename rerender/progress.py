@@ -9,13 +9,16 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from rerender import memory
 from rerender.scene import Watch
 
 EVERY = 10.0  # seconds between two lines where there is no terminal to draw bars on
+TRIM = 32  # reports, of a frame or a few, after which freed memory is given back
 
 
 class Progress(Watch):
-    """Bars on a terminal; a line now and then elsewhere.
+    """Bars on a terminal; a line now and then elsewhere. What reports here works through whole
+    videos, so this is also where freed memory is given back now and then.
 
     Stages take turns (frames are filled while later key frames are translated), so the time since
     the last report of any stage is counted to the stage that reports.
@@ -34,8 +37,12 @@ class Progress(Watch):
         self._last = clock()
         self._said: dict[str, float] = {}
         self._bars: dict[str, tqdm[Any]] = {}
+        self._reports = 0
 
     def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+        self._reports += 1
+        if self._reports % TRIM == 0:
+            memory.give_back()
         now = self._clock()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

@@ -100,7 +100,7 @@ def _score(frames: int, place: Path) -> list[str]:
     path = written(place / "source.mp4", frames, SMALL)
     written(place / "results" / "mine" / "source.mp4", frames, SMALL)
     clip = ["data=video", f"data.path={path}", "prompt=oil"]
-    return ["eval.score", str(place / "results"), *clip, "metrics=[warp_error,fidelity]"]
+    return ["eval.folder", str(place / "results"), *clip, "metrics=[warp_error,fidelity]"]
 
 
 def _report(frames: int, place: Path) -> list[str]:

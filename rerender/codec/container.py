@@ -15,6 +15,7 @@ import av
 import av.error
 
 from rerender.errors import InputError
+from rerender.memory import share
 
 # The one list of what is opened: names of a container's files, by FFmpeg's names of its reader.
 CONTAINERS = {
@@ -44,7 +45,8 @@ def open_container(path: Path) -> Any:
         InputError: there is no such plain file, or it is not a video format that is accepted.
     """
     _require_plain_file(path)
-    # A reader that explodes on the first broken bit tells us of damage instead of hiding it.
+    share()  # before the first decoder starts threads
+    # A decoder that explodes on the first broken bit tells us of damage instead of hiding it.
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,

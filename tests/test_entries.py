@@ -206,7 +206,7 @@ def _collect(root: Path, until: float, number: int) -> None:
     removed = 0
     while time.monotonic() < until:
         removed += len(housekeeping.collect(root, time.time() + 1, days=0))
-    assert removed > 5
+    assert removed > 0
 
 
 @pytest.mark.timeout(900)

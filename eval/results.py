@@ -14,7 +14,7 @@ from typing import Any
 from rerender.codec import SUFFIXES, open_video
 from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
-from rerender.facts import METRICS, damaged, read_config, read_facts
+from rerender.run_folder import METRICS, damaged, read_config, read_facts
 from rerender.video import Video
 
 log = logging.getLogger(__name__)

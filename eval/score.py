@@ -1,162 +1,194 @@
-"""All metrics over one result in a single pass; ``python -m eval.score`` does whole folders."""
+"""``python -m eval.score RESULTS``: every finished video in a folder, and the floors beside them.
+
+What is measured, on which clips and with which flow is said by the same configuration as a run:
+``python -m eval.score RESULTS data=video data.path=cat.mp4 prompt="a tiger" metrics=[warp_error]``.
+Without any such word each run of ours is measured on its own clips, with the metrics and the flow
+of the first one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-import torch
-
-from eval.contracts import (
-    Batch,
-    Gauge,
-    Metric,
-    Moment,
-    Reading,
-    Score,
-    Trial,
-    UnavailableError,
-    finite,
-)
-from rerender.contracts import FlowEstimator
-from rerender.errors import ConfigError, InputError
-from rerender.fit import resize
+from eval import references, score_files
+from eval.contracts import Metric, Score
+from eval.measure import score
+from eval.metrics.weights import digest
+from eval.references import SOURCE, TRUTH, VAE
+from eval.results import Outcome, discover
+from eval.runs.own import Own
+from eval.runs.sources import Protocol, Sources, Tree, hashed
+from rerender.config.compose import literal, preflight
+from rerender.config.job import Job
+from rerender.contracts import Model
+from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
+from rerender.exits import Parser, command, report
+from rerender.jobs.progress import Progress
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
-BATCH = 8  # frames decoded and measured together
+
+@dataclass
+class Scorer:
+    """Scores one video after the other and keeps the file up to date.
+
+    Attributes:
+        root: the results folder.
+        old: rows of an earlier call, by key.
+        rows: rows so far.
+        watch: told of the progress.
+        computed: how many of the rows were measured by this call.
+    """
+
+    root: Path
+    old: dict[str, Score]
+    rows: list[Score]
+    watch: Watch
+    computed: int = 0
+    _own: Own = field(default_factory=Own)
+
+    def take(self, protocol: Protocol, clip: Clip, outcome: Outcome, what: str) -> None:
+        """Take what the run of ours that made a video has measured itself."""
+        own = self._own.rows(outcome, protocol, clip)
+        for metric in protocol.metrics:
+            if metric.name in own and _lasting(own[metric.name]):
+                key = _key(protocol, clip, metric, what)
+                self.old.setdefault(key, replace(own[metric.name], clip=clip.name, key=key))
+
+    def add(
+        self, protocol: Protocol, clip: Clip, result: Video, name: tuple[str, int | None], what: str
+    ) -> None:
+        """Measure what is not known yet and write the file.
+
+        Args:
+            protocol: the metrics and the flow.
+            clip: the source.
+            result: the finished video.
+            name: method and seed.
+            what: hash of the result's content.
+        """
+        keys = {metric.name: _key(protocol, clip, metric, what) for metric in protocol.metrics}
+        kept = [self.old[key] for key in keys.values() if key in self.old]
+        known = {row.metric for row in kept}
+        todo = [metric for metric in protocol.metrics if metric.name not in known]
+        made = score(clip, result, todo, protocol.flow, *name, self.watch) if todo else []
+        made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
+        kept = [replace(row, method=name[0], seed=name[1]) for row in kept]
+        self.computed += len(made)
+        self.rows += sorted(made + kept, key=lambda row: list(keys).index(row.metric))
+        if made:
+            score_files.write(self.root / score_files.SCORES, self.rows)
 
 
-def score(
-    clip: Clip,
-    result: Video,
-    metrics: Sequence[Metric],
-    flow: FlowEstimator,
-    method: str,
-    seed: int | None = None,
-    watch: Watch | None = None,
-    device: str = "cpu",
-) -> list[Score]:
-    """Measure one result with every metric; each frame of either video is decoded once.
-
-    Frames are compared by position; where the counts differ, the ones that both have. A result
-    of another size is brought to the source's size, and its rows say so.
+def score_folder(
+    root: Path, tree: Tree | None, with_floors: bool = True, with_vae: bool = False
+) -> Scorer:
+    """Score all finished videos of a folder; what did not change is not measured again, nor what
+    a complete run of ours has measured itself.
 
     Args:
-        clip: the source, its prompts, and the truth where it is known.
-        result: the finished video.
-        metrics: what to measure; no two of one name.
-        flow: estimator for the source's motion.
-        method: name of what made the result.
-        seed: the seed it was made with.
-        watch: told of the progress under the stage "score".
-        device: where networks run.
-
-    Returns:
-        One row for each metric, in the order given. What cannot be measured has no value and its
-        note gives the reason.
+        root: the results folder; ``scores.jsonl`` is written there after every video.
+        tree: configuration whose clips, metrics and flow hold; None for the runs' own.
+        with_floors: add the source and, where it is known, the true translation as methods.
+        with_vae: add the autoencoder's round trip (loads the configured model).
 
     Raises:
-        InputError: one of the videos has no frame.
-        ConfigError: two metrics have one name.
+        InputError: nothing to score, or a video cannot be read (the others are scored first).
+        ConfigError: nothing says what the sources are.
+        PartialSweepError: several videos cannot be read.
     """
-    named = _named(metrics)
-    for video in (clip.video, result):
-        if not len(video):
-            raise InputError(clip.name, "a video to be scored has no frames", "make it again")
-    trial = Trial(clip, result, flow.open(clip), device)
-    missing = {name: reason for name, metric in named.items() if (reason := _gap(metric, trial))}
-    gauges = {name: metric.open(trial) for name, metric in named.items() if name not in missing}
-    curves = _measure(trial, gauges, watch or Watch())
-    readings = {
-        name: named[name].read(curves[name], trial)
-        if name in gauges
-        else Reading(None, 0, f"n/a: {missing[name]}")
-        for name in named
-    }
-    return [
-        Score(
-            clip.name,
-            method,
-            seed,
-            name,
-            named[name].version,
-            finite(reading.value),
-            reading.n,
-            "; ".join(filter(None, [reading.note, *_remarks(trial, reading)])),
-            named[name].direction,
-            named[name].unit,
-            curves.get(name, ()),
-        )
-        for name, reading in readings.items()
-    ]
+    outcomes = discover(root)
+    if not outcomes:
+        cure = "lay them out as METHOD/CLIP.mp4 or METHOD/CLIP/0001.png"
+        raise InputError(root, "holds no finished videos", cure)
+    sources = Sources(tree, outcomes)
+    if not sources.known:
+        cure = "say which: data=video data.path=FILE prompt=TEXT"
+        raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
+    old = {row.key: row for row in score_files.intact(root / score_files.SCORES) if row.key}
+    scorer = Scorer(root, old, [], Progress())
+    if with_floors:
+        base = tree or next(o.config for o in outcomes if o.config is not None)
+        model = Job.of(base).model.load(()) if with_vae else None
+        for protocol, clip in sources.every():
+            for name, video, what in _floors(clip, model):
+                scorer.add(protocol, clip, video, (name, None), what)
+    failures: list[RerenderError] = []
+    for outcome in outcomes:
+        try:
+            outcome.check()
+            protocol, clip = sources.find(outcome)
+            what = hashed([digest(file) for file in outcome.files()])
+            if tree is None:
+                scorer.take(protocol, clip, outcome, what)
+            video = outcome.open(clip.video)
+            scorer.add(protocol, clip, video, (outcome.method, outcome.seed), what)
+        except (InputError, ConfigError) as error:
+            failures.append(error)
+    score_files.write(root / score_files.SCORES, scorer.rows)
+    _raise(failures, len(outcomes))
+    return scorer
 
 
-def _named(metrics: Sequence[Metric]) -> dict[str, Metric]:
-    named = {metric.name: metric for metric in metrics}
-    if len(named) != len(metrics):
-        names = ", ".join(sorted(metric.name for metric in metrics))
-        raise ConfigError(
-            "metrics", f"two have one name, received {names}", "leave one of them out"
-        )
-    return named
+def _floors(clip: Clip, model: Model | None) -> Iterator[tuple[str, Video, str]]:
+    yield SOURCE, references.source(clip), SOURCE
+    truth = references.translation(clip)
+    if truth is not None:
+        yield TRUTH, truth, TRUTH
+    if model is not None:
+        yield VAE, references.round_trip(clip, model), f"{VAE} {model.digest()}"
 
 
-def _gap(metric: Metric, trial: Trial) -> str | None:
-    """Why a metric cannot be measured here, or None."""
-    try:
-        metric.check(trial)
-    except UnavailableError as reason:
-        return str(reason)
-    return None
+def _key(protocol: Protocol, clip: Clip, metric: Metric, what: str) -> str:
+    """Hash of everything that decides a row's value."""
+    return hashed(
+        [
+            protocol.identity,
+            (clip.name, clip.prompt, clip.source_prompt, list(clip.video.size)),
+            what,
+            repr(protocol.flow),
+            (metric.name, metric.version, repr(metric)),
+        ]
+    )
 
 
-def _remarks(trial: Trial, reading: Reading) -> list[str]:
-    """What the reader of a value should know of the two videos."""
-    remarks: list[str] = []
-    source, result = trial.clip.video, trial.result
-    if reading.value is None:
-        return remarks
-    if len(source) != len(result):
-        remarks.append(f"{len(result)} frames, the source has {len(source)}")
-    if source.size != result.size:
-        was, now = result.size, source.size
-        remarks.append(f"resized from {was[1]}x{was[0]} to {now[1]}x{now[0]}")
-    return remarks
+def _lasting(row: Score) -> bool:
+    """Whether a row may be kept: what was not available may be there the next time."""
+    return row.value is not None
 
 
-@torch.inference_mode()
-def _measure(
-    trial: Trial, gauges: Mapping[str, Gauge], watch: Watch
-) -> dict[str, tuple[float | None, ...]]:
-    """The curve of every gauge, in one pass over the two videos."""
-    curves: dict[str, list[float | None]] = {name: [] for name in gauges}
-    total = min(len(trial.clip.video), len(trial.result))
-    for batch in _batches(trial, total) if gauges else ():
-        for name, gauge in gauges.items():
-            curves[name] += [finite(value) for value in gauge(batch)]
-        watch.advance("score", batch.moments[-1].index + 1, total, trial.clip.name)
-    return {name: tuple(curve) for name, curve in curves.items()}
+def _raise(failures: Sequence[RerenderError], total: int) -> None:
+    if len(failures) == 1:
+        raise failures[0]
+    for error in failures:
+        report(str(error), "failed")
+    if failures:
+        problem = f"{len(failures)} of {total} videos cannot be scored"
+        raise PartialSweepError("results", problem, "mend what is named above, then score again")
 
 
-def _batches(trial: Trial, total: int) -> Iterator[Batch]:
-    """The videos' frames, ``BATCH`` moments at a time."""
-    first = previous = None
-    for start in range(0, total, BATCH):
-        moments = tuple(_moment(trial, i) for i in range(start, min(start + BATCH, total)))
-        first = first or moments[0]
-        yield Batch(moments, previous, first, trial.flow)
-        previous = moments[-1]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
 
 
-def _moment(trial: Trial, index: int) -> Moment:
-    source, result = trial.clip.video[index], trial.result[index]
-    height, width = source.shape[-2:]
-    return Moment(index, source, resize(result, (height, width)).clamp(0, 1))
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m eval.score", description=__doc__)
+    parser.add_argument("results", type=Path, help="a run folder, or METHOD/CLIP(.mp4 | frames)")
+    parser.add_argument("settings", nargs="*", help="key=value, as for python -m rerender.run")
+    parser.add_argument("--no-floors", action="store_true", help="leave source and truth out")
+    parser.add_argument("--vae", action="store_true", help="add the autoencoder's round trip")
+    given = parser.parse_intermixed_args(arguments)
+    tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
+    scorer = score_folder(given.results, tree, not given.no_floors, given.vae)
+    kept = len(scorer.rows) - scorer.computed
+    sys.stdout.write(
+        f"{given.results / score_files.SCORES}  {scorer.computed} rows measured, {kept} unchanged\n"
+    )
 
 
 if __name__ == "__main__":
-    import sys
-
-    from eval.folder import main
-
     sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any
 from eval.contracts import Score
 from eval.results import CONFIG, discover
 from rerender.errors import InputError
-from rerender.facts import read_facts
+from rerender.run_folder import read_facts
 
 log = logging.getLogger(__name__)
 

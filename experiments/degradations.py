@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval import floors
+from eval import references
 from eval.contracts import Metric, Score
-from eval.floors import Made
-from eval.score import score
-from rerender import store
-from rerender.config import preflight
+from eval.measure import score
+from eval.references import Made
+from rerender import files
+from rerender.config.compose import preflight
+from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
 from rerender.exits import Parser, command
-from rerender.job import Job
-from rerender.progress import Progress
+from rerender.jobs.progress import Progress
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
@@ -91,7 +91,7 @@ def measure(
     """Scores of the undamaged and the damaged translations of clips whose truth is known."""
     found: list[Score] = []
     for number, clip in enumerate(clips):
-        truth = floors.translation(clip)
+        truth = references.translation(clip)
         assert truth is not None, f"{clip.name}: the true translation is not known"
         made = {name: Made(truth, damage(clip, truth)) for name, damage in DAMAGES.items()}
         for name, video in {INTACT: truth, **made}.items():
@@ -155,7 +155,7 @@ def _main(arguments: list[str]) -> None:
     clips = Demo(seeds=seeds, frames=FRAMES).clips()
     text = markdown(seen(measure(clips, job.metrics, job.parts.flow, Progress())))
     if given.out is not None:
-        store.put(given.out, text.encode())
+        files.put(given.out, text.encode())
     sys.stdout.write(text)
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from eval.metrics.weights import digest
-from rerender import store
+from rerender import files
 from rerender.codec import encode
+from rerender.codec.fit import resize
 from rerender.errors import InputError
-from rerender.facts import read_json
-from rerender.fit import resize
+from rerender.run_folder import read_json
 from rerender.video import Video, sha256_file
 
 FOLDER, _SUMS = "media", "sums.json"
@@ -39,7 +39,7 @@ class Media:
         """A copy of a picture; its address on the page."""
         return self._copied(file)
 
-    def film(self, video: Video, files: Sequence[Path], key: str) -> str:
+    def film(self, video: Video, paths: Sequence[Path], key: str) -> str:
         """A playable file of a video; its address on the page.
 
         Args:
@@ -47,11 +47,11 @@ class Media:
             files: the files they come from; a single playable one is copied as it is.
             key: names the content.
         """
-        if len(files) == 1 and files[0].suffix.lower() in _PLAYABLE:
-            return self._copied(files[0])
+        if len(paths) == 1 and paths[0].suffix.lower() in _PLAYABLE:
+            return self._copied(paths[0])
         target = self._place(_short(key), ".mp4")
         if not self._whole(target):
-            with store.writing(target) as out:
+            with files.writing(target) as out:
                 encode((video[i] for i in range(len(video))), video, out)
             self._note(target)
         return self._address(target)
@@ -62,15 +62,15 @@ class Media:
         sheet = self._place(_short(f"sheet {key}"), ".png")
         if not (self._whole(strip) and self._whole(sheet)):
             rows, stills = _pass(video)
-            store.put(strip, store.png(rows))
-            store.put(sheet, store.png(stills))
+            files.put(strip, files.png(rows))
+            files.put(sheet, files.png(stills))
             self._note(strip, sheet)
         return self._address(strip), self._address(sheet)
 
     def _copied(self, file: Path) -> str:
         target = self._place(digest(file)[:20], file.suffix.lower())
         if not target.is_file() or sha256_file(target) != digest(file):
-            store.put(target, file.read_bytes())
+            files.put(target, file.read_bytes())
         return self._address(target)
 
     def _whole(self, target: Path) -> bool:
@@ -80,7 +80,7 @@ class Media:
     def _note(self, *made: Path) -> None:
         """Keep the sha256 of files that were made: their names are those of what they show."""
         sums = self._sums() | {path.name: sha256_file(path) for path in made}
-        store.put_json(self.page / _SUMS, sums)
+        files.put_json(self.page / _SUMS, sums)
 
     def _sums(self) -> dict[str, str]:
         with suppress(InputError):

@@ -16,14 +16,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from eval.contracts import Score
-from eval.floors import TRUTH
-from eval.folder import score_folder
+from eval.references import TRUTH
 from eval.results import REPORT
-from experiments import fronts, tables
-from experiments.gather import Study, gather
+from eval.score import score_folder
+from experiments import pareto, tables
 from experiments.media import FOLDER, Media
-from rerender import store
-from rerender.config import literal, preflight
+from experiments.report_data import Study, gather
+from rerender import files
+from rerender.config.compose import literal, preflight
 from rerender.errors import InputError, RerenderError
 from rerender.exits import Parser, command, report
 
@@ -50,11 +50,11 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
-    page = store.unlinked(root, root / REPORT / FOLDER).parent
+    page = files.unlinked(root, root / REPORT / FOLDER).parent
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
     text = render(study, f"Rerender: {name}", _front(study, page))
-    store.put(page / INDEX, text.encode(errors="replace"))
+    files.put(page / INDEX, text.encode(errors="replace"))
     return page / INDEX
 
 
@@ -129,20 +129,20 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     text = next((name for name in _TEXTS if name in known), None)
     if text is None or "warp_error" not in known:
         return None
-    axes = [fronts.Axis(text, "higher"), fronts.Axis("warp_error", "lower")]
+    axes = [pareto.Axis(text, "higher"), pareto.Axis("warp_error", "lower")]
     points = [
         point
-        for point in fronts.points(study.scores, axes)
+        for point in pareto.points(study.scores, axes)
         if not tables.is_floor(point.method) or point.method == TRUTH
     ]
-    timed = [*axes, fronts.Axis("seconds", "lower")]
-    whole = fronts.points(study.scores, timed, study.seconds)
+    timed = [*axes, pareto.Axis("seconds", "lower")]
+    whole = pareto.points(study.scores, timed, study.seconds)
     if len([point for point in whole if None not in point.values]) > 1:
         axes, points = timed, whole
-    if not fronts.figure(page / "media" / "front.png", points, axes):
+    if not pareto.figure(page / "media" / "front.png", points, axes):
         return None
     names = ", ".join(axis.name for axis in axes)
-    return {"axes": names, "methods": fronts.front(points, axes), "image": "media/front.png"}
+    return {"axes": names, "methods": pareto.front(points, axes), "image": "media/front.png"}
 
 
 def _score(root: Path, tree: Mapping[str, Any] | None, with_vae: bool) -> None:

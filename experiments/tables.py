@@ -14,13 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from eval import rows, stats
+from eval import score_files, stats
 from eval.contracts import Score
-from eval.floors import SOURCE, TRUTH, VAE
+from eval.references import SOURCE, TRUTH, VAE
 from experiments.costs import costs
 from experiments.escape import csv_cell
 from experiments.formats import Cell, Table, numbers, to_csv, to_latex, to_markdown
-from rerender import store
+from rerender import files
 from rerender.errors import InputError
 from rerender.exits import Parser, command
 
@@ -134,10 +134,10 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
     Raises:
         InputError: the folder has not been scored.
     """
-    scores = rows.read(root / rows.SCORES)
+    scores = score_files.read(root / score_files.SCORES)
     if not scores:
         cure = f"run: python -m eval.score {root}"
-        raise InputError(root / rows.SCORES, "holds no scores", cure)
+        raise InputError(root / score_files.SCORES, "holds no scores", cure)
     scores += costs(root)
     tables = [table(scores), *(published() if with_published else ())]
     texts = {
@@ -147,7 +147,7 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
         "comparisons.csv": comparisons_csv(scores),
     }
     for name, text in texts.items():
-        store.put(root / name, text.encode(errors="replace"))
+        files.put(root / name, text.encode(errors="replace"))
     return [root / name for name in texts]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from rerender.build import missing_library
+from rerender.config.build import missing_library
 from rerender.errors import ConfigError, InputError, RerenderError, ResourceError
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from rerender.cast import Ledger
+from rerender.config.parts import Parts
 from rerender.contracts import Model
-from rerender.parts import Parts
 from rerender.propagate import propagate
 from rerender.scene import Translation, Watch
-from rerender.together import translate_together
 from rerender.translate import translate
+from rerender.translation.joint import translate_together
+from rerender.translation.references import Ledger
 from rerender.video import Clip
 
 

@@ -15,18 +15,18 @@ from typing import Any, TypeVar
 
 import yaml
 
-from rerender import store
-from rerender.build import build
+from rerender import files
 from rerender.codec import check_sound, encode, open_video
+from rerender.codec.fit import FittedVideo
+from rerender.config.allowlist import CONF
+from rerender.config.build import build
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.data.names import RULE, frame_numbers
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
-from rerender.fit import FittedVideo
-from rerender.keyframes.cuts import find_cuts, thumbnails
-from rerender.prescan import CONF
-from rerender.progress import Progress
+from rerender.jobs.progress import Progress
+from rerender.keyframes._cuts import find_cuts, thumbnails
 from rerender.propagate import propagate
 from rerender.scene import Trace, Translation
 from rerender.video import Clip, KeyFrame, Video
@@ -83,23 +83,23 @@ def run(options: argparse.Namespace) -> None:
     propagation.check()
     flow = chosen("flow", options.flow, FlowEstimator)  # type: ignore[type-abstract]
     flow.check()
-    files = numbered(options.keys, options.first)
-    pictures = Pictures(tuple(files.values()), rate=1)
+    paths = numbered(options.keys, options.first)
+    pictures = Pictures(tuple(paths.values()), rate=1)
     source = open_video(options.video)
     check_sound(source)
     video = fitted(source, pictures.size, options.keys)
-    check_inside(files, len(video), options.first)
+    check_inside(paths, len(video), options.first)
     flow = flow.open(Clip(options.video.stem, video, prompt=""))
     cuts = [] if options.one_shot else find_cuts(thumbnails(video), *CUT)
-    keys = translations(tuple(files), pictures, cuts)
+    keys = translations(tuple(paths), pictures, cuts)
     progress = Progress()
     frames = propagate(video, keys, propagation, flow, progress, options.ahead, cuts=cuts)
     try:
-        with store.writing(options.out) as file:
+        with files.writing(options.out) as file:
             written = encode(frames, video, file)
     finally:
         progress.close()
-    sys.stdout.write(f"{options.out}: {written.frames} frames from {len(files)} key frames\n")
+    sys.stdout.write(f"{options.out}: {written.frames} frames from {len(paths)} key frames\n")
 
 
 def chosen(group: str, name: str, kind: type[Part]) -> Part:
@@ -158,25 +158,25 @@ def numbered(folder: Path, first: int = 0) -> Mapping[int, Path]:
         InputError: no such folder, no picture, one whose frame is not clear, or two of one frame.
     """
     inside = listed(folder)
-    files = [path for path in inside if is_picture(path)]
-    if not files:
+    paths = [path for path in inside if is_picture(path)]
+    if not paths:
         raise InputError(folder, "holds no pictures", f"put key frames there: {KEYS_HELP}")
-    passed_over(folder, (path for path in inside if path not in files))
-    return frame_numbers(files, first)
+    passed_over(folder, (path for path in inside if path not in paths))
+    return frame_numbers(paths, first)
 
 
-def check_inside(files: Mapping[int, Path], length: int, first: int) -> None:
+def check_inside(paths: Mapping[int, Path], length: int, first: int) -> None:
     """Refuse key frames of frames that the video has not.
 
     Raises:
         InputError: naming the first of them.
     """
-    beyond = [index for index in files if index >= length]
+    beyond = [index for index in paths if index >= length]
     if beyond:
         problem = f"is of frame {beyond[0]}, the video has frames 0 to {length - 1}"
-        one_more = first == 0 and beyond == [length] and 0 not in files
+        one_more = first == 0 and beyond == [length] and 0 not in paths
         cure = "say --first 1 if names count from 1" if one_more else "remove or rename it"
-        raise InputError(files[beyond[0]], problem, cure)
+        raise InputError(paths[beyond[0]], problem, cure)
 
 
 def fitted(video: Video, size: tuple[int, int], keys: Path) -> Video:

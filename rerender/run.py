@@ -20,12 +20,12 @@ from omegaconf import Container, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rerender import __version__
-from rerender.config import Composer, Sweep, explained, literal
+from rerender.config.allowlist import CONF
+from rerender.config.compose import Composer, Sweep, explained, literal
+from rerender.config.flags import Flags, flags_of
 from rerender.errors import ConfigError, PartialSweepError
 from rerender.exits import BUG, command, failure, report
-from rerender.flags import Flags, flags_of
-from rerender.prescan import CONF
-from rerender.work import LOST, STATUS, Call, begin, do, end, read
+from rerender.jobs.worker import LOST, STATUS, Call, begin, do, end, read
 
 JOBS = Path("outputs/.jobs")  # the status of each job while a command runs
 RESULTS = Path("results")  # tables and report of each sweep
@@ -65,7 +65,7 @@ def _run(given: list[str]) -> int:
     sweep = composer.sweep()
     _check(sweep)
     if flags.dry:
-        from rerender.plan import plan
+        from rerender.jobs.plan import plan
 
         sys.stdout.write(plan(sweep))
         return 0
@@ -112,10 +112,10 @@ def _show(flags: Flags, composer: Composer) -> None:
 
 def _check(sweep: Sweep) -> None:
     """Build the parts of every job, so that a wrong value is refused before the first one runs."""
-    from rerender.device import check_devices
-    from rerender.identity import place
-    from rerender.job import jobs_of
+    from rerender.config.device import check_devices
+    from rerender.config.job import jobs_of
     from rerender.launcher.engine import engine_of
+    from rerender.store.run_identity import place
 
     engine = engine_of(sweep.launcher)
     jobs = jobs_of(sweep.jobs)
@@ -196,7 +196,7 @@ def _ended(sweep: Sweep, folder: Path, tables: bool) -> int:
 
 def _tabled(sweep: Sweep, folders: Sequence[Path]) -> int:
     """Make tables, figures and report of a sweep; what is wrong with them hides no other error."""
-    from experiments.collect import collect
+    from experiments.finish_sweep import collect
 
     try:
         for path in collect(RESULTS / sweep.name, folders):

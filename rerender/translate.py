@@ -1,19 +1,19 @@
 """Key-frame translation (Rerender §4.1): the anchor, then every key frame under its constraints.
 
-Each key frame is a job (`rerender.studio`); `rerender.schedule` runs the jobs.
+Each key frame is a job (`rerender.translation.key_frame`); `rerender.translation.lanes` runs the jobs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rerender.cast import Ledger
+from rerender.config.parts import Parts
 from rerender.contracts import Model
-from rerender.parts import Parts
-from rerender.sample import Ask
 from rerender.scene import Translation, Watch
-from rerender.schedule import run
-from rerender.studio import Draw, Studio
+from rerender.translation.denoise import Ask
+from rerender.translation.key_frame import Draw, Studio
+from rerender.translation.lanes import run
+from rerender.translation.references import Ledger
 from rerender.video import Clip
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rerender.config.parts import Parts, Sampling
 from rerender.constraint.color import Color
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
 from rerender.constraint.shape import Shape
 from rerender.contracts import Control, FlowEstimator, KeyFrames
-from rerender.parts import Parts, Sampling
 from rerender.propagation.hold import Hold
 from rerender.sampler.ddim import DDIM
 from rerender.smooth.none import Nothing

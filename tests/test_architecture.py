@@ -18,11 +18,21 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # library: the places that may import it
 FENCES = {
-    "hydra": ("rerender/run.py", "rerender/config.py", "rerender/overrides.py", "experiments/"),
-    "omegaconf": ("rerender/run.py", "rerender/config.py", "rerender/overrides.py", "experiments/"),
+    "hydra": (
+        "rerender/run.py",
+        "rerender/config/compose.py",
+        "rerender/config/overrides.py",
+        "experiments/",
+    ),
+    "omegaconf": (
+        "rerender/run.py",
+        "rerender/config/compose.py",
+        "rerender/config/overrides.py",
+        "experiments/",
+    ),
     "diffusers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
     "transformers": ("rerender/model/", "rerender/demo/", "eval/metrics/"),
-    "av": ("rerender/codec/", "experiments/bench/damage_seeds.py"),
+    "av": ("rerender/codec/", "experiments/bench/damage/seeds.py"),
     "wandb": ("rerender/tracker/",),
     "joblib": ("rerender/launcher/",),
     "submitit": ("rerender/launcher/",),
@@ -47,14 +57,14 @@ FOR_EVAL = {"rerender", *NOUNS, *TOOLS, *READERS}
 # what a command line ends in, and how eval finds the clips of runs
 ENTRIES = {
     "rerender.run",
-    "rerender.work",
-    "rerender.perform",
-    "experiments.bench.damage_kinds",
-    "experiments.bench.damage_seeds",
-    "experiments.bench.stages",
-    "eval.folder",
-    "eval.own",
-    "eval.sources",
+    "rerender.jobs.worker",
+    "rerender.jobs.run_job",
+    "experiments.bench.damage.kinds",
+    "experiments.bench.damage.seeds",
+    "experiments.bench.store.__main__",
+    "eval.score",
+    "eval.runs.own",
+    "eval.runs.sources",
 }
 TRAINING = "rerender/demo/"  # tools that make the demo weights, not part of a run
 HEAVY = ("torch", "diffusers", "transformers", "wandb", "cv2", "pandas", "numpy", "av", "numba")
@@ -164,7 +174,7 @@ def test_only_entry_points_are_left_alone() -> None:
     for file in FILES:
         if module(file) not in ENTRIES:
             names = ours({name for name, _ in imported(parsed(file))})
-            assert not names & {"rerender.run", "rerender.perform"}, file
+            assert not names & {"rerender.run", "rerender.jobs.run_job"}, file
 
 
 def test_the_builtin_eval_is_never_hidden() -> None:
@@ -179,7 +189,7 @@ def test_only_the_store_writes() -> None:
     breaches = []
     for file in FILES:
         path = file.relative_to(ROOT).as_posix()
-        if path == "rerender/store.py" or path.startswith(("experiments/", TRAINING)):
+        if path == "rerender/files.py" or path.startswith(("experiments/", TRAINING)):
             continue
         breaches += [f"{path}:{call.lineno}" for call in _calls(file) if _writes(call)]
     assert not breaches
@@ -226,7 +236,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
         heavy = {n for n in names if n.partition(".")[0] in HEAVY}
         assert not heavy, f"{name} imports {heavy}"
         pending |= ours(names) - seen
-    assert "rerender.config" in seen
+    assert "rerender.config.compose" in seen
 
 
 def test_constraints_are_exact_pins_without_addresses() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from rerender import perform, work
-from rerender.config import literal, preflight
+from rerender.config.compose import literal, preflight
 from rerender.errors import LockedError
-from rerender.identity import Identity
+from rerender.jobs import run_job, worker
+from rerender.store.run_identity import Identity
 
 STARTS = 8
 SMALL = ["+exp=smoke", "tracker=none", "data.size=32", "constraint=[]", "metrics=[]", "out=run"]
@@ -28,8 +28,8 @@ def starts(place: Path, tree: dict[str, Any], go: Path) -> list[Path]:
             try:
                 while not go.exists():
                     time.sleep(0.001)
-                call = work.Call(number, tree, "run", "", "", place / f"{number}", place, False)
-                work.work(call)
+                call = worker.Call(number, tree, "run", "", "", place / f"{number}", place, False)
+                worker.work(call)
             finally:
                 os._exit(0)
         children.append(child)
@@ -45,7 +45,9 @@ def held(real: Callable[..., Any], place: Path, light: bool) -> Callable[..., An
     def work_on(*arguments: Any) -> Any:
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            ended = [work.read(place / f"{n}" / work.STATUS).get("ended") for n in range(STARTS)]
+            ended = [
+                worker.read(place / f"{n}" / worker.STATUS).get("ended") for n in range(STARTS)
+            ]
             if ended.count(True) >= STARTS - 1:
                 return [] if light else real(*arguments)
             time.sleep(0.01)
@@ -62,14 +64,16 @@ def test_of_eight_starts_exactly_one_wins(
     """The winner of the last round does the whole run, those before it hold the folder only."""
     tree = dict(preflight(literal(SMALL)).jobs[0])
     Identity.of(tree)  # hashed once, before the processes part
-    real = perform._recorded
+    real = run_job._recorded
     for turn in range(rounds):
         light = turn < rounds - 1
         place = tmp_path / str(turn)
         place.mkdir()
         monkeypatch.chdir(place)
-        monkeypatch.setattr(perform, "_recorded", held(real, place, light))
-        statuses = [work.read(folder / work.STATUS) for folder in starts(place, tree, place / "go")]
+        monkeypatch.setattr(run_job, "_recorded", held(real, place, light))
+        statuses = [
+            worker.read(folder / worker.STATUS) for folder in starts(place, tree, place / "go")
+        ]
         codes = sorted(status["code"] for status in statuses)
         assert codes == [0, *[LockedError.exit_code] * (STARTS - 1)], statuses
         assert all("in use by pid" in s["message"] for s in statuses if s["code"])

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from eval.contracts import Metric
-from eval.score import score
-from rerender.build import UNSET, build
-from rerender.config import literal, preflight
+from eval.measure import score
+from rerender.config.allowlist import CONF, LISTS
+from rerender.config.build import UNSET, build
+from rerender.config.compose import literal, preflight
+from rerender.config.job import Job
 from rerender.contracts import (
     Constraint,
     Control,
@@ -31,9 +33,7 @@ from rerender.contracts import (
 )
 from rerender.errors import ConfigError, RerenderError, WeightsError
 from rerender.flow.dis import Dis
-from rerender.job import Job
 from rerender.pipeline import render
-from rerender.prescan import CONF, LISTS
 from rerender.scene import Watch
 from rerender.video import Clip, Frame, MemoryVideo, Segment
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rerender import errors
-from rerender.build import missing_library
+from rerender.config.build import missing_library
 from rerender.exits import OURS, Parser, Terminated, command, failure, report, warned
 
 ROOT = Path(__file__).resolve().parents[1]

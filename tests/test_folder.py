@@ -15,16 +15,17 @@ import pytest
 import torch
 
 from eval.results import REPORT
-from rerender import record, store
-from rerender.config import preflight
+from rerender import files
+from rerender.config.compose import preflight
+from rerender.config.job import key_of
 from rerender.errors import RerenderError
 from rerender.exits import failure
-from rerender.facts import METRICS, read_facts
-from rerender.identity import check_apart, owner
-from rerender.job import key_of
-from rerender.perform import perform
-from rerender.record import FILES, FOLDERS, RESERVED, check_names
+from rerender.jobs import record
+from rerender.jobs.record import FILES, FOLDERS, RESERVED, check_names
+from rerender.jobs.run_job import perform
 from rerender.run import main
+from rerender.run_folder import METRICS, read_facts
+from rerender.store.run_identity import check_apart, owner
 from rerender.video import Clip
 from tests.scenes import moving
 from tests.test_resume import ARGUMENTS
@@ -120,7 +121,7 @@ def test_nothing_is_written_through_what_is_planted_in_an_output_folder(
     names = [path.relative_to(here / run).as_posix() for path in (here / run).rglob("*")]
     assert len(names) > 20 if run == "one" else len(names) > 10
     shutil.copy(here / run / "config.yaml", tmp_path / "config.yaml")
-    work = store.folder(tmp_path / "work")
+    work = files.folder(tmp_path / "work")
     (work / "outside" / "folder").mkdir(parents=True)
     (work / "outside" / "file").write_bytes((here / run / "config.yaml").read_bytes())
     (work / "outside" / "folder" / "mine.txt").write_text("mine")
@@ -139,7 +140,7 @@ def test_nothing_is_written_through_what_is_planted_in_an_output_folder(
 
 def test_a_second_name_of_a_file_elsewhere_keeps_its_content(here: Path, tmp_path: Path) -> None:
     tree = dict(preflight(ARGUMENTS, None).jobs[0])
-    out = store.folder(tmp_path / "out")
+    out = files.folder(tmp_path / "out")
     shutil.copy(here / "one" / "config.yaml", out / "config.yaml")
     for name in FILES:
         (tmp_path / name).write_bytes((here / "one" / name).read_bytes())
@@ -151,11 +152,11 @@ def test_a_second_name_of_a_file_elsewhere_keeps_its_content(here: Path, tmp_pat
 
 
 def test_a_results_folder_is_not_written_through_either(here: Path, tmp_path: Path) -> None:
-    from experiments.collect import collect
+    from experiments.finish_sweep import collect
 
-    outside = store.folder(tmp_path / "outside")
+    outside = files.folder(tmp_path / "outside")
     (outside / "mine.txt").write_text("mine")
-    store.folder(outside / "deep")
+    files.folder(outside / "deep")
     collect(tmp_path / "whole", [here / "one"])
     names = [p.relative_to(tmp_path / "whole").as_posix() for p in (tmp_path / "whole").rglob("*")]
     assert {"report", "report/media", "one", "one/keys", "scores.jsonl"} <= {*names}
@@ -240,8 +241,8 @@ DAMAGES = [flip, cut, empty, gone, noise]
 
 def test_a_finished_run_lists_its_files(here: Path) -> None:
     for run in ("one", "two"):
-        files = [path for path in (here / run).rglob("*") if path.is_file()]
-        names = {path.relative_to(here / run).as_posix() for path in files}
+        paths = [path for path in (here / run).rglob("*") if path.is_file()]
+        names = {path.relative_to(here / run).as_posix() for path in paths}
         listed = set(read_facts(here / run)["files"])
         rest = names - listed - {METRICS, *GROWING}
         assert not {name for name in rest if not name.startswith("wandb/")}
@@ -269,7 +270,7 @@ def test_a_damaged_file_of_a_finished_run_is_made_again(
     if damage is not flip or not keep:  # one of each kind is enough
         names = list({(name.suffix, name.parent.name[:4]): name for name in names}.values())
     for name in sorted(names):
-        if name.name == store.LOCK:
+        if name.name == files.LOCK:
             continue
         damage(tmp_path / run / name)
         code, line = code_of(lambda: perform(tree, tmp_path / run, "", keep=keep))
@@ -318,7 +319,7 @@ def test_a_folder_belongs_to_its_run_while_one_file_says_so(here: Path, tmp_path
 def test_a_folder_with_a_strange_configuration_is_refused(text: bytes, tmp_path: Path) -> None:
     tree = dict(preflight(ARGUMENTS, None).jobs[0])
     for name in ("config.yaml", METRICS, "record.jsonl"):
-        out = store.folder(tmp_path / name)
+        out = files.folder(tmp_path / name)
         (out / name).write_bytes(text)
         code, line = code_of(lambda out=out: perform(tree, out, ""))
         assert code == 2, line
@@ -356,7 +357,7 @@ def test_reserved_names_are_all_that_a_run_folder_has(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*RESERVED, "Keys", "WANDB", ".", "..", "", "a/b", f"{store.TEMPORARY}x", "cat", "CAT"]
+    "name", [*RESERVED, "Keys", "WANDB", ".", "..", "", "a/b", f"{files.TEMPORARY}x", "cat", "CAT"]
 )
 def test_a_clip_whose_name_is_taken_is_refused(name: str) -> None:
     with pytest.raises(RerenderError, match="clip") as caught:
@@ -372,8 +373,8 @@ def test_a_reserved_name_is_refused_before_anything_is_made(
     monkeypatch.chdir(tmp_path)
     for name in ("keys", "cat"):
         for index in range(2):
-            picture = store.png(torch.full((3, 32, 32), index / 2))
-            store.put(tmp_path / "clips" / name / f"{index}.png", picture)
+            picture = files.png(torch.full((3, 32, 32), index / 2))
+            files.put(tmp_path / "clips" / name / f"{index}.png", picture)
     given = [word for word in ARGUMENTS if not word.startswith("data.")]
     more = ["data=folder", "data.path=clips", "data.size=32", "data.frames=2"]
     assert main([*given, *more, "prompt=x", "out=out"]) == 3

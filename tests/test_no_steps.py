@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from rerender.config import preflight
-from rerender.job import Job
-from rerender.prescan import CONF
-from rerender.together import translate_together
+from rerender.config.allowlist import CONF
+from rerender.config.compose import preflight
+from rerender.config.job import Job
 from rerender.translate import translate
+from rerender.translation.joint import translate_together
 from tests.scenes import SCENE, Given, Shift
 
 if TYPE_CHECKING:

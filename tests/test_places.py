@@ -9,22 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from rerender import housekeeping, store
-from rerender.cache import Cache
+from rerender import files
 from rerender.errors import ResourceError
 from rerender.run import main
+from rerender.store import gc
+from rerender.store.cache import Cache
 from tests.faults import contents
 
 SMOKE = ["+exp=smoke", "tracker=none", "data.size=32", "constraint=[]", "metrics=[]"]
 
 
 def _file(here: Path, key: str) -> str:
-    store.put(here / "taken", b"mine")
+    files.put(here / "taken", b"mine")
     return f"{key}=taken"
 
 
 def _below_a_file(here: Path, key: str) -> str:
-    store.put(here / "taken", b"mine")
+    files.put(here / "taken", b"mine")
     return f"{key}=taken/deeper/still"
 
 
@@ -34,12 +35,12 @@ def _dangling(here: Path, key: str) -> str:
 
 
 def _read_only(here: Path, key: str) -> str:
-    store.folder(here / "fixed")
+    files.folder(here / "fixed")
     return f"{key}=fixed/deeper"
 
 
 def _foreign(here: Path, key: str) -> str:
-    store.put(here / "taken" / "photo.jpg", b"mine")
+    files.put(here / "taken" / "photo.jpg", b"mine")
     return f"{key}=taken"
 
 
@@ -96,8 +97,8 @@ def test_the_output_folder_is_no_store(here: Path, capsys: pytest.CaptureFixture
 
 
 def test_what_making_room_suggests_works(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store.put(here / "taken" / "photo.jpg", b"mine")
-    assert housekeeping.main(["gc", "taken", "--days", "0"]) == 2
+    files.put(here / "taken" / "photo.jpg", b"mine")
+    assert gc.main(["gc", "taken", "--days", "0"]) == 2
     assert "name the folder of one (store=... of a run)" in capsys.readouterr().err
     assert main([*SMOKE, "out=out", "store=mine"]) == 0
-    assert housekeeping.main(["gc", "mine", "--days", "0"]) == 0
+    assert gc.main(["gc", "mine", "--days", "0"]) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerender import store
+from rerender import files
 from rerender.codec import encode, open_video
 from rerender.data.demo import Demo
 from rerender.propagate_keys import main, numbered
@@ -20,14 +20,14 @@ from tests.propagation.scenes import moving, texture
 def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MemoryVideo]:
     video = moving(9, 48, 64)
     path = tmp_path_factory.mktemp("clip") / "a clip.mp4"
-    with store.writing(path) as file:
+    with files.writing(path) as file:
         encode([video[index] for index in range(9)], video, file)
     return path, video
 
 
 def keyed(folder: Path, video: MemoryVideo, indices: tuple[int, ...]) -> Path:
     for index in indices:
-        store.put(folder / f"key-{index:04d}.png", store.png(1 - video[index]))
+        files.put(folder / f"key-{index:04d}.png", files.png(1 - video[index]))
     return folder
 
 
@@ -50,7 +50,7 @@ def test_the_video_is_brought_to_the_size_of_the_keys(
     tmp_path: Path, clip: tuple[Path, MemoryVideo]
 ) -> None:
     path, _ = clip
-    store.put(tmp_path / "keys" / "3.png", store.png(texture(24, 32)))
+    files.put(tmp_path / "keys" / "3.png", files.png(texture(24, 32)))
     out = tmp_path / "out.mp4"
     options = ["--keys", str(tmp_path / "keys"), "--video", str(path), "--out", str(out)]
     assert main([*options, "--propagation", "warp", "--one-shot"]) == 0
@@ -71,7 +71,7 @@ def test_refusals(
     keys = str(keyed(tmp_path / "keys", video, (0, 4)))
     film = ("--video", str(path))
     late = keyed(tmp_path / "late", video, (0,))
-    store.put(late / "20.png", store.png(video[0]))
+    files.put(late / "20.png", files.png(video[0]))
     assert refused(tmp_path, "--keys", str(late), *film) == 3  # frame 20 of 9
     assert refused(tmp_path, "--keys", keys, "--video", str(tmp_path / "none.mp4")) == 3
     assert refused(tmp_path, "--keys", keys, *film, "--flow", "truth") == 3
@@ -83,7 +83,7 @@ def test_refusals(
     nowhere = ("--keys", "none", "--video", "none.mp4")
     assert refused(tmp_path, *nowhere, "--propagation", "ebsynth") == 2
     assert refused(tmp_path, "--keys", str(tmp_path / "nothing"), *film) == 3
-    store.put(tmp_path / "wide" / "0.png", store.png(torch.zeros(3, 16, 64)))
+    files.put(tmp_path / "wide" / "0.png", files.png(torch.zeros(3, 16, 64)))
     assert refused(tmp_path, "--keys", str(tmp_path / "wide"), *film) == 3
 
 
@@ -93,7 +93,7 @@ def test_keys_beyond_the_end_are_refused_by_name(
     path, video = clip
     keys = tmp_path / "keys"
     for index in (0, 4, 8):  # counted from 1
-        store.put(keys / f"ComfyUI_{index + 1:05d}_.png", store.png(1 - video[index]))
+        files.put(keys / f"ComfyUI_{index + 1:05d}_.png", files.png(1 - video[index]))
     options = ["--keys", str(keys), "--video", str(path), "--propagation", "hold"]
     assert refused(tmp_path, *options) == 3
     said = capsys.readouterr().err
@@ -107,10 +107,10 @@ def test_the_source_and_the_keys_are_not_written_over(
 ) -> None:
     path, video = clip
     film, keys = tmp_path / "film.mp4", keyed(tmp_path / "keys", video, (0, 8))
-    store.copy(path, film)
-    store.copy(next(keys.iterdir()), keys / "9.png")
+    files.copy(path, film)
+    files.copy(next(keys.iterdir()), keys / "9.png")
     (keys / "10.png").symlink_to(tmp_path / "picture.mp4")
-    store.copy(keys / "9.png", tmp_path / "picture.mp4")
+    files.copy(keys / "9.png", tmp_path / "picture.mp4")
     (tmp_path / "link.mp4").symlink_to(film)
     (tmp_path / "hard.mp4").hardlink_to(film)
     (tmp_path / "round").symlink_to(tmp_path)
@@ -163,10 +163,10 @@ def test_the_command_cuts_where_the_video_does(tmp_path: Path) -> None:
     """Key frames 0, 8, 16 and 23, a cut at 12: frame 12 is of the new shot."""
     (cut,) = Demo(motion="cut", frames=24, size=64).clips()
     film, keys = tmp_path / "film.mp4", tmp_path / "keys"
-    with store.writing(film) as file:
+    with files.writing(film) as file:
         encode([cut.video[index] for index in range(24)], cut.video, file)
     for index in (0, 8, 16, 23):
-        store.put(keys / f"{index:06d}.png", store.png(torch.full((3, 64, 64), index / 32)))
+        files.put(keys / f"{index:06d}.png", files.png(torch.full((3, 64, 64), index / 32)))
     made = {}
     for name, options in {"cut": [], "one": ["--one-shot"]}.items():
         out = tmp_path / f"{name}.mp4"
@@ -180,13 +180,13 @@ def test_the_command_cuts_where_the_video_does(tmp_path: Path) -> None:
 
 def test_names_carry_the_frame_number(tmp_path: Path) -> None:
     for name in ("b10.png", "a2.png", "notes.txt"):
-        store.put(tmp_path / name, store.png(texture(8, 8)))
+        files.put(tmp_path / name, files.png(texture(8, 8)))
     assert [(index, path.name) for index, path in numbered(tmp_path).items()] == [
         (2, "a2.png"),
         (10, "b10.png"),
     ]
     for name, problem in (("x010.png", "has the number of"), ("last.png", "does not hold a frame")):
-        store.put(tmp_path / name, store.png(texture(8, 8)))
+        files.put(tmp_path / name, files.png(texture(8, 8)))
         with pytest.raises(Exception, match=problem):
             numbered(tmp_path)
         (tmp_path / name).unlink()

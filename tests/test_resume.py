@@ -16,10 +16,11 @@ import cv2
 import pytest
 import torch
 
-from rerender import ledger, store
-from rerender.config import preflight
+from rerender import files
+from rerender.config.compose import preflight
 from rerender.exits import failure, terminable
-from rerender.perform import perform
+from rerender.jobs.run_job import perform
+from rerender.store import key_frames
 from tests.faults import Faults, contents, damaged, forked, torn
 
 ARGUMENTS = [
@@ -46,17 +47,17 @@ def tree() -> dict[str, Any]:
 def ready(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Libraries, the model and compiled kernels are there, in one thread, so that copies of this
     process start quickly."""
-    threads, cores, share = torch.get_num_threads(), cv2.getNumThreads(), ledger.SHARE
+    threads, cores, share = torch.get_num_threads(), cv2.getNumThreads(), key_frames.SHARE
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    ledger.SHARE = 1  # traces are written after every key frame, however long that takes
+    key_frames.SHARE = 1  # traces are written after every key frame, however long that takes
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("warm"))
         perform(tree, Path("out"), "")
     yield
     torch.set_num_threads(threads)
     cv2.setNumThreads(cores)
-    ledger.SHARE = share
+    key_frames.SHARE = share
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_a_writer_without_care_is_found_out(
             with path.open("wb") as file:
                 file.write(data)
 
-        store.put = put
+        files.put = put
 
     faults, log = Faults(), tmp_path / "writes"
 
@@ -244,7 +245,7 @@ def test_a_signal_stops_it_and_what_is_finished_is_kept(
     assert run(tree, tmp_path / "run", before=finished) == code
     work = [*(tmp_path / "run").rglob("state.json")]
     assert work, "a stage is under way"
-    assert not [*(tmp_path / "run").rglob(f"{store.TEMPORARY}*")]
+    assert not [*(tmp_path / "run").rglob(f"{files.TEMPORARY}*")]
     check(tree, tmp_path / "run", whole)
 
 
@@ -252,7 +253,7 @@ def stopped_after_two(number: int) -> Callable[[], None]:
     """The second key frame is noted, then this process is sent a signal."""
 
     def install() -> None:
-        noted, count = ledger.Notes.finish, 0
+        noted, count = key_frames.Notes.finish, 0
 
         def finish(self: Any, *args: Any) -> None:
             nonlocal count
@@ -261,6 +262,6 @@ def stopped_after_two(number: int) -> Callable[[], None]:
             if count == 2:
                 os.kill(os.getpid(), number)
 
-        ledger.Notes.finish = finish  # type: ignore[method-assign]
+        key_frames.Notes.finish = finish  # type: ignore[method-assign]
 
     return install

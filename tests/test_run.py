@@ -17,10 +17,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerender import film, perform, store
+from rerender import files
 from rerender.codec import encode, open_video
+from rerender.config.job import from_yaml
 from rerender.errors import ConfigError
-from rerender.job import from_yaml
+from rerender.jobs import render_clip, run_job
 from rerender.run import main
 from rerender.video import MemoryVideo
 
@@ -64,7 +65,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = torch.rand(3, 48, 80, generator=random)
     video = MemoryVideo([image.roll(index, 2) for index in range(12)], Fraction(25))
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    with store.writing(path) as file:
+    with files.writing(path) as file:
         encode((video[index] for index in range(12)), video, file)
     return path
 
@@ -135,8 +136,8 @@ def test_the_record_and_the_configuration_read_back(
 
 
 def test_the_environment_is_in_no_file(finished: tuple[Path, list[str]]) -> None:
-    files = [path for path in finished[0].rglob("*") if path.is_file()]
-    assert not [path for path in files if b"canary-in-env" in path.read_bytes()]
+    paths = [path for path in finished[0].rglob("*") if path.is_file()]
+    assert not [path for path in paths if b"canary-in-env" in path.read_bytes()]
 
 
 def test_the_same_command_again_gives_the_same_bytes(
@@ -312,7 +313,7 @@ def test_a_refusal_is_one_line_with_its_code_and_leaves_nothing(
 
 
 def test_a_folder_in_use_is_left_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with store.lock(here / "out"):
+    with files.lock(here / "out"):
         assert main([*SMOKE, "out=out"]) == 75
         assert left(here) == ["out", "out/lock"]
     assert f"pid {os.getpid()}" in capsys.readouterr().err
@@ -364,7 +365,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(film, "filled", breaking(error, number))
+    monkeypatch.setattr(render_clip, "filled", breaking(error, number))
     # A shell starts its background jobs with SIGINT ignored: here it must interrupt.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -385,7 +386,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
 def test_a_traceback_is_shown_when_asked_for(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(film, "filled", breaking(RuntimeError("surprise")))
+    monkeypatch.setattr(render_clip, "filled", breaking(RuntimeError("surprise")))
     assert main([*SMOKE, "debug=true"]) == 70
     assert "Traceback" in capsys.readouterr().err
 
@@ -409,7 +410,7 @@ def test_one_failing_job_does_not_stop_the_others(
 
 
 def test_the_constraint_of_the_readme_is_one_file_and_one_yaml(tmp_path: Path) -> None:
-    root = Path(perform.__file__).parents[1]
+    root = Path(run_job.__file__).parents[1]
     for package in ("rerender", "eval", "conf"):
         ignored = shutil.ignore_patterns("__pycache__", "weights")
         shutil.copytree(root / package, tmp_path / package, ignore=ignored)

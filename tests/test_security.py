@@ -22,16 +22,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.command import command
-from rerender import kinds
-from rerender.config import Composer, literal, preflight
-from rerender.device import check_devices
+from experiments.repro_command import command
+from rerender.config.allowlist import CONF, ROOT, TARGET, allowed
+from rerender.config.compose import Composer, literal, preflight
+from rerender.config.device import check_devices
+from rerender.config.flags import PLAIN, SHORT, VALUES, WORDS, flags_of
+from rerender.config.job import Job, jobs_of
+from rerender.config.settings import JOB, PROMPTS, literal_at, settings_of
+from rerender.contracts import kinds
 from rerender.errors import ConfigError, RerenderError
-from rerender.flags import PLAIN, SHORT, VALUES, WORDS, flags_of
-from rerender.job import Job, jobs_of
-from rerender.prescan import CONF, ROOT, TARGET, allowed
 from rerender.run import main
-from rerender.settings import JOB, PROMPTS, literal_at, settings_of
 
 CANARY = "canary-of-the-environment"
 
@@ -194,7 +194,7 @@ def test_every_text_of_a_part_says_its_kind_and_is_read_alike_with_and_without_i
         for field, setting in found.items():
             known = setting.kind is None or setting.kind.name != "unknown"
             assert known or (target, field) == ("rerender.launcher.submitit.Submitit", "more"), (
-                f"{target}.{field}: annotate it with a kind of rerender.kinds"
+                f"{target}.{field}: annotate it with a kind of rerender.contracts.kinds"
             )
 
 
@@ -658,7 +658,7 @@ def test_a_home_is_written_out_wherever_a_path_is_used(
     assert job.parts.flow.weights == tmp_path / "w.pth"  # type: ignore[attr-defined]
     assert job.model.vae == str(tmp_path / "vae")  # type: ignore[attr-defined]
     assert job.model.controlnets["canny"] == str(tmp_path / "canny")  # type: ignore[attr-defined]
-    from rerender.identity import place
+    from rerender.store.run_identity import place
 
     assert place(tree, "x") == tmp_path / "out"
     assert kinds.expanded("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
@@ -710,7 +710,7 @@ def test_every_device_is_found_by_its_kind() -> None:
     ]
     assert {
         "rerender.model.pretrained.Pretrained.device",
-        "rerender.parts.Sampling.keep_device",
+        "rerender.config.parts.Sampling.keep_device",
     } <= {*names}
     for name in names:
         target, _, field = name.rpartition(".")

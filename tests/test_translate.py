@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rerender.cast import Cast, Ledger
+from rerender.config.parts import Sampling
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
 from rerender.constraint.shape import Shape
 from rerender.contracts import Query
 from rerender.errors import ConfigError
-from rerender.noise import keyed
-from rerender.parts import Sampling
 from rerender.sampler.dpm import DPM
 from rerender.sampler.unipc import UniPC
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
+from rerender.translation.noise import keyed
+from rerender.translation.references import Cast, Ledger
 from rerender.video import Clip, MemoryVideo
 from tests.scenes import ALL, SCENE, Shift, moving, parts, translated
 
@@ -97,7 +97,7 @@ def test_evaluations_per_key_frame(
 def test_the_shared_beginning_is_bit_identical_to_a_second_full_pass(
     tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rerender.studio import Studio
+    from rerender.translation.key_frame import Studio
 
     once = latents(translated(tiny, parts(ALL)))
     monkeypatch.setattr(Studio, "fork", lambda self: 0)

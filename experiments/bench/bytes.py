@@ -22,7 +22,7 @@ from pathlib import Path
 import torch.nn.functional as F
 import yaml
 
-from rerender import store
+from rerender import files
 from rerender.codec import open_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def main() -> int:
         differ += not same
         sys.stdout.write(f"{found[name][:16]}  {name}{'' if same else '  DIFFERS'}\n")
         sys.stdout.flush()
-        store.put_json(given.out, found)
+        files.put_json(given.out, found)
     return int(differ > 0)
 
 
@@ -85,7 +85,7 @@ def inverted(source: Path, folder: Path) -> None:
     size = [2 * round(side * SIDE / min(height, width) / 2) for side in (height, width)]
     for index in KEYS:
         small = F.interpolate(video[index][None], size, mode="area")[0]
-        store.put(folder / f"{index:06d}.png", store.png(1 - small))
+        files.put(folder / f"{index:06d}.png", files.png(1 - small))
 
 
 if __name__ == "__main__":

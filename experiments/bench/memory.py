@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerender import store
+from rerender import files
 from rerender.codec import encode
 from rerender.video import Video
 
@@ -100,7 +100,7 @@ def _score(frames: int, place: Path) -> list[str]:
     path = written(place / "source.mp4", frames, SMALL)
     written(place / "results" / "mine" / "source.mp4", frames, SMALL)
     clip = ["data=video", f"data.path={path}", "prompt=oil"]
-    return ["eval.folder", str(place / "results"), *clip, "metrics=[warp_error,fidelity]"]
+    return ["eval.score", str(place / "results"), *clip, "metrics=[warp_error,fidelity]"]
 
 
 def _report(frames: int, place: Path) -> list[str]:
@@ -121,7 +121,7 @@ CASES: dict[str, Callable[[int, Path], list[str]]] = {
     "run, warp, warp_error, 288x384": _large,
     "run, demo world, six metrics, 64x64": _demo,
     "run, folder of pictures, warp_error, 96x128": _pictures,
-    "eval.score, two metrics and floors, 96x128": _score,
+    "eval.measure, two metrics and floors, 96x128": _score,
     "experiments.report --score, 96x128": _report,
     "rerender.propagate, patchmatch, 96x128": _propagate,
 }
@@ -212,7 +212,7 @@ class Pattern(Video):
 def written(path: Path, frames: int, size: tuple[int, int]) -> Path:
     """A video file of the pattern."""
     video = Pattern(frames, size)
-    with store.writing(path) as file:
+    with files.writing(path) as file:
         encode((video[index] for index in range(frames)), video, file)
     return path
 
@@ -221,7 +221,7 @@ def pictured(folder: Path, frames: int, every: int = 1) -> Path:
     """A folder of pictures of the pattern, named by their frames."""
     video = Pattern(frames, SMALL)
     for index in range(0, frames, every):
-        store.put(folder / f"{index:06d}.png", store.png(video[index]))
+        files.put(folder / f"{index:06d}.png", files.png(video[index]))
     return folder
 
 
@@ -270,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(measure(case, (options.frames[0], options.frames[1])))
         sys.stdout.write(f"{rows[-1]}  {rows[-1].slope:.4f}\n")
         sys.stdout.flush()
-        store.put(options.out, table(rows).encode())
+        files.put(options.out, table(rows).encode())
     return int(any(row.slope > LIMIT for row in rows))
 
 

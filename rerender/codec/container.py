@@ -15,7 +15,7 @@ import av
 import av.error
 
 from rerender.errors import InputError
-from rerender.memory import share
+from rerender.peak_memory import share
 
 # The one list of what is opened: names of a container's files, by FFmpeg's names of its reader.
 CONTAINERS = {

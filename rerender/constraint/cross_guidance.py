@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from rerender.constraint.inversion_maps import CrossMemory, crossing
-from rerender.constraint.shelf import Keep
+from rerender.constraint._inversion_maps import CrossMemory, crossing
+from rerender.constraint._stored_maps import Keep
 from rerender.contracts import Act, Edits, Joint, Maps, Model, Pull
 from rerender.scene import Layer, Shot, State
 

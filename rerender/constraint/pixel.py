@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rerender.constraint.encoding import encode_faithfully
-from rerender.constraint.masks import flat, known, soften
+from rerender.constraint._encoding import encode_faithfully
+from rerender.constraint._masks import flat, known, soften
 from rerender.contracts import Constraint, Edits, Model
 from rerender.errors import ConfigError
 from rerender.scene import Reference, Scene, State

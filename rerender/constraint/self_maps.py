@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from rerender.constraint.shelf import Keep, Shelf
-from rerender.constraint.words import given_up
+from rerender.constraint._stored_maps import Keep, Shelf
+from rerender.constraint._words import given_up
 from rerender.contracts import Act, Edits, Joint, Maps, Model
 from rerender.errors import ConfigError
 from rerender.scene import Layer, Shot

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rerender.constraint.masks import known, soften
+from rerender.constraint._masks import known, soften
 from rerender.contracts import Constraint, Edits, Model
 from rerender.flow.field import resize
 from rerender.scene import Scene, State

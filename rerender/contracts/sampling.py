@@ -114,7 +114,9 @@ class Sampler(ABC):
     """The numerical solver of the denoising process."""
 
     rewrites_past: ClassVar[bool] = False  # corrects the latent of the step before
-    invertible: ClassVar[bool] = False  # each step is the one that `rerender.inversion` reverses
+    invertible: ClassVar[bool] = (
+        False  # each step is the one that `rerender.start._inversion` reverses
+    )
 
     @abstractmethod
     def schedule(self, steps: int, model: Model) -> Schedule:

@@ -9,7 +9,7 @@ from rerender.errors import WeightsError
 
 FOLDER = Path(__file__).parent / "weights"
 MANIFEST = "SHA256SUMS"
-_CURE = "restore the folder from the repository or train again: python -m rerender.demo.train"
+_CURE = "restore the folder from the repository or train again: python -m training.train"
 
 
 def verify(folder: Path = FOLDER) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rerender.compiled import reassociated
 from rerender.contracts import FlowEstimator
+from rerender.flow._sample import sample
 from rerender.flow.field import Flow
-from rerender.flow.sample import sample
 from rerender.video import Frame
 
 Preset = Literal["ultrafast", "fast", "fine", "medium"]

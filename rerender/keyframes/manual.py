@@ -11,8 +11,8 @@ from pydantic import Field
 
 from rerender.contracts import KeyFrames
 from rerender.errors import ConfigError
-from rerender.keyframes.cuts import shots
-from rerender.keyframes.spacing import with_ends
+from rerender.keyframes._cuts import shots
+from rerender.keyframes._spacing import with_ends
 from rerender.video import Video
 
 Index = Annotated[int, Field(ge=0)]

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from rerender.contracts import KeyFrames
 from rerender.errors import ConfigError
-from rerender.keyframes.cuts import change, find_cuts, shots, thumbnails
-from rerender.keyframes.spacing import by_change
+from rerender.keyframes._cuts import change, find_cuts, shots, thumbnails
+from rerender.keyframes._spacing import by_change
 from rerender.video import Video
 
 

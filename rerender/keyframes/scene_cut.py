@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from rerender.contracts import KeyFrames
-from rerender.keyframes.cuts import find_cuts, shots, thumbnails
-from rerender.keyframes.spacing import every
+from rerender.keyframes._cuts import find_cuts, shots, thumbnails
+from rerender.keyframes._spacing import every
 from rerender.video import Video
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rerender.contracts import KeyFrames
-from rerender.keyframes.spacing import every
+from rerender.keyframes._spacing import every
 from rerender.video import Video
 
 

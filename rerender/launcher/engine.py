@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rerender.build import build
+from rerender.config.allowlist import ALONE, TARGET
+from rerender.config.build import build
 from rerender.errors import ConfigError
 from rerender.exits import report
-from rerender.prescan import ALONE, TARGET
-from rerender.work import Call
+from rerender.jobs.worker import Call
 
 
 class Engine(ABC):

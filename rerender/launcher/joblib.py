@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from rerender.exits import report
+from rerender.jobs.worker import Call, work
 from rerender.launcher.engine import Engine, devices
-from rerender.work import Call, work
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from rerender.errors import ConfigError
+from rerender.jobs.worker import Call, work
 from rerender.launcher.engine import Engine, devices, say
-from rerender.work import Call, work
 
 _POLL = 0.2
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from rerender.contracts import Condition, Model, Query
+from rerender.model._freeu import FreeU
+from rerender.model._noising import alphas_of
+from rerender.model._prompts import tell_cut
 from rerender.model.attention import Attention
-from rerender.model.freeu import FreeU
-from rerender.model.noising import alphas_of
-from rerender.model.prompts import tell_cut
 from rerender.scene import Layer
 
 SPACING = (

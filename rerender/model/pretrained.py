@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rerender.contracts import Checkpoint
+from rerender.contracts.kinds import Device, HubModel
 from rerender.errors import ConfigError, WeightsError
-from rerender.kinds import Device, HubModel
-from rerender.model import agreement, hub, noising
-from rerender.model.files import (
+from rerender.model import _agreement, _hub, _noising
+from rerender.model._files import (
     AUTOENCODER,
     CONTROLNET,
     PIPELINE,
@@ -26,8 +26,8 @@ from rerender.model.files import (
     stem,
     weights_of,
 )
-from rerender.model.freeu import FreeU
-from rerender.model.prompts import tell_cut
+from rerender.model._freeu import FreeU
+from rerender.model._prompts import tell_cut
 from rerender.video import sha256_file
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ class Pretrained(Checkpoint):
         if folder is not None:
             _check_manifest(folder)
         base, vae, nets = self._places(controls, "small")
-        agreement.check(base, vae, nets)
-        for network, folder in agreement.networks(base, vae, nets):
-            if hub.on_its_way(folder, network):
+        _agreement.check(base, vae, nets)
+        for network, folder in _agreement.networks(base, vae, nets):
+            if _hub.on_its_way(folder, network):
                 continue
             for name in weights_of(folder, stem(network)).files:
                 if name.endswith(".safetensors"):
@@ -109,8 +109,8 @@ class Pretrained(Checkpoint):
     def fingerprint(self, controls: Sequence[str]) -> str | None:
         """A hash of all files that are read; None where some are still on the hub."""
         base, vae, nets = self._places(controls, "nothing")
-        networks = agreement.networks(base, vae, nets)
-        if any(hub.on_its_way(folder, network) for network, folder in networks):
+        networks = _agreement.networks(base, vae, nets)
+        if any(_hub.on_its_way(folder, network) for network, folder in networks):
             return None
         return _content(base, vae, nets)
 
@@ -128,7 +128,7 @@ class Pretrained(Checkpoint):
         diffusers, transformers = _libraries()
         parts = Components(
             tokenizer=_tokenizer(transformers, base / "tokenizer"),
-            scheduler=noising.checked(read(base / SCHEDULER), base / SCHEDULER),
+            scheduler=_noising.checked(read(base / SCHEDULER), base / SCHEDULER),
             text_encoder=_network(transformers.CLIPTextModel, base / "text_encoder", dtype),
             vae=_network(diffusers.AutoencoderKL, vae, dtype),
             unet=_network(diffusers.UNet2DConditionModel, base / "unet", dtype),
@@ -137,7 +137,7 @@ class Pretrained(Checkpoint):
         return StableDiffusion(parts, device, dtype, self.freeu)
 
     def _places(
-        self, controls: Sequence[str], fetching: hub.Fetching
+        self, controls: Sequence[str], fetching: _hub.Fetching
     ) -> tuple[Path, Path, list[Path]]:
         """The folders of the pipeline, the autoencoder and the ControlNets."""
         base = _place(self.path, PIPELINE if self.vae is None else WITHOUT_VAE, fetching)
@@ -195,14 +195,14 @@ def _local(path: str) -> Path | None:
     return None
 
 
-def _place(path: str, layout: Layout, fetching: hub.Fetching) -> Path:
+def _place(path: str, layout: Layout, fetching: _hub.Fetching) -> Path:
     """The folder that a path or a hub id stands for."""
-    return _local(path) or hub.place(path, layout, fetching)
+    return _local(path) or _hub.place(path, layout, fetching)
 
 
 def _content(base: Path, vae: Path, controlnets: Sequence[Path]) -> str:
     """A hash of all files that are read, names and contents."""
-    folders = [folder for _, folder in agreement.networks(base, vae, controlnets)]
+    folders = [folder for _, folder in _agreement.networks(base, vae, controlnets)]
     found = hashlib.sha256()
     for file in read_by(base, folders):
         found.update(f"{file.parent.name}/{file.name}\0{sha256_file(file)}\0".encode())

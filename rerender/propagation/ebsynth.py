@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from rerender import store
+from rerender import files
 from rerender.contracts import FlowEstimator, Propagation
+from rerender.contracts.kinds import Program
 from rerender.errors import ConfigError, InputError, ResourceError
-from rerender.flow.sample import grid, sample
-from rerender.kinds import Program
-from rerender.propagation.blend import Blend, Guess, Soft
-from rerender.propagation.guides import Guides, edges
-from rerender.propagation.merge import Plane, error
-from rerender.propagation.pixels import Pixels
-from rerender.propagation.synthesis import Images, synthesised
+from rerender.flow._sample import grid, sample
+from rerender.propagation.blending.blend import Blend, Guess, Soft
+from rerender.propagation.motion.pixels import Pixels
+from rerender.propagation.patches.guides import Guides, edges
+from rerender.propagation.patches.merge import Plane, error
+from rerender.propagation.patches.synthesis import Images, synthesised
 from rerender.video import Segment
 
 LOG = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ def written(path: Path, picture: Pixels) -> str:
     """The path of a picture saved as png."""
     whole = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     _, data = cv2.imencode(".png", whole[..., ::-1])
-    store.put(path, data.tobytes())
+    files.put(path, data.tobytes())
     return str(path)
 
 

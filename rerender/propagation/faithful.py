@@ -12,15 +12,15 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.propagation import faithful_kernels as kernels
-from rerender.propagation.blend import Blend, Guess
-from rerender.propagation.contrast import Contrast
-from rerender.propagation.cubic import paired
-from rerender.propagation.guides import Guides, edges
-from rerender.propagation.kernels import Matches
-from rerender.propagation.pixels import Pixels
-from rerender.propagation.synthesis import Images, synthesised
-from rerender.propagation.votes import vote
+from rerender.propagation.blending.blend import Blend, Guess
+from rerender.propagation.blending.contrast import Contrast
+from rerender.propagation.motion.pixels import Pixels
+from rerender.propagation.patches import published_kernels as kernels
+from rerender.propagation.patches.cubic import paired
+from rerender.propagation.patches.guides import Guides, edges
+from rerender.propagation.patches.kernels import Matches
+from rerender.propagation.patches.synthesis import Images, synthesised
+from rerender.propagation.patches.votes import vote
 from rerender.video import Segment
 
 COARSEST = 11

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.propagation import halves, pixels
+from rerender.propagation.motion import halves, pixels
 from rerender.video import Segment
 
 

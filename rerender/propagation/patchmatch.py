@@ -12,18 +12,19 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.flow.sample import sample
-from rerender.propagation import batched, pixels
-from rerender.propagation.blend import Blend, Guess, TwoBand
-from rerender.propagation.chain import Links, Step, follow, link
-from rerender.propagation.cubic import warped
-from rerender.propagation.guides import Guides, edges
-from rerender.propagation.merge import merge
-from rerender.propagation.picture import Picture
-from rerender.propagation.pixels import Pixels
-from rerender.propagation.search import Search, Task, match
-from rerender.propagation.sides import Kept, blended, join
-from rerender.propagation.votes import settled, vote
+from rerender.flow._sample import sample
+from rerender.propagation.blending.blend import Blend, Guess, TwoBand
+from rerender.propagation.blending.sides import Kept, blended, join
+from rerender.propagation.motion import pixels
+from rerender.propagation.motion.chain import Links, Step, follow, link
+from rerender.propagation.motion.pixels import Pixels
+from rerender.propagation.patches import batched
+from rerender.propagation.patches.cubic import warped
+from rerender.propagation.patches.guides import Guides, edges
+from rerender.propagation.patches.merge import merge
+from rerender.propagation.patches.picture import Picture
+from rerender.propagation.patches.search import Search, Task, match
+from rerender.propagation.patches.votes import settled, vote
 from rerender.video import Frame, Segment, Video
 
 BATCH = 8

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.propagation import halves, pixels
+from rerender.propagation.motion import halves, pixels
 from rerender.video import Segment
 
 

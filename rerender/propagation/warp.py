@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.propagation import pixels
-from rerender.propagation.blend import Blend, Guess, Soft
-from rerender.propagation.chain import Links, follow, link
-from rerender.propagation.cubic import paired, warped
-from rerender.propagation.sides import join
+from rerender.propagation.blending.blend import Blend, Guess, Soft
+from rerender.propagation.blending.sides import join
+from rerender.propagation.motion import pixels
+from rerender.propagation.motion.chain import Links, follow, link
+from rerender.propagation.patches.cubic import paired, warped
 from rerender.video import Frame, Segment, Video
 
 

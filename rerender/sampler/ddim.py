@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
-from rerender.sampler.spacing import scheduled, spaced
+from rerender.sampler._spacing import scheduled, spaced
 from rerender.scene import State
 
 

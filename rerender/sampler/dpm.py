@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
-from rerender.sampler.exponential import first_order, log_snr
-from rerender.sampler.spacing import scheduled, solver_end, spaced
+from rerender.sampler._exponential import first_order, log_snr
+from rerender.sampler._spacing import scheduled, solver_end, spaced
 from rerender.scene import State
 
 

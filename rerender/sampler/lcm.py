@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
 from rerender.errors import ConfigError
-from rerender.sampler.spacing import scheduled
+from rerender.sampler._spacing import scheduled
 from rerender.scene import State
 
 SIGMA_DATA = 0.5

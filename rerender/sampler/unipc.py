@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from rerender.contracts import Memory, Model, Move, Sampler, Schedule
-from rerender.sampler.exponential import first_order, log_snr
-from rerender.sampler.spacing import scheduled, solver_end, spaced
+from rerender.sampler._exponential import first_order, log_snr
+from rerender.sampler._spacing import scheduled, solver_end, spaced
 from rerender.scene import State
 
 

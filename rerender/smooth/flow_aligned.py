@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Smooth
 from rerender.flow.field import warp
-from rerender.smooth.window import windows
+from rerender.smooth._window import windows
 from rerender.video import Video
 
 

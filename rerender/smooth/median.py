@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Smooth
-from rerender.smooth.window import windows
+from rerender.smooth._window import windows
 from rerender.video import Video
 
 

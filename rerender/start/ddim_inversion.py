@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import Opening, Query, Stage, Start
-from rerender.inversion import invert
-from rerender.start.looking import asking
+from rerender.start._inversion import invert
+from rerender.start._source import asking
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rerender.contracts import Opening, Query, Stage, Start
 from rerender.flow.field import pixel_grid
-from rerender.inversion import lower_noise
-from rerender.sample import guide
+from rerender.start._inversion import lower_noise
+from rerender.translation.denoise import guide
 
 
 @dataclass(frozen=True)

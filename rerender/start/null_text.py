@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import Opening, Query, Stage, Start
-from rerender.inversion import invert, lower_noise
-from rerender.start.looking import asking
+from rerender.start._inversion import invert, lower_noise
+from rerender.start._source import asking
 
 EASING = 2e-5  # how much the tolerance grows with each step
 COOLING = 0.01  # how much the learning rate falls with each step

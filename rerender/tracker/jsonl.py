@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rerender import store
+from rerender import files
 from rerender.contracts import Cell, Tracker
 
 RECORD = "record.jsonl"
@@ -45,7 +45,7 @@ class Jsonl(Tracker):
     def _write(self, event: str, **content: Any) -> None:
         assert self._path is not None, "a record begins with start()"
         line = json.dumps({"event": event, "time": round(time.time(), 3), **content})
-        store.append_line(self._path, line.encode())
+        files.append_line(self._path, line.encode())
 
 
 def _finite(values: Mapping[str, float | int | str | None]) -> dict[str, float | int | str | None]:

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerender import store
+from rerender import files
 from rerender.codec import encode, open_video
 from rerender.codec.color import to_yuv420
+from rerender.codec.fit import fit
 from rerender.errors import ConfigError, InputError, ResourceError
-from rerender.fit import fit
 from rerender.video import MemoryVideo
 from tests.codec.making import make, packets, pictures
 
@@ -40,7 +40,7 @@ class Timed(MemoryVideo):
 
 
 def written(tmp_path: Path, images: Sequence[Tensor], video: MemoryVideo | None = None) -> Path:
-    with store.writing(tmp_path / "out.mp4") as file:
+    with files.writing(tmp_path / "out.mp4") as file:
         encode(iter(images), video or MemoryVideo(images), file)
     return tmp_path / "out.mp4"
 
@@ -89,7 +89,7 @@ def test_times_are_exact(tmp_path: Path, ticks: list[int], rate: int) -> None:
 def test_a_source_with_variable_frame_rate_survives(tmp_path: Path) -> None:
     times = [Fraction(tick, 1000) for tick in (0, 33, 67, 100, 222, 223, 1000, 1111)]
     source = open_video(make(tmp_path / "vfr.mkv", pictures(8), times))
-    with store.writing(tmp_path / "out.mp4") as file:
+    with files.writing(tmp_path / "out.mp4") as file:
         encode((source[i] for i in range(8)), source, file)
     result = open_video(tmp_path / "out.mp4")
     assert result.timestamps == tuple(t - source.timestamps[0] for t in source.timestamps)
@@ -102,7 +102,7 @@ def test_any_length(tmp_path: Path, count: int) -> None:
 
 def test_odd_sizes_are_padded_and_recorded(tmp_path: Path) -> None:
     images = frames(3, 75, 101)
-    with store.writing(tmp_path / "odd.mp4") as file:
+    with files.writing(tmp_path / "odd.mp4") as file:
         record = encode(images, MemoryVideo(images), file)
     assert (record.size, record.padding) == ((76, 102), (1, 1))
     result = open_video(tmp_path / "odd.mp4")
@@ -114,7 +114,7 @@ def test_results_take_the_output_size(tmp_path: Path) -> None:
     images = frames(3, 90, 122)
     fitted = fit(MemoryVideo(images), 64, 64)
     assert (fitted.size, fitted.output_size) == ((64, 64), (64, 86))
-    with store.writing(tmp_path / "out.mp4") as file:
+    with files.writing(tmp_path / "out.mp4") as file:
         encode((fitted[i] for i in range(3)), fitted, file)
     assert open_video(tmp_path / "out.mp4").size == (64, 86)
 
@@ -132,7 +132,7 @@ def test_the_sound_is_copied_whole(tmp_path: Path) -> None:
     path = make(tmp_path / "loud.mp4", pictures(50), sound=2.0)
     source = open_video(path)
     assert source.audio == path
-    with store.writing(tmp_path / "out.mp4") as file:
+    with files.writing(tmp_path / "out.mp4") as file:
         record = encode((source[i] for i in range(50)), source, file)
     assert record.audio == "copied"
     before, after = packets(path, "audio"), packets(tmp_path / "out.mp4", "audio")
@@ -144,7 +144,7 @@ def test_the_sound_is_copied_whole(tmp_path: Path) -> None:
 def test_the_sound_follows_the_window(tmp_path: Path) -> None:
     path = make(tmp_path / "loud.mp4", pictures(50), sound=2.0)
     source = open_video(path, start=20, frames=20)
-    with store.writing(tmp_path / "out.mp4") as file:
+    with files.writing(tmp_path / "out.mp4") as file:
         encode((source[i] for i in range(20)), source, file)
     after = packets(tmp_path / "out.mp4", "audio")
     start, end, packet = Fraction(20, 25), Fraction(40, 25), Fraction(1024, 16_000)
@@ -164,7 +164,7 @@ def test_sound_that_mp4_may_not_hold(tmp_path: Path, codec: str, fate: str) -> N
     unit = Fraction(1, 25)
     path = make(tmp_path / name, pictures(25), unit=unit, sound=1.0, sound_codec=codec)
     source = open_video(path)
-    with store.writing(tmp_path / "out.mp4") as file:
+    with files.writing(tmp_path / "out.mp4") as file:
         record = encode((source[i] for i in range(25)), source, file)
     assert record.audio.startswith(fate)
     assert len(packets(tmp_path / "out.mp4", "video")) == 25
@@ -174,7 +174,7 @@ def test_sound_that_mp4_may_not_hold(tmp_path: Path, codec: str, fate: str) -> N
 def test_a_wrong_number_of_frames_is_a_bug(tmp_path: Path, count: int) -> None:
     with (
         pytest.raises(ValueError, match="frames came"),
-        store.writing(tmp_path / "out.mp4") as file,
+        files.writing(tmp_path / "out.mp4") as file,
     ):
         encode(frames(count), MemoryVideo(frames(5)), file)
     assert list(tmp_path.iterdir()) == []
@@ -192,7 +192,7 @@ def test_a_failing_source_is_not_hidden(tmp_path: Path) -> None:
         yield from frames(3)
         raise KeyError("the real cause")
 
-    with pytest.raises(KeyError, match="the real cause"), store.writing(tmp_path / "o.mp4") as file:
+    with pytest.raises(KeyError, match="the real cause"), files.writing(tmp_path / "o.mp4") as file:
         encode(broken(), MemoryVideo(frames(5)), file)
     assert list(tmp_path.iterdir()) == []
 

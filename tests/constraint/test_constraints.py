@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rerender.constraint._encoding import encode_faithfully
+from rerender.constraint._masks import blur, flat, known, soften
 from rerender.constraint.color import adain
 from rerender.constraint.cross_frame import CrossFrame
-from rerender.constraint.encoding import encode_faithfully
-from rerender.constraint.masks import blur, flat, known, soften
 from rerender.constraint.pixel import Pixel, overlay
 from rerender.constraint.shape import Shape
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow, identity, warp
-from rerender.noise import keyed
 from rerender.scene import Layer, Reference, Scene, State, Trace, Translation, Watch
+from rerender.translation.noise import keyed
 from rerender.video import KeyFrame
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerender.constraint.shelf import Keep, Shelf
-from rerender.constraint.words import common, given_up, words
+from rerender.constraint._stored_maps import Keep, Shelf
+from rerender.constraint._words import common, given_up, words
 
 LENGTH, BEGIN, END = 12, 900, 901
 

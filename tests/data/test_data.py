@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rerender import store
+from rerender import files
 from rerender.codec import SUFFIXES
 from rerender.data.demo import Demo
 from rerender.data.folder import Folder
@@ -111,7 +111,7 @@ def test_pictures_of_two_sizes_name_both(tmp_path: Path) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     save(tmp_path, ["a.png", "b.jpg"])
     data = (tmp_path / "b.jpg").read_bytes()
-    store.put(tmp_path / "b.jpg", data[: len(data) // 2])
+    files.put(tmp_path / "b.jpg", data[: len(data) // 2])
     with pytest.raises(InputError, match=r"b\.jpg: cannot be read as a picture"):
         Folder(tmp_path, "oil").clips()
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerender.config import literal, preflight
+from rerender.config.compose import literal, preflight
+from rerender.config.job import jobs_of, key_of
 from rerender.data.demo import Demo
 from rerender.data.folder import Folder
 from rerender.data.shard import share
 from rerender.errors import ConfigError
-from rerender.job import jobs_of, key_of
 from tests.codec.making import make, pictures
 
 

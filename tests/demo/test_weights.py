@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from rerender.demo import data, weights
+from rerender.demo import weights
 from rerender.demo.captions import STYLES, words
 from rerender.demo.world import HELD_OUT, World
 from rerender.errors import WeightsError
+from training import data
 
 PARTS = ("text_encoder", "vae", "unet", "controlnet", "clip", "lpips_demo")
 

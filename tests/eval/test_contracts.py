@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from eval.contracts import Batch, Metric, Moment, finite
-from rerender.build import build
+from rerender.config.build import build
 from tests.eval.toys import Shift, picture
 
 ROOT = Path(__file__).resolve().parents[2]

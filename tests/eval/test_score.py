@@ -1,140 +1,250 @@
-"""One pass over both videos serves all metrics, in constant memory."""
+"""A results folder is found, scored, and only measured again where something changed."""
 
 from __future__ import annotations
 
-import weakref
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from eval.contracts import Metric
-from eval.metrics.duration import Duration
-from eval.metrics.frame_count import FrameCount
-from eval.metrics.psnr import Psnr
-from eval.metrics.warp_error import WarpError
-from eval.score import score
-from rerender.errors import ConfigError, InputError
-from rerender.flow.field import Flow
-from rerender.scene import Watch
-from rerender.video import Clip, Frame, MemoryVideo
-from tests.eval.toys import Shift, clip_of, picture, shifting
+from eval import references, score_files
+from eval.contracts import Score
+from eval.results import discover
+from eval.score import main
+from rerender import files
+from rerender.codec import encode
+from rerender.config.compose import preflight
+from rerender.config.job import to_yaml
+from rerender.data.demo import Demo
+from rerender.data.pictures import pictures_of
+from rerender.errors import InputError
+from rerender.video import MemoryVideo
+
+CLIP = "demo-slow-1000000"
+DATA = ["data.frames=6", "data.size=64"]
+METRICS = "metrics=[warp_error,fidelity,integrity,flicker]"
+SETTINGS = [*DATA, METRICS]
 
 
-class Counting(MemoryVideo):
-    """Counts how often each frame is decoded."""
-
-    def __init__(self, frames: list[Tensor]) -> None:
-        super().__init__(frames)
-        self.reads: Counter[int] = Counter()
-
-    def __getitem__(self, index: int) -> Tensor:
-        self.reads[index] += 1
-        return super().__getitem__(index)
+def demo() -> list[Tensor]:
+    (clip,) = Demo(frames=6, size=64).clips()
+    return [clip.video[i] for i in range(6)]
 
 
-@dataclass(frozen=True)
-class CountingShift(Shift):
-    asked: list[tuple[int, int]] = field(default_factory=list)
-
-    def between(self, target: Frame, source: Frame) -> Flow:
-        self.asked.append((target.index, source.index))
-        return super().between(target, source)
+def put_frames(folder: Path, frames: list[Tensor], first: int = 0) -> None:
+    for index, frame in enumerate(frames, first):
+        files.put(folder / f"frame{index}.png", files.png(frame))
 
 
-METRICS: list[Metric] = [
-    WarpError(),
-    WarpError(span=2.0),
-    FrameCount(),
-    Duration(),
-    Psnr(),
-]
-NAMES = ["warp_error", "warp_error_signed", "frame_count", "duration", "psnr"]
+def put_video(path: Path, frames: list[Tensor]) -> None:
+    with files.writing(path) as file:
+        encode(frames, MemoryVideo(frames), file, crf=0)
 
 
-def test_each_frame_and_each_flow_once() -> None:
-    source, result = Counting(shifting(19)), Counting(shifting(19))
-    flow = CountingShift(1)
-    clip = replace(clip_of(shifting(2)), video=source)
-    rows = score(clip, result, METRICS, flow, "ours")
-    assert set(source.reads.values()) == set(result.reads.values()) == {1}
-    assert sorted(flow.asked) == [(i, i - 1) for i in range(1, 19)]
-    assert [row.metric for row in rows] == NAMES
-    assert rows[1].value == pytest.approx(4 * (rows[0].value or 0))
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Frames of one rival, a lossless mp4 of the same by another, a third one with seeds."""
+    frames = [1 - frame for frame in demo()]
+    put_frames(tmp_path / "frames" / CLIP, frames)
+    put_video(tmp_path / "video" / f"{CLIP}.mp4", frames)
+    for seed in (1, 2):
+        noisy = [frame + 0.01 * seed for frame in frames]
+        put_frames(tmp_path / "seeds" / CLIP / f"seed-{seed}" / "frames", noisy)
+    return tmp_path
 
 
-def test_batching_does_not_change_a_curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = shifting(11, smooth=2)
-    result = [frame + 0.1 * picture(24, 32, i) for i, frame in enumerate(source)]
-    metrics = [WarpError(), WarpError(reference="first")]
-    curves = []
-    for size in (1, 3, 64):
-        monkeypatch.setattr("eval.score.BATCH", size)
-        rows = score(clip_of(source), MemoryVideo(result), metrics, Shift(1), "ours")
-        curves.append([row.curve for row in rows])
-    assert curves[0] == curves[1] == curves[2]
+def scored(root: Path, *settings: str) -> dict[tuple[str, int | None, str], Score]:
+    assert main([str(root), *(settings or SETTINGS)]) == 0
+    return {
+        (row.method, row.seed, row.metric): row
+        for row in score_files.read(root / score_files.SCORES)
+    }
 
 
-def test_lost_frames_are_counted_and_noted() -> None:
-    rows = score(clip_of(shifting(10)), MemoryVideo(shifting(10)[:7]), METRICS, Shift(1), "rival")
-    found = {row.metric: row for row in rows}
-    assert (found["frame_count"].value, found["frame_count"].n) == (3, 7)
-    assert found["duration"].value == pytest.approx(3 / 25)
-    assert found["warp_error"].note == "7 frames, the source has 10"
-    assert found["psnr"].note.startswith("n/a")
+def test_discovery(results: Path) -> None:
+    found = [(o.method, o.clip, o.seed, o.path.name) for o in discover(results)]
+    assert found == [
+        ("frames", CLIP, None, CLIP),
+        ("seeds", CLIP, 1, "frames"),
+        ("seeds", CLIP, 2, "frames"),
+        ("video", CLIP, None, f"{CLIP}.mp4"),
+    ]
 
 
-def test_another_size_is_brought_to_the_source_and_said() -> None:
-    large = [torch.full((3, 48, 64), 0.5)] * 4
-    (row,) = score(clip_of([picture()] * 4), MemoryVideo(large), [WarpError()], Shift(), "rival", 7)
-    assert (row.value, row.seed, row.note) == (0, 7, "resized from 64x48 to 32x24")
+def test_pictures_are_ordered_by_number(tmp_path: Path) -> None:
+    put_frames(tmp_path, [torch.zeros(3, 4, 4)] * 12)
+    (tmp_path / "notes.txt").write_text("x")
+    assert [path.stem for path in pictures_of(tmp_path)] == [f"frame{i}" for i in range(12)]
 
 
-def test_progress_is_told() -> None:
-    class Told(Watch):
-        said: ClassVar[list[tuple[str, int, int, str]]] = []
-
-        def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
-            self.said.append((stage, done, total, note))
-
-    score(clip_of(shifting(10)), MemoryVideo(shifting(10)), METRICS, Shift(1), "m", watch=Told())
-    assert Told.said == [("score", 8, 10, "toy"), ("score", 10, 10, "toy")]
-
-
-def test_not_finite_is_null() -> None:
-    broken = [torch.full((3, 24, 32), float("nan"))] * 3
-    (row,) = score(clip_of([picture()] * 3), MemoryVideo(broken), [WarpError()], Shift(), "broken")
-    assert row.value is None and row.curve == (None, None, None)
-
-
-def test_an_empty_video_is_refused() -> None:
-    empty = Clip("none", MemoryVideo([]), "x")
-    with pytest.raises(InputError, match="no frames"):
-        score(empty, MemoryVideo([picture()]), METRICS, Shift(), "m")
+def test_frames_and_their_video_score_alike(results: Path) -> None:
+    found = scored(results)
+    for metric in ("warp_error", "warp_error_long", "psnr", "flicker", "frame_count", "duration"):
+        picture, film = found["frames", None, metric], found["video", None, metric]
+        assert picture.value == pytest.approx(film.value, rel=0.05, abs=5e-4), metric
+    assert found["frames", None, "frame_count"].value == 0
+    assert {(row.method) for row in found.values()} == {
+        "source",
+        "true translation",
+        "frames",
+        "video",
+        "seeds",
+    }
+    assert found["true translation", None, "ssim"].value == pytest.approx(1)
+    assert found["true translation", None, "psnr"].value is None
+    truth, rival = found["true translation", None, "ssim"], found["frames", None, "ssim"]
+    assert truth.value is not None and rival.value is not None and truth.value > rival.value
 
 
-def test_two_of_one_name_are_refused() -> None:
-    with pytest.raises(ConfigError, match="psnr, psnr"):
-        score(clip_of(shifting(2)), MemoryVideo(shifting(2)), [Psnr(), Psnr()], Shift(), "m")
+def test_only_what_changed_is_measured_again(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = scored(results)
+    before = (results / score_files.SCORES).read_bytes()
+    capsys.readouterr()
+    assert scored(results) == first
+    assert (results / score_files.SCORES).read_bytes() == before
+    # The truth's PSNR has no value, so it is looked at again every time.
+    assert "  1 rows measured" in capsys.readouterr().out
+    put_frames(results / "frames" / CLIP, [demo()[0]])  # one frame differs now
+    changed = scored(results)
+    assert "  9 rows measured" in capsys.readouterr().out
+    assert changed["frames", None, "warp_error"] != first["frames", None, "warp_error"]
+    assert changed["video", None, "warp_error"] == first["video", None, "warp_error"]
+    shutil.rmtree(results / "video")
+    assert not any(method == "video" for method, *_ in scored(results))
 
 
-def test_frames_are_let_go_of() -> None:
-    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
-    most = 0
+def test_a_new_version_is_measured_again(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(results)
+    monkeypatch.setattr("eval.metrics.flicker.Flicker.version", "2")
+    found = scored(results)
+    assert found["frames", None, "flicker"].version == "2"
+    assert found["frames", None, "warp_error"].version == "1"
 
-    class Fleeting(MemoryVideo):
-        def __getitem__(self, index: int) -> Tensor:
-            nonlocal most
-            image = super().__getitem__(index).clone()
-            alive.add(image)
-            most = max(most, len(alive))
-            return image
 
-    frames = shifting(80)
-    clip = replace(clip_of(frames), video=Fleeting(frames))
-    metrics = [WarpError(), WarpError(reference="first"), Psnr()]
-    score(clip, Fleeting(frames), metrics, Shift(1), "m")
-    assert most <= 4 * (2 * 8 + 2)  # two batches and the frames they are compared with, both videos
+def test_a_broken_video_does_not_hold_up_the_others(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (results / "video" / f"{CLIP}.mp4").write_bytes(b"no video")
+    put_frames(results / "frames" / "another clip", demo())
+    assert main([str(results), *SETTINGS]) == 6
+    said = capsys.readouterr().err
+    assert f"{CLIP}.mp4: " in said and "'another clip'" in said
+    assert {row.method for row in score_files.read(results / score_files.SCORES)} >= {
+        "frames",
+        "seeds",
+    }
+
+
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none"), *SETTINGS]) == 3
+    assert main([str(tmp_path), *SETTINGS]) == 3
+    put_frames(tmp_path / "m" / CLIP, demo())
+    assert main([str(tmp_path)]) == 2
+    assert "data=video" in capsys.readouterr().err
+    assert main([str(tmp_path), "metrics=[nonsense]"]) == 2
+    with pytest.raises(InputError, match="several videos"):
+        for name in ("a.mp4", "b.mp4"):
+            put_video(tmp_path / "m" / "two" / name, demo())
+        discover(tmp_path)
+
+
+def test_runs_of_ours_are_found_and_told_apart(tmp_path: Path) -> None:
+    base: dict[str, Any] = {
+        "seed": 0,
+        "sampling": {"steps": 10},
+        "data": {"x": 1},
+        "constraint": {"a": {}},
+    }
+    changes: list[dict[str, Any]] = [
+        {},
+        {"seed": 1},
+        {"sampling": {"steps": 20}},
+        {"constraint": {"a": {}, "b": {}}},
+    ]
+    for number, change in enumerate(changes):
+        folder = tmp_path / f"demo-0000000{number}"
+        files.put_json(folder / "config.yaml", {**base, **change})
+        put_video(folder / "video.mp4", demo()[:1])
+    found = [(o.method, o.seed) for o in discover(tmp_path)]
+    assert found == [
+        ("demo constraint=a,sampling.steps=10", 0),
+        ("demo constraint=a,sampling.steps=10", 1),
+        ("demo constraint=a,sampling.steps=20", 0),
+        ("demo constraint=a+b,sampling.steps=10", 0),
+    ]
+    assert [o.method for o in discover(tmp_path / "demo-00000000")] == ["demo"]
+
+
+def test_rows_survive_the_file(tmp_path: Path) -> None:
+    row = Score('c\n\u2028"', "m", None, "x", "1", 1 / 3, 2, "n", "higher", "px", (None, 0.25), "k")
+    score_files.write(tmp_path / "s.jsonl", [row])
+    assert score_files.read(tmp_path / "s.jsonl") == [row]
+    assert json.loads((tmp_path / "s.jsonl").read_text())["value"] == 1 / 3
+    (tmp_path / "s.jsonl").write_text('{"clip": 1}\n')
+    with pytest.raises(InputError, match=r"s\.jsonl:1: is not a score row"):
+        score_files.read(tmp_path / "s.jsonl")
+    assert score_files.read(tmp_path / "none.jsonl") == []
+
+
+def test_not_a_number_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        score_files.write(tmp_path / "s", [Score("c", "m", None, "x", "1", float("nan"), 1)])
+
+
+def test_floors() -> None:
+    (clip,) = Demo(frames=3, size=32).clips()
+    truth = references.translation(clip)
+    assert truth is not None and len(truth) == 3 and truth.size == (32, 32)
+    assert clip.truth is not None
+    assert torch.equal(truth[1], clip.truth.translation(1))  # type: ignore[arg-type]
+    assert references.source(clip) is clip.video
+    (unknown,) = Demo(frames=3, size=32, prompt="no words of this world").clips()
+    assert references.translation(unknown) is None
+
+
+def test_prompts_of_one_clip_are_told_apart(tmp_path: Path) -> None:
+    for number, prompt in enumerate(["a red fish over the night, oil", "something else"]):
+        (tree,) = preflight([*SETTINGS, f"prompt='{prompt}'"]).jobs
+        folder = tmp_path / f"demo-0000000{number}"
+        files.put(folder / "config.yaml", to_yaml(tree).encode())
+        put_video(folder / "video.mp4", demo())
+    assert main([str(tmp_path)]) == 0
+    found = {(row.method, row.clip) for row in score_files.read(tmp_path / score_files.SCORES)}
+    assert found == {
+        (method, f"{CLIP}: {prompt}")
+        for method, prompt in (
+            ("demo", "a red fish over the night, oil"),
+            ("demo", "something else"),
+            ("source", "a red fish over the night, oil"),
+            ("source", "something else"),
+            ("true translation", "a red fish over the night, oil"),
+        )
+    }
+
+
+def test_a_run_whose_source_is_gone(tmp_path: Path) -> None:
+    for number in range(2):
+        (tree,) = preflight(SETTINGS).jobs
+        if number:
+            tree["data"] = {**tree["data"], "_target_": "rerender.data.gone.Gone"}
+        folder = tmp_path / f"demo-0000000{number}"
+        files.put(folder / "config.yaml", to_yaml(tree).encode())
+        put_video(folder / "video.mp4", demo())
+    assert main([str(tmp_path)]) == 2
+    assert {row.method for row in score_files.read(tmp_path / score_files.SCORES)} >= {"source"}
+
+
+def test_the_round_trip_of_a_model_is_a_floor(tmp_path: Path) -> None:
+    put_frames(tmp_path / "rival" / CLIP, demo())
+    settings = [*DATA, "metrics=[fidelity]", "model=tiny"]
+    assert main([str(tmp_path), "--vae", *settings]) == 0
+    methods = {row.method for row in score_files.read(tmp_path / score_files.SCORES)}
+    assert methods == {"source", "true translation", "VAE round trip", "rival"}
+    assert main([str(tmp_path), "--no-floors", *settings]) == 0
+    assert {row.method for row in score_files.read(tmp_path / score_files.SCORES)} == {"rival"}

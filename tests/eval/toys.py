@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eval.contracts import Metric, Score
-from eval.score import score
+from eval.measure import score
 from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
 from rerender.video import Clip, Frame, MemoryVideo, Truth

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 from experiments.costs import costs
-from rerender.facts import sealed
+from rerender.run_folder import sealed
 
 # What a finished run says besides of itself.
 FACTS = {name: {} for name in ("versions", "inputs", "seconds", "files")} | {
     **{name: [] for name in ("pictures", "warnings")},
-    **{name: "" for name in ("config", "code")},
+    **dict.fromkeys(("config", "code"), ""),
 }
 
 

@@ -11,9 +11,9 @@ from random import Random
 
 import pytest
 
-from experiments.bench import damage_mutations as ways
-from experiments.bench.damage import BUG, MISCOUNT, OK, REFUSED, WARNED, WRONG, judged
-from experiments.bench.damage_kinds import COUNT, Trial
+from experiments.bench.damage import mutations as ways
+from experiments.bench.damage.__main__ import BUG, MISCOUNT, OK, REFUSED, WARNED, WRONG, judged
+from experiments.bench.damage.kinds import COUNT, Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,15 @@ def test_mutants_differ_from_the_whole_and_come_again(way: ways.Damage) -> None:
 @pytest.mark.timeout(600)
 def test_forty_mutants_are_taken_or_refused(tmp_path: Path) -> None:
     page = tmp_path / "damage.md"
-    command = [sys.executable, "-m", "experiments.bench.damage", "--count", "40", "--seed", "7"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.bench.damage.__main__",
+        "--count",
+        "40",
+        "--seed",
+        "7",
+    ]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [*command, "--workers", "2", "--limit", "120", "--out", str(page)],

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval import rows
+from eval import score_files
 from eval.contracts import Score
-from eval.folder import main as score_main
-from experiments.command import command
-from experiments.gather import Study
+from eval.score import main as score_main
 from experiments.report import build, main, render
-from rerender import store
+from experiments.report_data import Study
+from experiments.repro_command import command
+from rerender import files
 from rerender.codec import encode
-from rerender.config import preflight
+from rerender.config.compose import preflight
+from rerender.config.job import to_yaml
 from rerender.data.demo import Demo
 from rerender.errors import InputError
-from rerender.job import to_yaml
 from rerender.video import MemoryVideo
 from tests.experiments import browser
 from tests.experiments.payloads import PAYLOADS
@@ -38,17 +38,17 @@ def demo() -> list[Tensor]:
 
 
 def put_video(path: Path, frames: list[Tensor]) -> None:
-    with store.writing(path) as file:
+    with files.writing(path) as file:
         encode(frames, MemoryVideo(frames), file)
 
 
 def put_run(folder: Path, *settings: str) -> None:
     """A finished run: its configuration, its video, a kept picture."""
     (tree,) = preflight([*DATA, *settings]).jobs
-    store.put(folder / "config.yaml", to_yaml(tree).encode())
+    files.put(folder / "config.yaml", to_yaml(tree).encode())
     put_video(folder / "video.mp4", [1 - frame for frame in demo()])
-    store.put(folder / "keys" / "000000.png", store.png(demo()[0]))
-    store.put_json(
+    files.put(folder / "keys" / "000000.png", files.png(demo()[0]))
+    files.put_json(
         folder / "metrics.json", {"seconds": {"load": 1.0, "score": 9.0}, "clips": [{"frames": 10}]}
     )
 
@@ -77,14 +77,14 @@ def hostile() -> Study:
     for text in PAYLOADS:
         study.clips.append({"name": text, "prompt": text, "times": [0.0, 0.04], "end": 0.08})
         entry = {"method": text, "clip": text, "seed": 1, "label": text, "floor": False}
-        files: dict[str, object] = {
+        paths: dict[str, object] = {
             "file": None,
             "slice": None,
             "sheet": None,
             "small": True,
             "maps": {},
         }
-        study.entries.append({**entry, **files, "curves": {text: [1.0, 2.0]}})
+        study.entries.append({**entry, **paths, "curves": {text: [1.0, 2.0]}})
         study.scores.append(Score(text, text, 1, text, text, 1.0, 1, text, text, text, (1.0, 2.0)))
         study.scores.append(Score(text, text, 1, f"{text}!", text, None, 0, text))
         study.failed.append({"name": text, "reason": text})
@@ -133,9 +133,9 @@ def test_failed_unscored_and_broken_runs_are_listed(tmp_path: Path) -> None:
     put_run(tmp_path / "fine-00000000")
     for name, log in (("stopped", ""), ("failed", "2026 ERROR data.path: is <b>missing</b>\n")):
         (tree,) = preflight(list(DATA)).jobs
-        store.put(tmp_path / name / "config.yaml", to_yaml(tree).encode())
-        store.put(tmp_path / name / "run.log", log.encode())
-    store.put(tmp_path / "rival" / f"{CLIP}.mp4", b"not a video")
+        files.put(tmp_path / name / "config.yaml", to_yaml(tree).encode())
+        files.put(tmp_path / name / "run.log", log.encode())
+    files.put(tmp_path / "rival" / f"{CLIP}.mp4", b"not a video")
     page = build(tmp_path).read_text()
     assert "data.path: is &lt;b&gt;missing&lt;/b&gt;" in page
     assert "not finished; the same command goes on" in page
@@ -145,7 +145,7 @@ def test_failed_unscored_and_broken_runs_are_listed(tmp_path: Path) -> None:
 
 def test_rivals_without_any_run_of_ours(tmp_path: Path) -> None:
     for index, frame in enumerate(demo()):
-        store.put(tmp_path / "rival" / "cat" / f"{index}.png", store.png(frame))
+        files.put(tmp_path / "rival" / "cat" / f"{index}.png", files.png(frame))
     page = build(tmp_path).read_text()
     assert "1 video, 1 method, 1 clip" in page
 
@@ -153,7 +153,7 @@ def test_rivals_without_any_run_of_ours(tmp_path: Path) -> None:
 def test_hostile_folder_names(tmp_path: Path) -> None:
     names = [text for text in PAYLOADS if "/" not in text and len(text) < 200]
     for text in names[:6]:
-        store.put(tmp_path / text / text / "0.png", store.png(demo()[0]))
+        files.put(tmp_path / text / text / "0.png", files.png(demo()[0]))
     parsed = Parsed(build(tmp_path).read_text())
     assert parsed.active == ["meta http-equiv"] and parsed.tags.count("script") == 3
     assert len(list((tmp_path / "report" / "media").iterdir())) == 3  # equal content, one file each
@@ -175,7 +175,7 @@ def many(count: int) -> Study:
         [Score("c", name, 0, "m", "1", 0.5, 2, "", "lower", "1", (0.4, 0.6)) for name in names]
     )
     study.clips.append({"name": "c", "prompt": "p", "times": [0.0, 0.04], "end": 0.08})
-    files: dict[str, object] = {
+    paths: dict[str, object] = {
         "file": None,
         "slice": None,
         "sheet": None,
@@ -183,7 +183,7 @@ def many(count: int) -> Study:
         "maps": {},
     }
     study.entries += [
-        {"method": name, "clip": "c", "seed": 0, "label": name, "floor": False, **files}
+        {"method": name, "clip": "c", "seed": 0, "label": name, "floor": False, **paths}
         | {"curves": {"m": [0.4, 0.6]}}
         for name in names
     ]
@@ -217,10 +217,10 @@ def test_500_runs_and_hostile_names_in_a_browser(tmp_path: Path) -> None:
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     put_run(tmp_path / "ours-00000000")
     for index, frame in enumerate(demo()):
-        store.put(tmp_path / "rival" / CLIP / f"{index}.png", store.png(frame.flip(2)))
-    store.put(tmp_path / "rival" / CLIP / "notes.txt", b"")
+        files.put(tmp_path / "rival" / CLIP / f"{index}.png", files.png(frame.flip(2)))
+    files.put(tmp_path / "rival" / CLIP / "notes.txt", b"")
     assert score_main([str(tmp_path), *DATA, "metrics=[warp_error,flicker,structure]"]) == 0
-    assert rows.read(tmp_path / rows.SCORES)
+    assert score_files.read(tmp_path / score_files.SCORES)
     path = build(tmp_path)
     with browser.chromium(tmp_path / "profile") as page:
         for width in (1280, 400):
@@ -320,7 +320,7 @@ def test_prompts_survive_the_command(text: str) -> None:
 def again(said: str) -> dict[str, object]:
     import shlex
 
-    from rerender.config import literal
+    from rerender.config.compose import literal
 
     return aside(preflight(literal(shlex.split(said)[3:])).jobs[0])
 
@@ -336,6 +336,6 @@ def test_a_configuration_of_another_version_has_no_command() -> None:
 
 def test_media_of_an_odd_video(tmp_path: Path) -> None:
     for index in range(2):
-        store.put(tmp_path / "m" / "c" / f"{index}.png", store.png(torch.rand(3, 33, 47)))
+        files.put(tmp_path / "m" / "c" / f"{index}.png", files.png(torch.rand(3, 33, 47)))
     build(tmp_path)
     assert len(list((tmp_path / "report" / "media").glob("*.mp4"))) == 1

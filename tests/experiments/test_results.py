@@ -12,33 +12,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval import rows
-from eval.floors import SOURCE, TRUTH
+from eval import score_files
+from eval.references import SOURCE, TRUTH
 from experiments import tables
-from experiments.collect import collect
-from experiments.gather import gather
+from experiments.finish_sweep import collect
 from experiments.media import Media
-from rerender import store
-from rerender.config import preflight
+from experiments.report_data import gather
+from rerender import files
+from rerender.config.compose import preflight
 from rerender.errors import InputError
-from rerender.facts import METRICS, read_facts, sealed
-from rerender.perform import perform
+from rerender.jobs.run_job import perform
+from rerender.run_folder import METRICS, read_facts, sealed
 from tests.test_exits import COMMANDS
 from tests.test_folder import DAMAGES, cut, flip, gone, noise, prints
 from tests.test_resume import ARGUMENTS
 
 # What each command is given where RESULTS is a folder of results; None reads no results.
 GIVEN: dict[str, list[str] | None] = {
-    "eval.score": ["RESULTS"],
+    "eval.measure": ["RESULTS"],
     "experiments.degradations": None,
     "experiments.report": ["RESULTS"],
-    "experiments.stages": ["scores", "RESULTS", "out"],
-    "experiments.stages tables": ["tables", "RESULTS", "RESULTS", "out"],
+    "experiments.dvc_stages": ["scores", "RESULTS", "out"],
+    "experiments.dvc_stages tables": ["tables", "RESULTS", "RESULTS", "out"],
     "experiments.tables": ["RESULTS"],
-    "rerender.fetch": None,
+    "rerender.datasets.fetch": None,
     "rerender.propagate": None,
     "rerender.run": None,
-    "rerender.store": ["ls", "RESULTS"],
+    "rerender.files": ["ls", "RESULTS"],
 }
 SAID = ("error: ", "warning: ", "failed: ", "score: ", "not scored: ")
 
@@ -64,8 +64,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             perform(tree, Path(f"run-{seed}"), "")
             runs.append(place / f"run-{seed}")
         for index in range(7):
-            picture = store.png(torch.full((3, 32, 32), index / 10))
-            store.put(place / "all" / "rival" / "demo-slow-1000000" / f"{index}.png", picture)
+            picture = files.png(torch.full((3, 32, 32), index / 10))
+            files.put(place / "all" / "rival" / "demo-slow-1000000" / f"{index}.png", picture)
         collect(place / "all", runs)
     return place / "all"
 
@@ -79,7 +79,7 @@ def run(name: str, folder: Path) -> int:
     module = importlib.import_module(name.split()[0])
     main = getattr(module, "main", None)
     if main is None:
-        other = {"eval.score": "eval.folder", "rerender.store": "rerender.housekeeping"}
+        other = {"eval.measure": "eval.score", "rerender.files": "rerender.store.gc"}
         main = importlib.import_module(other[name]).main
     code = main([str(folder) if word == "RESULTS" else word for word in given])
     assert isinstance(code, int)
@@ -103,8 +103,8 @@ def tried(folder: Path, whole: Path, name: str, capsys: pytest.CaptureFixture[st
 
 def names(results: Path) -> list[str]:
     """The files of a folder of results; damaged pictures of others are a matter of tests/data."""
-    files = [path for path in results.rglob("*") if path.is_file()]
-    found = sorted(path.relative_to(results).as_posix() for path in files)
+    paths = [path for path in results.rglob("*") if path.is_file()]
+    found = sorted(path.relative_to(results).as_posix() for path in paths)
     return [name for name in found if not name.startswith("rival/")]
 
 
@@ -173,14 +173,14 @@ def test_a_number_that_does_not_fit_its_sum_is_refused_and_measured_again(
 ) -> None:
     root = tmp_path / "all"
     shutil.copytree(results, root)
-    file = root / rows.SCORES
+    file = root / score_files.SCORES
     whole = file.read_bytes()
     line = next(text for text in whole.decode().splitlines() if '"value": 0.' in text)
     file.write_text(whole.decode().replace(line, line.replace('"value": 0.', '"value": 1.')))
     for build in (tables.write, lambda root: gather(root, Media(root / "report"))):
         with pytest.raises(InputError, match=r"does not fit its sum\); score again: python -m"):
             build(root)
-    assert run("eval.score", root) == 0
+    assert run("eval.measure", root) == 0
     assert "warning: " in capsys.readouterr().err
     assert file.read_bytes() == whole
 
@@ -192,9 +192,9 @@ def test_a_damaged_video_of_a_finished_run_is_not_scored(
     root = tmp_path / "all"
     shutil.copytree(results, root)
     damage(root / "run-0" / "video.mp4")
-    (root / rows.SCORES).unlink()
-    assert run("eval.score", root) == 3
-    assert {row.method for row in rows.read(root / rows.SCORES)} == {
+    (root / score_files.SCORES).unlink()
+    assert run("eval.measure", root) == 3
+    assert {row.method for row in score_files.read(root / score_files.SCORES)} == {
         SOURCE,
         TRUTH,
         "run-1",
@@ -210,20 +210,20 @@ def test_a_run_with_another_configuration_than_its_own_is_left_out(
     shutil.copytree(results, root)
     config = root / "run-0" / "config.yaml"
     config.write_text(config.read_text().replace("\nseed: 0\n", "\nseed: 4\n"))
-    (root / rows.SCORES).unlink()
-    assert run("eval.score", root) == 0
+    (root / score_files.SCORES).unlink()
+    assert run("eval.measure", root) == 0
     assert (
         "does not fit its sha256 in metrics.json; this run is left out" in capsys.readouterr().err
     )
-    assert "run-0" not in {row.method for row in rows.read(root / rows.SCORES)}
+    assert "run-0" not in {row.method for row in score_files.read(root / score_files.SCORES)}
 
 
 def test_names_that_are_no_utf8_reach_tables_and_page(results: Path, tmp_path: Path) -> None:
     root = tmp_path / "all"
     shutil.copytree(results, root)
     (root / "run-1").rename(root / "r\udcffn")
-    assert run("eval.score", root) == 0
-    assert "r\udcffn" in {row.method for row in rows.read(root / rows.SCORES)}
+    assert run("eval.measure", root) == 0
+    assert "r\udcffn" in {row.method for row in score_files.read(root / score_files.SCORES)}
     assert run("experiments.tables", root) == 0
     assert run("experiments.report", root) == 0
 
@@ -233,8 +233,8 @@ def test_the_page_shows_what_runs_warned_of(results: Path, tmp_path: Path) -> No
     shutil.copytree(results, root)
     facts = read_facts(root / "run-0")
     facts["warnings"] = ["clips/notes.txt: <passed> over"]
-    store.remove(root / "run-0" / METRICS)
-    store.put_json(root / "run-0" / METRICS, sealed(facts))
+    files.remove(root / "run-0" / METRICS)
+    files.put_json(root / "run-0" / METRICS, sealed(facts))
     assert run("experiments.report", root) == 0
     page = (root / "report" / "index.html").read_text()
     assert "<b>run-0</b>: clips/notes.txt: &lt;passed&gt; over" in page
@@ -257,7 +257,7 @@ def test_the_page_shows_what_runs_warned_of(results: Path, tmp_path: Path) -> No
 def test_an_output_of_a_stage_that_is_an_input_is_refused(
     given: list[str], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments.stages import main
+    from experiments.dvc_stages import main
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(results, tmp_path / "all")

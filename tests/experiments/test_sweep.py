@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval import rows
-from eval.folder import score_folder
-from experiments.collect import promote
-from rerender import identity, store
-from rerender.facts import read_facts, sealed
-from rerender.job import from_yaml
+from eval import score_files
+from eval.score import score_folder
+from experiments.finish_sweep import promote
+from rerender import files
+from rerender.config.job import from_yaml
 from rerender.run import main
+from rerender.run_folder import read_facts, sealed
+from rerender.store import run_identity
 
 TINY = [
     "model=tiny",
@@ -134,7 +135,7 @@ def test_a_job_of_something_else_is_not_complete(key: str, here: Path) -> None:
     folder = run_of(here, "full")
     tree = from_yaml((folder / "config.yaml").read_text())
     facts = read_facts(folder)
-    ours = identity.Identity.of(tree)
+    ours = run_identity.Identity.of(tree)
     assert ours.finished(folder, facts["weights"])
     text = (folder / "metrics.json").read_text()
     try:
@@ -148,34 +149,34 @@ def test_a_job_of_something_else_is_not_complete(key: str, here: Path) -> None:
 def test_files_that_are_named_belong_to_the_identity(tmp_path: Path) -> None:
     video = tmp_path / "cat.mp4"
     tree = {"data": {"path": str(video)}, "model": {"path": str(tmp_path)}, "pictures": ["keys"]}
-    missing = identity.Identity.of(tree)
+    missing = run_identity.Identity.of(tree)
     video.write_bytes(b"one")
-    first = identity.Identity.of(tree)
+    first = run_identity.Identity.of(tree)
     video.write_bytes(b"other")
-    second = identity.Identity.of(tree)
+    second = run_identity.Identity.of(tree)
     assert list(first.inputs) == ["data.path"], "weights are compared once they are loaded"
     assert len({json.dumps(dict(one.inputs)) for one in (missing, first, second)}) == 3
     texts = {"prompt": str(tmp_path), "pictures": []}
-    assert identity.Identity.of({**tree, **texts}).inputs == second.inputs
+    assert run_identity.Identity.of({**tree, **texts}).inputs == second.inputs
 
 
 def test_a_folder_of_code_stays_the_same_by_being_used(tmp_path: Path) -> None:
     tree = {"flow": {"repo": str(tmp_path)}, "pictures": []}
     (tmp_path / "gmflow.py").write_text("x = 1\n")
-    first = identity.Identity.of(tree)
+    first = run_identity.Identity.of(tree)
     for used in ("__pycache__/gmflow.pyc", ".git/index"):
         (tmp_path / used).parent.mkdir()
         (tmp_path / used).write_bytes(b"x")
-    assert identity.Identity.of(tree).inputs == first.inputs
+    assert run_identity.Identity.of(tree).inputs == first.inputs
     (tmp_path / "gmflow.py").write_text("x = 2\n")
-    assert identity.Identity.of(tree).inputs != first.inputs
+    assert run_identity.Identity.of(tree).inputs != first.inputs
 
 
 def test_more_pictures_are_asked_for_than_are_there(here: Path) -> None:
     folder = run_of(here, "full")
     tree = from_yaml((folder / "config.yaml").read_text())
-    assert identity.Identity.of({**tree, "pictures": []}).finished(folder)
-    assert not identity.Identity.of({**tree, "pictures": ["keys", "hole"]}).finished(folder)
+    assert run_identity.Identity.of({**tree, "pictures": []}).finished(folder)
+    assert not run_identity.Identity.of({**tree, "pictures": ["keys", "hole"]}).finished(folder)
 
 
 def test_a_failing_job_leaves_the_tables_of_the_others(
@@ -207,7 +208,9 @@ def test_what_the_runs_measured_is_not_measured_again(
     for name in ("own", "again"):
         counted[name] = score_folder(tmp_path / name, None, with_floors=False).computed
     assert counted["own"] == 0 < counted["again"]
-    first, second = (rows.read(tmp_path / name / rows.SCORES) for name in ("own", "again"))
+    first, second = (
+        score_files.read(tmp_path / name / score_files.SCORES) for name in ("own", "again")
+    )
     assert first == second
     assert {row.method for row in first} == {"full", "no_shape"}
 
@@ -215,8 +218,8 @@ def test_what_the_runs_measured_is_not_measured_again(
 def test_frames_of_a_rival_stand_beside_ours_in_tables_and_report(here: Path) -> None:
     results = here / "results" / "ablation_shape"
     for index in range(5):
-        picture = store.png(torch.full((3, 32, 32), index / 10))
-        store.put(results / "rival" / "demo-slow-1000000" / f"{index:04d}.png", picture)
+        picture = files.png(torch.full((3, 32, 32), index / 10))
+        files.put(results / "rival" / "demo-slow-1000000" / f"{index:04d}.png", picture)
     assert main(SWEEP) == 0
     text = (results / "table.md").read_text().split("Published")[0]
     rows = {line.split(" |")[0].strip("| "): line for line in text.splitlines() if "|" in line}

@@ -12,10 +12,10 @@ from torch import Tensor
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from rerender.errors import ConfigError, WeightsError
+from rerender.flow._first_guess import led
+from rerender.flow._weights import digest
 from rerender.flow.gmflow import GmFlow
-from rerender.flow.led import led
 from rerender.flow.raft import Raft
-from rerender.flow.weights import digest
 from rerender.video import Frame
 from tests.propagation.scenes import texture
 

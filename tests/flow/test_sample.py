@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from rerender.flow._sample import grid, sample
 from rerender.flow.field import warp
-from rerender.flow.sample import grid, sample
 
 
 def field(seed: int) -> np.ndarray:

@@ -14,10 +14,10 @@ from torch import Tensor
 from rerender.contracts import KeyFrames
 from rerender.data.demo import Demo
 from rerender.errors import ConfigError
+from rerender.keyframes._spacing import by_change
 from rerender.keyframes.manual import Manual
 from rerender.keyframes.motion import Motion
 from rerender.keyframes.scene_cut import SceneCut
-from rerender.keyframes.spacing import by_change
 from rerender.keyframes.uniform import Uniform
 from rerender.video import MemoryVideo
 

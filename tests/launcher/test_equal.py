@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rerender import store, work
-from rerender.prescan import ROOT
+from rerender import files
+from rerender.config.allowlist import ROOT
+from rerender.jobs import worker
 
 SWEEP = [
     "+exp=smoke",
@@ -79,25 +80,25 @@ def test_what_killed_commands_left_is_taken_away_by_the_next(tmp_path: Path) -> 
     killed = jobs / "20200101-000000-1"
     subprocess.run([sys.executable, "-c", code, str(killed)], cwd=ROOT, timeout=60)
     assert (killed / "0" / "status.json").is_file()
-    store.put(jobs / "notes" / "mine.txt", b"mine")  # no name of ours
+    files.put(jobs / "notes" / "mine.txt", b"mine")  # no name of ours
     foreign = jobs / "20200101-000000-2"
-    store.put(foreign / store.LOCK, b"pid 1 on another.machine\n")
+    files.put(foreign / files.LOCK, b"pid 1 on another.machine\n")
     engine = jobs / "20200101-000000-3"  # its jobs may be queued still
-    store.put(engine / ".submitit" / "1_task.pkl", b"")
-    store.put(engine / store.LOCK, (killed / store.LOCK).read_bytes())
+    files.put(engine / ".submitit" / "1_task.pkl", b"")
+    files.put(engine / files.LOCK, (killed / files.LOCK).read_bytes())
     (jobs / "20200101-000000-4").symlink_to(jobs / "notes")
-    with store.lock(jobs / "20200101-000000-5"):
-        work.begin(jobs / f"20200101-000001-{os.getpid()}")
-        work.end()
+    with files.lock(jobs / "20200101-000000-5"):
+        worker.begin(jobs / f"20200101-000001-{os.getpid()}")
+        worker.end()
         assert (jobs / "20200101-000000-5").is_dir(), "it is in use"
     assert not killed.exists()
     assert foreign.is_dir()
     assert engine.is_dir()
     assert (jobs / "notes" / "mine.txt").is_file()
-    old = time.time() - work.KEPT - 60
+    old = time.time() - worker.KEPT - 60
     for path in [foreign, engine, *foreign.rglob("*"), *engine.rglob("*")]:
         os.utime(path, (old, old))
-    work.begin(jobs / f"20200101-000002-{os.getpid()}")
-    work.end()
+    worker.begin(jobs / f"20200101-000002-{os.getpid()}")
+    worker.end()
     assert not foreign.exists()
     assert not engine.exists()

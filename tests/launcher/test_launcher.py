@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from rerender.config import literal, preflight
+from rerender.config.allowlist import CONF, ROOT
+from rerender.config.compose import literal, preflight
 from rerender.errors import ConfigError
+from rerender.jobs.worker import STATUS, Call, read, told
 from rerender.launcher.engine import Engine, engine_of
-from rerender.prescan import CONF, ROOT
 from rerender.run import main
-from rerender.work import STATUS, Call, read, told
 from tests.experiments.test_sweep import SWEEP
 
 LAUNCHERS = sorted(file.stem for file in (CONF / "hydra" / "launcher").glob("*.yaml"))
@@ -117,7 +117,7 @@ def test_a_job_leaves_word_when_it_begins_ends_and_fails(tmp_path: Path) -> None
 
 def test_a_job_that_is_killed_is_lost_with_a_reason(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from rerender.work import told\n"
+        "import os, sys; from pathlib import Path; from rerender.jobs.worker import told\n"
         "with told(Path(sys.argv[1]), False) as status:\n"
         "    status['folder'] = 'outputs/a'\n"
         "    os.kill(os.getpid(), 9)\n"
@@ -134,7 +134,7 @@ def test_a_job_that_is_killed_is_lost_with_a_reason(tmp_path: Path) -> None:
 def test_processes_that_share_devices_have_one_each(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from rerender.work import Call, take_device\n"
+        "from rerender.jobs.worker import Call, take_device\n"
         "ours = Path(sys.argv[1])\n"
         "take_device(Call(0, {}, '', '', '', ours, ours, False, ('3', 'GPU-7/1')))\n"
         "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()\n"

@@ -17,9 +17,9 @@ import torch
 
 from rerender.demo.weights import FOLDER
 from rerender.errors import ConfigError, WeightsError
-from rerender.model import agreement, noising
-from rerender.model.files import check_header, read, weights_of
-from rerender.model.keys import CONTROLNET, SCHEDULER, UNET, VAE, Known
+from rerender.model import _agreement, _noising
+from rerender.model._files import check_header, read, weights_of
+from rerender.model._keys import CONTROLNET, SCHEDULER, UNET, VAE, Known
 from rerender.model.pretrained import Pretrained
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
@@ -199,7 +199,7 @@ def scheduler_names() -> list[str]:
     from diffusers.schedulers import KarrasDiffusionSchedulers
 
     names = [each.name for each in KarrasDiffusionSchedulers]
-    names = [name for name in names if not name.startswith(noising.OTHER_FAMILIES)]
+    names = [name for name in names if not name.startswith(_noising.OTHER_FAMILIES)]
     return [*names, "LCMScheduler", "TCDScheduler", "SASolverScheduler"]
 
 
@@ -251,16 +251,16 @@ def test_what_nobody_reads_is_said(folder: Path, caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("name", scheduler_names())
 def test_gaps_are_filled_as_the_class_that_wrote_the_file_fills_them(name: str) -> None:
-    theirs, ours = parameters(name), noising.defaults(name)
+    theirs, ours = parameters(name), _noising.defaults(name)
     for key in ours.keys() & theirs.keys():
         assert ours[key] == theirs[key], key
 
 
 def test_defaults_of_networks_are_those_of_their_classes() -> None:
     for name, ours in (
-        ("UNet2DConditionModel", agreement.BACKBONE),
-        ("ControlNetModel", agreement.BACKBONE),
-        ("AutoencoderKL", agreement.AUTOENCODER),
+        ("UNet2DConditionModel", _agreement.BACKBONE),
+        ("ControlNetModel", _agreement.BACKBONE),
+        ("AutoencoderKL", _agreement.AUTOENCODER),
     ):
         theirs = parameters(name)
         for key in ours.keys() & theirs.keys():
@@ -295,8 +295,8 @@ BASE = {
 def test_the_noise_schedule_is_diffusers(keys: dict[str, Any]) -> None:
     from diffusers import DDIMScheduler
 
-    config = noising.checked({**BASE, **keys}, Path("scheduler_config.json"))
-    ours = noising.alphas_of(config)
+    config = _noising.checked({**BASE, **keys}, Path("scheduler_config.json"))
+    ours = _noising.alphas_of(config)
     theirs = DDIMScheduler.from_config({**BASE, **keys}).alphas_cumprod
     assert torch.allclose(ours.float(), theirs, atol=2e-6)
     assert (ours > 0).all()

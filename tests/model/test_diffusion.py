@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, StableDiffusionControlNetImg2ImgPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from rerender.contracts import Query
-from rerender.model.freeu import FreeU, scale_backbone, scale_skip
+from rerender.model._freeu import FreeU, scale_backbone, scale_skip
 from rerender.model.tiny import SCHEDULER, components
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rerender.config import preflight
+from rerender.config.compose import preflight
+from rerender.config.job import Job
 from rerender.demo.weights import FOLDER
-from rerender.job import Job
+from rerender.model._prompts import tell_notations
 from rerender.model.pretrained import Pretrained
-from rerender.model.prompts import tell_notations
 
 NOTATIONS = [
     ("a (word:1.3) b", "(word:1.3)", "no weights"),

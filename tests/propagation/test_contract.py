@@ -8,10 +8,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from rerender.build import build
+from rerender.config.allowlist import CONF
+from rerender.config.build import build
 from rerender.contracts import Propagation
 from rerender.flow.dis import Dis
-from rerender.prescan import CONF
 from rerender.propagate import propagate
 from rerender.video import MemoryVideo
 from tests.propagation.scenes import keys, moving, still, texture

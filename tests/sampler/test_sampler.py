@@ -10,7 +10,7 @@ import torch
 
 from rerender.contracts import Memory, Sampler
 from rerender.errors import ConfigError
-from rerender.model.noising import alphas_of
+from rerender.model._noising import alphas_of
 from rerender.model.tiny import SCHEDULER
 from rerender.sampler.ddim import DDIM
 from rerender.sampler.dpm import DPM

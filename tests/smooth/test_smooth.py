@@ -12,11 +12,11 @@ from torch import Tensor
 
 from rerender.contracts import Smooth
 from rerender.flow.dis import Dis
+from rerender.smooth._window import windows
 from rerender.smooth.flow_aligned import FlowAligned
 from rerender.smooth.gaussian import Gaussian
 from rerender.smooth.median import Median
 from rerender.smooth.none import Nothing
-from rerender.smooth.window import windows
 from rerender.video import MemoryVideo
 from tests.propagation.scenes import NoFlow, moving, still, texture
 

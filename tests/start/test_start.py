@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerender.config import preflight
+from rerender.config.compose import preflight
+from rerender.config.job import Job
 from rerender.contracts import Start
 from rerender.data.demo import Demo
 from rerender.errors import ConfigError
-from rerender.job import Job
 from rerender.scene import Watch
 from rerender.start.ddim_inversion import DDIMInversion
 from rerender.start.noised import Noised

@@ -18,7 +18,7 @@ import pytest
 import torch
 import wandb
 
-from rerender import store
+from rerender import files
 from rerender.tracker.wandb import WandB
 
 from .wandb_server import wandb_server
@@ -42,7 +42,7 @@ def record(tracker: WandB, folder: Path, table: bool = True) -> None:
     tracker.start(folder, CONFIG, "name", "group")
     tracker.log({"demo/warp_error": 0.5, "demo/none": None}, step=0)
     tracker.log({"demo/warp_error": 0.25}, step=1)
-    store.put(folder / "sheet.png", store.png(torch.zeros(3, 8, 8)))
+    files.put(folder / "sheet.png", files.png(torch.zeros(3, 8, 8)))
     tracker.file("sheet", folder / "sheet.png")
     if table:
         rows: list[list[float | str | None]] = [["warp_error", 0.25], ["clip_score", None]]
@@ -82,9 +82,9 @@ def test_nothing_of_the_environment_or_command_line_is_recorded(
     monkeypatch.setenv("SOME_KEY", "canary-in-env")
     monkeypatch.setattr(sys, "argv", ["run", "token=canary-in-argv"])
     record(WandB(), tmp_path)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) > 1
-    assert not [path for path in files if b"canary" in path.read_bytes()]
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) > 1
+    assert not [path for path in paths if b"canary" in path.read_bytes()]
 
 
 def test_an_online_run_arrives_at_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

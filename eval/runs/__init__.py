@@ -1,0 +1,1 @@
+"""Results that runs of ours have made: their clips, and what they measured themselves."""

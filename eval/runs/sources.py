@@ -1,0 +1,162 @@
+"""The clips that results were made of, found through the configurations of runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.contracts import Metric
+from eval.metrics.weights import digest
+from eval.results import Outcome
+from rerender.codec.fit import fit
+from rerender.config.job import Job
+from rerender.contracts import FlowEstimator
+from rerender.errors import InputError, RerenderError
+from rerender.video import Clip
+
+_MULTIPLE = 8  # sides of the frames that are compared, as for most models
+_DECIDING = ("data", "prompt", "source_prompt", "negative_prompt")
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured, and on which clips.
+
+    Attributes:
+        clips: by name.
+        metrics, flow: as for `eval.measure.score`.
+        identity: hash of the clips' configuration and of the files it names.
+    """
+
+    clips: Mapping[str, Clip]
+    metrics: tuple[Metric, ...]
+    flow: FlowEstimator
+    identity: str
+
+    @classmethod
+    def of(cls, tree: Tree) -> Protocol:
+        """The protocol that a run's configuration describes.
+
+        Raises:
+            RerenderError: the configuration is of another version, or its clips are not there.
+        """
+        job = Job.of(tree)
+        clips = {
+            clip.name: replace(clip, video=fit(clip.video, job.data.size, _MULTIPLE))
+            for clip in job.data.clips()
+        }
+        return cls(clips, job.metrics, job.parts.flow, hashed(_contents(tree["data"])))
+
+
+class Sources:
+    """The protocol and the clip of every outcome; each way of asking for clips is opened once.
+
+    Where one clip is there with several prompts, its name is followed by the prompt.
+
+    Args:
+        tree: configuration whose clips, metrics and flow hold for all outcomes; None where each
+            run's own clips hold, with the metrics and the flow of the first run.
+        outcomes: the finished videos.
+    """
+
+    def __init__(self, tree: Tree | None, outcomes: Sequence[Outcome]) -> None:
+        self._tree = tree
+        self._base = tree or next((o.config for o in outcomes if o.config is not None), None)
+        self._opened: dict[str, Protocol | RerenderError] = {}
+        for config in [self._base, *(outcome.config for outcome in outcomes)]:
+            if config is not None:
+                self._open(self._tree or config)
+        prompts = defaultdict(set)
+        for protocol in self.protocols():
+            for clip in protocol.clips.values():
+                prompts[clip.name].add(clip.prompt)
+        self._several = {name for name, asked in prompts.items() if len(asked) > 1}
+
+    @property
+    def known(self) -> bool:
+        """Whether any configuration says what the clips are."""
+        return self._base is not None
+
+    def protocols(self) -> list[Protocol]:
+        """All protocols that could be opened, the one whose metrics hold first."""
+        return [found for found in self._opened.values() if isinstance(found, Protocol)]
+
+    def named(self, clip: Clip) -> Clip:
+        """A clip under the name that it has in score rows."""
+        return (
+            replace(clip, name=f"{clip.name}: {clip.prompt}")
+            if clip.name in self._several
+            else clip
+        )
+
+    def every(self) -> Iterator[tuple[Protocol, Clip]]:
+        """Each clip once, under its name in score rows."""
+        seen = set()
+        for protocol in self.protocols():
+            for clip in map(self.named, protocol.clips.values()):
+                if clip.name not in seen:
+                    seen.add(clip.name)
+                    yield self._measured(protocol), clip
+
+    def find(self, outcome: Outcome) -> tuple[Protocol, Clip]:
+        """What an outcome is measured against.
+
+        Raises:
+            RerenderError: its clip is not known, or its configuration cannot be opened.
+        """
+        own = self._tree or outcome.config or self._base or {}
+        protocol = self._open(own)
+        if isinstance(protocol, RerenderError):
+            raise protocol
+        if outcome.clip is None and len(protocol.clips) == 1:
+            clip = next(iter(protocol.clips.values()))
+        elif outcome.clip is not None and outcome.clip in protocol.clips:
+            clip = protocol.clips[outcome.clip]
+        else:
+            problem = f"belongs to clip {outcome.clip!r}, which is not among the sources"
+            known = ", ".join(protocol.clips) or "none"
+            raise InputError(outcome.path, problem, f"rename it; sources are: {known}")
+        return self._measured(protocol), self.named(clip)
+
+    def _measured(self, protocol: Protocol) -> Protocol:
+        """A protocol with the metrics and the flow that hold for all."""
+        first = self.protocols()[0]
+        return replace(protocol, metrics=first.metrics, flow=first.flow)
+
+    def _open(self, tree: Tree) -> Protocol | RerenderError:
+        key = json.dumps({name: tree.get(name) for name in _DECIDING}, sort_keys=True, default=str)
+        if key not in self._opened:
+            try:
+                self._opened[key] = Protocol.of(tree)
+            except RerenderError as error:
+                self._opened[key] = error
+            except KeyError as error:
+                cure = "name the clips: data=video data.path=FILE"
+                self._opened[key] = InputError("config.yaml", f"says nothing of {error}", cure)
+        return self._opened[key]
+
+
+def hashed(value: Any) -> str:
+    """SHA-256 of a plain value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _contents(node: Any) -> Any:
+    """A configuration with the content of the files that it names."""
+    if isinstance(node, Mapping):
+        return {str(key): _contents(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_contents(value) for value in node]
+    if isinstance(node, str) and 0 < len(node) < 4096 and "\0" not in node:
+        path = Path(node)
+        if path.is_file():
+            return [node, digest(path)]
+        if path.is_dir():
+            return [node, [digest(file) for file in sorted(path.rglob("*")) if file.is_file()]]
+    return node

@@ -1,0 +1,1 @@
+"""Damaged files, given to the commands that read them."""

@@ -1,0 +1,106 @@
+"""The end of a sweep: its runs side by side, scored, with tables and a report page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.results import CONFIG
+from eval.score import score_folder
+from experiments import report, tables
+from rerender import files
+from rerender.errors import ConfigError, InputError
+from rerender.exits import report as report_line
+from rerender.jobs.record import OWN, WANDB
+
+_GROWING = (".log", ".jsonl")  # files that a run goes on writing to
+_ASIDE = (WANDB, OWN, files.LOCK)
+
+
+def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
+    """Rebuild a results folder from run folders.
+
+    Args:
+        root: the results folder.
+        runs: run folders; those that never began are left out, unfinished ones are listed.
+
+    Returns:
+        The tables and the page.
+
+    Raises:
+        InputError: none of the runs began, or a video cannot be read.
+        ConfigError: a run lies in the folder, or the folder in a run.
+        ResourceError: the disk is full or may not be written.
+    """
+
+    def waiting(owner: str) -> None:
+        report_line(f"{root}: being collected by {owner}; waiting for it", "warning")
+
+    check_apart(root, *runs)
+    with files.lock(root, waiting):
+        promote(root, runs)
+        score_folder(root, None)
+        return [*tables.write(root), report.build(root)]
+
+
+def promote(root: Path, runs: Sequence[Path]) -> None:
+    """Bring run folders together in one folder, which stands alone.
+
+    Files are linked where the disk allows it and copied elsewhere. Runs of an earlier call leave
+    the folder; scores stay, so that what did not change is not measured again.
+
+    Args:
+        root: the folder, made if missing.
+        runs: run folders; those that never began are left out.
+
+    Raises:
+        InputError: none of the runs began.
+        ConfigError: a run lies in the folder, or the folder in a run; or a link leads out of it.
+        ResourceError: the disk is full or may not be written.
+    """
+    begun = [run for run in dict.fromkeys(runs) if (run / CONFIG).is_file()]
+    if not begun:
+        raise InputError(root, "has no run to show", "run the experiment first")
+    check_apart(root, *begun)
+    for run in begun:
+        files.unlinked(root, root / run.name)
+    for old in sorted(root.iterdir()) if root.is_dir() else ():
+        if (old / CONFIG).is_file() and not old.is_symlink():
+            files.remove(old)
+    for run in begun:
+        copy(run, root / run.name)
+
+
+def copy(folder: Path, target: Path) -> None:
+    """The files of a folder once more, as links where the disk allows it; not what only its
+    process needs."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = file.relative_to(folder)
+        if name.parts[0] in _ASIDE or file.name.startswith(".tmp-"):
+            continue
+        files.unlinked(target, files.folder((target / name).parent))
+        files.remove(target / name)
+        if file.suffix in _GROWING or file.is_symlink() or not _linked(file, target / name):
+            files.put(target / name, file.read_bytes())
+
+
+def check_apart(target: Path, *sources: Path) -> None:
+    """Refuse an output that is an input, lies in one or holds one.
+
+    Raises:
+        ConfigError: it is.
+    """
+    end = Path(os.path.realpath(target))
+    for source in sources:
+        own = Path(os.path.realpath(source))
+        if own.is_relative_to(end) or end.is_relative_to(own):
+            raise ConfigError(target, f"is, holds or lies in the input {source}", "choose another")
+
+
+def _linked(file: Path, target: Path) -> bool:
+    try:
+        os.link(file, target)
+    except OSError:  # another disk, or one without links
+        return False
+    return True

@@ -1,0 +1,234 @@
+"""What a results folder holds, collected for the report page."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval import references, score_files
+from eval.contracts import Score
+from eval.metrics.weights import digest
+from eval.references import SOURCE, TRUTH
+from eval.results import CONFIG, Outcome, discover
+from eval.runs.sources import Sources
+from experiments.costs import costs
+from experiments.media import Media
+from experiments.repro_command import command
+from rerender.errors import InputError, RerenderError
+from rerender.run_folder import read_facts
+from rerender.video import Clip, Video
+
+_COMMANDS = 60  # runs for which the command is worked out
+
+
+@dataclass
+class Study:
+    """Everything that the page shows.
+
+    Attributes:
+        scores: rows of the score file.
+        costs: what runs took, as rows for the table.
+        clips: for the script: name, prompt, times, end.
+        entries: for the script: one finished video each.
+        runs: name, command, configuration and warnings of each run.
+        failed: name and reason of what has no video.
+        seconds: method -> seconds per frame, where runs say so.
+    """
+
+    scores: list[Score]
+    costs: list[Score] = field(default_factory=list)
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> Study:
+    """Collect a results folder; what is missing or broken is listed, never raised.
+
+    Args:
+        root: the results folder.
+        media: where the page's files go.
+        tree: configuration that says what the clips are; None for the runs' own.
+    """
+    study = Study(score_files.read(root / score_files.SCORES), costs(root))
+    study.failed += _unfinished(root)
+    outcomes = _found(root, study)
+    sources = Sources(tree, outcomes)
+    for _, clip in sources.every():
+        _add_floors(study, media, clip)
+    for outcome in outcomes:
+        try:
+            outcome.check()
+            _add_outcome(study, media, outcome, _clip_of(sources, outcome))
+        except RerenderError as error:
+            study.failed.append({"name": _title(outcome), "reason": str(error)})
+    # The first ones are shown at once: rather every method than every seed of the first method.
+    study.entries.sort(key=lambda e: (not e["floor"], -1 if e["seed"] is None else e["seed"]))
+    _label(study.entries)
+    _describe(study, outcomes)
+    return study
+
+
+def _found(root: Path, study: Study) -> list[Outcome]:
+    try:
+        return discover(root)
+    except InputError as error:
+        study.failed.append({"name": root.name, "reason": str(error)})
+        return []
+
+
+def _add_floors(study: Study, media: Media, clip: Clip) -> None:
+    study.clips.append(_clip(clip.name, clip.prompt, clip.video))
+    made = ((SOURCE, references.source(clip)), (TRUTH, references.translation(clip)))
+    for name, video in made:
+        if video is not None:
+            key = f"{name} {clip.name} {clip.prompt} {len(video)} {video.size} {_print(video)}"
+            study.entries.append(_entry(study, media, (name, clip.name, None), video, [], key))
+
+
+def _print(video: Video) -> str:
+    """A mark of a video's content: its first, middle and last frame."""
+    marks = [video[i].double().sum().item() for i in (0, len(video) // 2, len(video) - 1)]
+    return json.dumps(marks)
+
+
+def _clip_of(sources: Sources, outcome: Outcome) -> Clip | None:
+    """The clip an outcome was made of; None where that is not known any more."""
+    try:
+        return sources.find(outcome)[1]
+    except RerenderError:
+        return None
+
+
+def _add_outcome(study: Study, media: Media, outcome: Outcome, clip: Clip | None) -> None:
+    files = outcome.files()
+    video = outcome.open(clip.video) if clip is not None else outcome.alone()
+    name = clip.name if clip is not None else outcome.clip or outcome.path.parent.name
+    if all(known["name"] != name for known in study.clips):
+        study.clips.append(_clip(name, "", video))
+    key = " ".join(digest(file) for file in files)
+    who = (outcome.method, name, outcome.seed)
+    entry = _entry(study, media, who, video, files, key)
+    study.entries.append({**entry, "maps": _maps(outcome, media)})
+
+
+def _entry(
+    study: Study,
+    media: Media,
+    who: tuple[str, str, int | None],
+    video: Video,
+    files: Sequence[Path],
+    key: str,
+) -> dict[str, Any]:
+    method, clip, seed = who
+    strip, sheet = media.looks(video, key)
+    return {
+        "method": method,
+        "clip": clip,
+        "seed": seed,
+        "floor": method in (SOURCE, TRUTH),
+        "file": media.film(video, files, key),
+        "slice": strip,
+        "sheet": sheet,
+        "small": max(video.size) < 320,
+        "curves": {
+            row.metric: list(row.curve)
+            for row in study.scores
+            if (row.method, row.clip, row.seed) == who and any(v is not None for v in row.curve)
+        },
+        "maps": {},
+    }
+
+
+def _maps(outcome: Outcome, media: Media) -> dict[str, list[tuple[int, str]]]:
+    """Pictures that a run kept beside its video: name -> (frame, address)."""
+    if outcome.config is None:
+        return {}
+    found = {}
+    for folder in sorted(path for path in outcome.path.parent.iterdir() if path.is_dir()):
+        files = [file for file in sorted(folder.glob("*.png")) if file.stem.isdecimal()]
+        if files:
+            found[folder.name] = [(int(file.stem), media.picture(file)) for file in files]
+    return found
+
+
+def _clip(name: str, prompt: str, video: Video) -> dict[str, Any]:
+    start = video.timestamps[0]
+    times = [round(float(time - start), 6) for time in video.timestamps]
+    return {"name": name, "prompt": prompt, "times": times, "end": float(video.end - start)}
+
+
+def _label(entries: Sequence[dict[str, Any]]) -> None:
+    """Names on the page: with the seed where a method has several."""
+    seeds = defaultdict(set)
+    for entry in entries:
+        seeds[entry["method"], entry["clip"]].add(entry["seed"])
+    for entry in entries:
+        several = len(seeds[entry["method"], entry["clip"]]) > 1
+        seed = f", seed {entry['seed']}" if several else ""
+        entry["label"] = f"{entry['method']}{seed}"
+
+
+def _describe(study: Study, outcomes: Sequence[Outcome]) -> None:
+    """How each run is repeated, and how long it took."""
+    spent: dict[str, list[float]] = defaultdict(list)
+    seen = set()
+    for outcome in outcomes:
+        folder = next((p for p in outcome.path.parents if (p / CONFIG).is_file()), None)
+        if outcome.config is None or folder is None or folder in seen:
+            continue
+        seen.add(folder)
+        text = yaml.safe_dump(outcome.config, sort_keys=False, allow_unicode=True)
+        name = f"{folder.name} ({outcome.method})" if folder.name != outcome.method else folder.name
+        # Composing a configuration takes about half a second, too long for hundreds of runs.
+        said = command(outcome.config) if len(study.runs) < _COMMANDS else None
+        facts = _facts(folder)
+        warnings = [str(warning) for warning in facts.get("warnings", ())]
+        study.runs.append({"name": name, "command": said, "config": text, "warnings": warnings})
+        spent[outcome.method] += _seconds(facts)
+    study.seconds = {method: sum(each) / len(each) for method, each in spent.items() if each}
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    """What a finished run says of itself; nothing where it does not say."""
+    with suppress(InputError):
+        return read_facts(run)
+    return {}
+
+
+def _seconds(facts: Mapping[str, Any]) -> list[float]:
+    """Seconds per frame that a run says it took, without scoring; [] where it does not say."""
+    try:
+        total = sum(each for stage, each in facts["seconds"].items() if stage != "score")
+        return [total / sum(clip["frames"] for clip in facts["clips"])]
+    except (KeyError, TypeError, ZeroDivisionError):
+        return []
+
+
+def _unfinished(root: Path) -> Iterator[dict[str, str]]:
+    """Run folders without a video, and why."""
+    folders = [root, *sorted(root.iterdir())] if root.is_dir() else []
+    for folder in folders:
+        if (folder / CONFIG).is_file() and not any(folder.rglob("video.mp4")):
+            yield {"name": folder.name, "reason": _reason(folder)}
+
+
+def _reason(folder: Path) -> str:
+    """The last error in a run's log."""
+    log = folder / "run.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    errors = [line for line in lines if "ERROR" in line or "error" in line]
+    return errors[-1].strip() if errors else "not finished; the same command goes on with it"
+
+
+def _title(outcome: Outcome) -> str:
+    return " ".join(filter(None, [outcome.method, outcome.clip]))

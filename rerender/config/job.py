@@ -1,0 +1,132 @@
+"""A job: one composed configuration, built and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from eval.contracts import Metric
+from rerender.config.allowlist import LISTS
+from rerender.config.build import construct, unknown_key
+from rerender.config.parts import Parts
+from rerender.contracts import Checkpoint, Data, Tracker
+from rerender.contracts.kinds import Output, Told
+from rerender.errors import ConfigError
+from rerender.files import check_writable
+from rerender.store.cache import Cache
+
+UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store")
+Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that config.yaml says; its keys are these fields and those of ``Parts``.
+
+    Attributes:
+        data: where the clips come from.
+        model: what denoises them.
+        metrics: what is measured on the finished videos.
+        tracker: where the record goes besides record.jsonl.
+        parts: the method.
+        seed: of all noise.
+        prompt, prompt_file, source_prompt, negative_prompt: texts for clips that bring none.
+        out: the output folder; None for one named after the configuration.
+        name: what that folder is called; None for the experiment's or the data's name.
+        store: folder of the stage store; None keeps stages in the output folder while it works.
+        pictures: names of the pictures that are kept on the way.
+        debug: whether tracebacks are shown.
+    """
+
+    data: Data
+    model: Checkpoint
+    metrics: tuple[Metric, ...]
+    tracker: Tracker
+    parts: Parts
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    prompt: str | None
+    prompt_file: Told | None
+    source_prompt: str
+    negative_prompt: str
+    out: Output | None
+    name: Name | None
+    store: Output | None
+    pictures: tuple[Name, ...]
+    debug: bool
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Job:
+        """The job that a resolved configuration describes.
+
+        Raises:
+            ConfigError: an unknown key, a value out of range, choices that do not go together.
+        """
+        chosen = {**{key: {} for key in LISTS}, **tree}
+        inner = [field.name for field in fields(Parts)]
+        known = {field.name for field in fields(cls)} - {"parts"} | set(inner)
+        for key in chosen:
+            if key not in known:
+                raise unknown_key(key, key, known)
+        for key in inner:
+            if chosen.get(key) is None:
+                raise ConfigError(key, "nothing is chosen", f"choose one: {key}=NAME")
+        parts = construct(Parts, {key: chosen[key] for key in inner}, "")
+        rest = {key: value for key, value in chosen.items() if key not in inner}
+        return construct(cls, {**rest, "parts": parts}, "")
+
+
+def jobs_of(trees: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """The jobs of a sweep.
+
+    Raises:
+        ConfigError: as `Job.of`, saying which job; two of them would write to one folder; or a
+            folder holds other things than a stage store.
+        ResourceError: an output folder or a stage store may not be written.
+    """
+    jobs = [_numbered(tree, index, len(trees)) for index, tree in enumerate(trees, start=1)]
+    folders = [job.out for job in jobs if job.out is not None]
+    if len(set(folders)) < len(folders):
+        problem = f"{len(jobs)} jobs of a sweep cannot share the folder {folders[0]}"
+        raise ConfigError("out", problem, "leave it out; each job gets a folder in outputs/")
+    for place in {job.store for job in jobs if job.store}:
+        Cache(place).check()
+    for place in set(folders):
+        check_writable(place, "out")
+    for job in jobs:
+        if job.out and job.store and job.out.absolute() == job.store.absolute():
+            raise ConfigError(
+                "store", f"{job.store} is the output folder", "choose another folder: store=PATH"
+            )
+    return jobs
+
+
+def _numbered(tree: Mapping[str, Any], index: int, total: int) -> Job:
+    try:
+        return Job.of(tree)
+    except ConfigError as error:
+        if total == 1:
+            raise
+        problem = f"{error.problem} (job {index} of {total})"
+        raise ConfigError(error.where, problem, error.cure) from error
+
+
+def key_of(job: Mapping[str, Any]) -> str:
+    """A hash of everything in a configuration that decides the result's bytes."""
+    deciding = {key: value for key, value in job.items() if key not in UNHASHED}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(job: Mapping[str, Any]) -> str:
+    """A configuration as text that `from_yaml` reads back."""
+    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str) -> Any:
+    """What a configuration file of ours says."""
+    return yaml.safe_load(text)

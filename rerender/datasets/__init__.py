@@ -1,0 +1,1 @@
+"""Data sets from elsewhere: fetched, verified and unpacked."""

@@ -1,0 +1,183 @@
+"""One job of a command, in whatever process does it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rerender.errors import LockedError, RerenderError
+from rerender.exits import BUG, Terminated, failure, report, streams, terminable, trace
+
+STATUS = "status.json"
+LOST = "its process ended without a word (killed, or out of memory)"
+STAMP = re.compile(r"\d{8}-\d{6}-\d+")  # when a command began, and its process
+KEPT = 7 * 86400.0  # seconds for which what another machine or an engine may still use is left
+_COMMAND = ExitStack()  # holds the lock of this command's folder until it ends
+_DEVICE = ExitStack()  # holds the lock of this process's device until it ends
+_TAKEN: list[str] = []
+
+
+@dataclass(frozen=True)
+class Call:
+    """One job, as any process that sees the same disk can do it.
+
+    Attributes:
+        number: its place in the sweep, from 0.
+        tree: its resolved configuration.
+        name: what its folder is called where the configuration does not say.
+        group: the experiment; "" without one.
+        said: what sets it apart, for the terminal.
+        ours: where its status goes, absolute.
+        place: the working folder of the command.
+        keep: leave it alone where it is complete already.
+        devices: accelerators of this machine that its processes share; none where the engine
+            gives each job its own.
+    """
+
+    number: int
+    tree: Mapping[str, Any]
+    name: str
+    group: str
+    said: str
+    ours: Path
+    place: Path
+    keep: bool
+    devices: tuple[str, ...] = ()
+
+    def status(self) -> dict[str, Any]:
+        """What the job left; empty before it began."""
+        return read(self.ours / STATUS)
+
+    def lost(self, reason: str) -> None:
+        """Write down that the job did not come to its end, if it left no word itself."""
+        from rerender import files
+
+        status = self.status()
+        if not status.get("ended"):
+            failed = {"code": BUG, "message": f"{LOST}: {reason}", "ended": True}
+            files.put_json(self.ours / STATUS, {"folder": "", **status, **failed})
+
+
+def work(call: Call) -> None:
+    """Do a job in a process of its own or of a pool; nothing but its status comes back."""
+    os.chdir(call.place)
+    try:
+        with streams(), terminable():
+            take_device(call)
+            do(call)
+    except (Terminated, KeyboardInterrupt):
+        return  # its status says so
+
+
+def do(call: Call) -> None:
+    """Do a job here. A failure of its own is written down, never raised; a signal is both."""
+    from rerender.jobs.run_job import perform
+    from rerender.store.run_identity import place
+
+    with told(call.ours, bool(call.tree.get("debug"))) as status:
+        if call.number:
+            report(f"{call.number + 1}: {call.said}", "job")
+        folder = place(call.tree, call.name)
+        status["folder"] = str(folder)
+        perform(call.tree, folder, call.group, keep=call.keep)
+
+
+@contextmanager
+def told(ours: Path, debug: bool) -> Iterator[dict[str, Any]]:
+    """Write down that a job begins, and how it ended."""
+    from rerender import files
+
+    status: dict[str, Any] = {"code": BUG, "message": LOST, "folder": "", "ended": False}
+    files.put_json(ours / STATUS, status)
+    try:
+        yield status
+        status.update(code=0, message="")
+    except BaseException as error:
+        status["code"], status["message"] = failure(error)
+        if not isinstance(error, Exception):
+            raise
+        report(status["message"])
+        trace(debug)
+    finally:
+        files.put_json(ours / STATUS, {**status, "ended": True})
+
+
+def begin(folder: Path) -> None:
+    """Have the folder of this command to itself until `end`, and take away those of commands that
+    were killed: they hold prompts.
+
+    Args:
+        folder: its name is a `STAMP`; its jobs leave their status below.
+
+    Raises:
+        RerenderError: it cannot be made.
+    """
+    from rerender import files
+
+    if not folder.parent.is_symlink():
+        for other in sorted(folder.parent.glob("*")):
+            if STAMP.fullmatch(other.name) and other.is_dir() and not other.is_symlink():
+                _clean(other)
+    _COMMAND.enter_context(files.lock(folder))
+
+
+def end() -> None:
+    """Give the folder of this command back."""
+    _COMMAND.close()
+
+
+def _clean(folder: Path) -> None:
+    """Take away the folder of a command that is over, if nobody can need it.
+
+    Its lock is free then. A machine whose locks are not seen here, and jobs that an engine does
+    without the command that began them, are given some days.
+    """
+    from rerender import files
+
+    owner = files.owner(folder)
+    foreign = owner is None or owner != socket.gethostname() or any(folder.glob(".submitit"))
+    try:
+        ages = [time.time() - path.stat().st_mtime for path in (folder, *folder.glob("*"))]
+        if foreign and min(ages) < KEPT:
+            return
+        with files.lock(folder):
+            for path in folder.iterdir():
+                if path.name != files.LOCK:
+                    files.remove(path)
+            files.vacate(folder)
+    except (OSError, RerenderError):
+        return  # somebody is at it, or it is another user's
+
+
+def take_device(call: Call) -> None:
+    """Give this process one of the devices to itself, for as long as it lives."""
+    from rerender import files
+
+    while call.devices and not _TAKEN:
+        for name in call.devices:
+            try:
+                folder = call.ours.parent / f"device-{name.replace('/', '-')}"
+                _DEVICE.enter_context(files.lock(folder))
+            except LockedError:
+                continue
+            _TAKEN.append(name)
+            os.environ["CUDA_VISIBLE_DEVICES"] = name
+            return
+        time.sleep(0.2)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A small file of ours; empty where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found

@@ -1,0 +1,196 @@
+"""Checkpoints by hub id: taken from the cache; what is not there is asked for once, briefly.
+
+Proxies, mirrors and tokens are those of huggingface_hub (``HTTPS_PROXY``, ``HF_ENDPOINT``,
+``HF_TOKEN``), and so is ``HF_HUB_OFFLINE=1``, under which nothing is asked at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rerender.datasets.download import PATIENCE, within
+from rerender.errors import WeightsError
+from rerender.model._files import (
+    CONFIG,
+    EXTRA,
+    INDEX,
+    SCHEDULER,
+    TOKENIZER,
+    Layout,
+    chosen,
+    stem,
+    weights_of,
+)
+
+Fetching = Literal["nothing", "small", "all"]
+"""Which files that the cache lacks to fetch: none, all but the weights, or all."""
+
+_ABSENT = "no such folder, and not in the cache of Hugging Face"
+
+
+def place(name: str, layout: Layout, fetching: Fetching) -> Path:
+    """The folder of a hub id in the cache, with what it lacked and was asked for.
+
+    Args:
+        name: the hub id.
+        layout: what is read of it.
+        fetching: which of the files that the cache lacks to fetch.
+
+    Raises:
+        WeightsError: it is no hub id, the hub cannot be reached within seconds, or lacks a file.
+    """
+    folder = cached(name)
+    lacking = lacks(folder, layout) if folder else []
+    if fetching == "nothing" or (folder and not lacking):
+        return folder or Path(name)
+    problem = f"its copy in the cache lacks {', '.join(lacking)}" if lacking else _ABSENT
+    names = listed(name, problem)
+    wanted = _wanted(name, names, layout)
+    if fetching == "small":
+        wanted = [file for file in wanted if file.endswith((".json", ".txt"))]
+    return _fetched(name, wanted, problem)
+
+
+def on_its_way(folder: Path, network: str) -> bool:
+    """Whether the weights of a network are still on the hub: only folders of its cache may lack
+    any."""
+    from huggingface_hub import constants
+
+    if folder.is_absolute() and folder.is_relative_to(constants.HF_HUB_CACHE):
+        return bool(_lacked_weights(folder, network))
+    return not folder.is_dir()
+
+
+def lacks(folder: Path, layout: Layout) -> list[str]:
+    """Names of the files that a folder lacks."""
+    found = []
+    if layout.whole:
+        words = ["tokenizer.json"] if (folder / "tokenizer" / "tokenizer.json").exists() else []
+        words = words or ["vocab.json", "merges.txt"]
+        needed = [INDEX, SCHEDULER, *(f"tokenizer/{name}" for name in (TOKENIZER[0], *words))]
+        found += [name for name in needed if not (folder / name).exists()]
+    for network, place in layout.networks.items():
+        inside = f"{place}/" if place else ""
+        if not (folder / place / CONFIG).exists():
+            found.append(f"{inside}{CONFIG}")
+        found += [f"{inside}{name}" for name in _lacked_weights(folder / place, network)]
+    return found
+
+
+def _lacked_weights(folder: Path, network: str) -> list[str]:
+    try:
+        weights = weights_of(folder, stem(network))
+    except WeightsError as error:
+        inside = Path(error.where).parent == folder
+        return [Path(error.where).name if inside else f"{stem(network)}.safetensors"]
+    return [name for name in weights.files if not (folder / name).exists()]
+
+
+def _wanted(name: str, names: Sequence[str], layout: Layout) -> list[str]:
+    """Those files of a hub id that are read."""
+    wanted = []
+    if layout.whole:
+        wanted += [INDEX, SCHEDULER, *(f"tokenizer/{each}" for each in (*TOKENIZER, *EXTRA))]
+    for network, place in layout.networks.items():
+        inside = f"{place}/" if place else ""
+        beside = [file.removeprefix(inside) for file in names if file.startswith(inside)]
+        variant, first = chosen(beside, stem(network), f"{name}/{place}".rstrip("/"))
+        files = [CONFIG, first]
+        if first.endswith(".json"):
+            parts = re.escape(f"{stem(network)}{f'.{variant}' if variant else ''}")
+            files += [file for file in beside if re.fullmatch(rf"{parts}-\d+-of-.*", file)]
+        wanted += [f"{inside}{file}" for file in files]
+    return [file for file in wanted if file in names]
+
+
+def cached(name: str) -> Path | None:
+    """The folder of a hub id in the cache, complete or not; None where there is none.
+
+    Raises:
+        WeightsError: it is no hub id.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise WeightsError(
+            name,
+            "is neither a folder nor a hub id",
+            "give a folder in diffusers layout, or a hub id such as owner/name",
+        ) from error
+    place = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"))
+    snapshots = place / "snapshots"
+    try:
+        commit = (place / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        several = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
+        return several[0] if len(several) == 1 else None
+    found = snapshots / commit
+    return found if commit and found.is_dir() else None
+
+
+def listed(name: str, problem: str) -> list[str]:
+    """Names of all files that the hub has of a hub id.
+
+    Args:
+        name: the hub id.
+        problem: what the cache lacks of it, for messages.
+
+    Raises:
+        WeightsError: the hub cannot be reached within seconds, or has no such checkpoint.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        said = " and ".join(
+            f"{key}={value}"
+            for key in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+            if (value := os.environ.get(key))
+        )
+        raise _unavailable(name, problem, f"{said or 'HF_HUB_OFFLINE'} keeps the network out")
+    try:
+        info = within(PATIENCE, lambda: HfApi().model_info(name, timeout=PATIENCE / 2))
+    except Exception as error:  # of several libraries and the network
+        raise _unavailable(name, problem, _reason(error)) from error
+    return sorted(str(file.rfilename) for file in info.siblings or ())
+
+
+def _fetched(name: str, files: Sequence[str], problem: str) -> Path:
+    """Have some files of a hub id in the cache; returns its folder there."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(files), etag_timeout=PATIENCE))
+    except Exception as error:  # of several libraries and the network
+        raise _unavailable(name, problem, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why the hub gave nothing, in a few words."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "its licence must be accepted on the hub, and HF_TOKEN set"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "there is no such model, or it is private"
+    response: Any = getattr(error, "response", None)
+    if response is not None:
+        return f"the hub answers {response.status_code}"
+    words = " ".join(str(error).split()) or type(error).__name__
+    return f"the hub cannot be reached: {words[:120]}"
+
+
+def _unavailable(name: str, problem: str, reason: str) -> WeightsError:
+    return WeightsError(
+        name,
+        f"{problem} ({reason})",
+        f"run once with a network: hf download {name}, or give a local folder",
+    )

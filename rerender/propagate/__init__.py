@@ -1,0 +1,205 @@
+"""From translated key frames to every frame of the video, in order, as soon as it can be shown.
+
+The clip is cut into segments at its key frames. Each segment is filled by the chosen propagation
+from the key frames at its two ends, and by nothing else: segments are independent, and none
+crosses the border of a shot. Memory holds one segment, however long the clip is.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, pairwise
+from typing import TypeAlias
+
+from torch import Tensor
+
+from rerender.contracts import FlowEstimator, Propagation
+from rerender.errors import InputError
+from rerender.scene import Translation, Watch
+from rerender.video import Frame, Segment, Video
+
+log = logging.getLogger(__name__)
+
+Piece: TypeAlias = Frame | Segment
+"""What a clip is cut into: a key frame, handed on as it is, or a segment to be filled."""
+
+
+def propagate(
+    video: Video,
+    keys: Iterable[Translation],
+    propagation: Propagation,
+    flow: FlowEstimator,
+    watch: Watch | None = None,
+    ahead: int = 1,
+    first: int = 0,
+    cuts: Sequence[int] = (),
+) -> Iterator[Tensor]:
+    """Every frame of the video in its translated look, as many as the source has.
+
+    ``keys`` may be a generator that is still translating: frames are handed out as soon as the
+    key frame after them has come, and a key frame is held only until the next one is there (its
+    trace is let go at once). Frames before the first key frame of a shot, or after its last, are
+    filled from one side. Where a shot ends is known from ``cuts``, or from key frames at its
+    border, as `rerender.contracts.KeyFrames` picks them; frames between two shots whose border is
+    not known go to the nearer key frame. A shot without a key frame is filled whole from the nearer
+    one, with a warning.
+
+    Args:
+        video: the source frames.
+        keys: translated key frames, in increasing order of ``key.index``; ``key.shot`` says which
+            may see each other. Values of ``image`` outside 0..1 are clipped, nothing else is done
+            to a key frame.
+        propagation: fills the segments.
+        flow: the flow estimator, opened for this clip.
+        watch: told of every frame that is handed out, stage ``"propagate"``.
+        ahead: segments worked on at the same time. 1 hands out all it can before it asks for the
+            next key frame; more keeps more cores busy where the key frames are there already, and
+            holds as many segments in memory.
+        first: frame to begin with, a key frame or the one after a key frame.
+        cuts: frames that begin a new shot, increasing; no segment crosses one, whatever
+            ``key.shot`` says.
+
+    Yields:
+        Images ``[3,H,W]``, float32, 0..1, one for each source frame from ``first`` on, in order.
+
+    Raises:
+        InputError: no key frame at all, key frames out of order, beyond the end of the video or of
+            another size than it.
+    """
+    watch = watch or Watch()
+    pieces = (piece for piece in cut(video, keys, cuts) if begins(piece) >= first)
+    images = (
+        fill(pieces, propagation, flow)
+        if ahead <= 1
+        else fill_ahead(pieces, propagation, flow, ahead)
+    )
+    for done, image in enumerate(images, start=first + 1):
+        watch.advance("propagate", done, len(video))
+        yield image
+
+
+def begins(piece: Piece) -> int:
+    """The first frame of a piece."""
+    return piece.index if isinstance(piece, Frame) else piece.start
+
+
+def cut(video: Video, keys: Iterable[Translation], cuts: Sequence[int] = ()) -> Iterator[Piece]:
+    """The key frames and the segments between them, in order; together they are the whole video."""
+    left: Frame | None = None
+    shot = 0
+    for translation in keys:
+        key, key_shot = check(video, translation, left), translation.key.shot
+        del translation  # its trace may be large, and the next one may take long
+        borders = crossed(cuts, left, key.index)
+        same = left is not None and key_shot == shot and not borders
+        yield from between(video, left, key) if same else apart(video, left, key, borders)
+        yield key
+        left, shot = key, key_shot
+    if left is None:
+        raise InputError("keys", "there is no translated key frame", "translate at least one")
+    yield from apart(video, left, None, crossed(cuts, left, len(video) - 1))
+
+
+def crossed(cuts: Sequence[int], left: Frame | None, last: int) -> Sequence[int]:
+    """The cuts after a key frame, or from the beginning on, up to a frame."""
+    after = 0 if left is None else left.index
+    return cuts[bisect_right(cuts, after) : bisect_right(cuts, last)]
+
+
+def check(video: Video, translation: Translation, before: Frame | None) -> Frame:
+    """The key frame as a plain picture, refused if it does not belong to the video."""
+    index, image = translation.key.index, translation.image.detach().float().clamp(0, 1)
+    first = 0 if before is None else before.index + 1
+    if not first <= index < len(video):
+        raise InputError(
+            f"key frame {index}",
+            f"must lie from {first} to {len(video) - 1}",
+            "give key frames of this video in increasing order",
+        )
+    if tuple(image.shape) != (3, *video.size):
+        raise InputError(
+            f"key frame {index}",
+            f"must be {list(video.size)} (height, width), received {list(image.shape[1:])}",
+            "resize it to the size at which the video is processed",
+        )
+    return Frame(index, image)
+
+
+def between(video: Video, left: Frame | None, right: Frame) -> Iterator[Segment]:
+    """The frames between two key frames of one shot."""
+    start = 0 if left is None else left.index + 1
+    if start < right.index:
+        yield Segment(video, start, right.index, left, right)
+
+
+def apart(
+    video: Video, left: Frame | None, right: Frame | None, cuts: Sequence[int] = ()
+) -> Iterator[Segment]:
+    """The frames between key frames that must not see each other, or at an end of the video.
+
+    They change sides at the cut between them; of several, at the one nearest to the middle, so that
+    every shot between goes whole to the nearer key frame.
+    """
+    start = 0 if left is None else left.index + 1
+    stop = len(video) if right is None else right.index
+    middle = start if left is None else stop if right is None else (start + stop + 1) // 2
+    if left is not None and right is not None and cuts:
+        middle = min(cuts, key=lambda border: abs(2 * border - (start + stop)))
+    ends = [*([] if left else [0]), *cuts, *([] if right else [stop])]
+    for begin, end in pairwise(ends):  # shots in which there is no key frame
+        nearer = left if left is not None and begin < middle else right
+        assert nearer is not None
+        span = f"frame {begin}" if end - begin == 1 else f"frames {begin} to {end - 1}"
+        where = f"it is filled from the nearest, frame {nearer.index}, which is of another"
+        log.warning("%s: no key frame lies in this shot; %s", span, where)
+    if start < middle:
+        yield Segment(video, start, middle, left, None)
+    if middle < stop:
+        yield Segment(video, middle, stop, None, right)
+
+
+def fill(
+    pieces: Iterable[Piece], propagation: Propagation, flow: FlowEstimator
+) -> Iterator[Tensor]:
+    """The frames of all pieces, one piece after the other."""
+    return chain.from_iterable(frames(piece, propagation, flow) for piece in pieces)
+
+
+def fill_ahead(
+    pieces: Iterable[Piece], propagation: Propagation, flow: FlowEstimator, ahead: int
+) -> Iterator[Tensor]:
+    """The same frames in the same order, with ``ahead`` pieces in work."""
+
+    def work(piece: Piece) -> list[Tensor]:
+        return list(frames(piece, propagation, flow))
+
+    with ThreadPoolExecutor(ahead) as pool:
+        running: deque[Future[list[Tensor]]] = deque()
+        for piece in pieces:
+            endless = isinstance(piece, Segment) and piece.right is None
+            if not endless:
+                running.append(pool.submit(work, piece))
+            while running and (endless or len(running) > ahead):
+                yield from running.popleft().result()
+            if endless:  # may be as long as the clip, but is made frame by frame
+                yield from frames(piece, propagation, flow)
+        while running:
+            yield from running.popleft().result()
+
+
+def frames(piece: Piece, propagation: Propagation, flow: FlowEstimator) -> Iterator[Tensor]:
+    """The frames of one piece; a propagation that miscounts is a bug and stops the run."""
+    if isinstance(piece, Frame):
+        yield piece.image
+        return
+    count = 0
+    for image in propagation.fill(piece, flow):
+        count += 1
+        yield image
+    if count != len(piece):
+        name = type(propagation).__name__
+        raise RuntimeError(f"{name} made {count} of {len(piece)} frames from {piece.start}")

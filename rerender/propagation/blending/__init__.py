@@ -1,0 +1,1 @@
+"""How the two propagated versions of a frame become one."""

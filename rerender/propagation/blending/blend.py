@@ -1,0 +1,263 @@
+"""How the two propagated versions of a frame become one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import log
+from typing import Annotated, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rerender.compiled import reassociated
+from rerender.propagation.motion.chain import Motion
+from rerender.propagation.motion.pixels import Pixels
+
+Plane = NDArray[np.float32]
+
+LARGEST = np.float32(30)
+"""Log odds beyond which a weight is 0 or 1 in float32 anyway."""
+
+
+class Guess(NamedTuple):
+    """A frame as one key frame would have it.
+
+    Attributes:
+        image: ``[H,W,3]`` in levels.
+        error: ``[H,W]`` how far the source, moved the same way, is from the source frame: mean
+            squared levels of a colour channel.
+    """
+
+    image: Pixels
+    error: Plane
+
+
+class Pair(NamedTuple):
+    """A frame as its two key frames would have it.
+
+    Attributes:
+        left: by the key frame before it.
+        right: by the key frame after it.
+        time: its place between the two, 0 at the left and 1 at the right.
+        back: its motion to the frame before it.
+    """
+
+    left: Guess
+    right: Guess
+    time: float
+    back: Motion
+
+
+class Blend(ABC):
+    """Turns the two versions of every frame of a segment into one."""
+
+    @abstractmethod
+    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+        """One image ``[H,W,3]`` in levels for each pair, in order; values may leave 0..255."""
+
+
+@dataclass(frozen=True)
+class Linear(Blend):
+    """A cross-fade in time that does not look at errors."""
+
+    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+        for pair in pairs:
+            yield mix(pair, np.full(pair.left.error.shape, pair.time, np.float32))
+
+
+@dataclass(frozen=True)
+class Soft(Blend):
+    """A cross-fade in time that leans to the version with the smaller error.
+
+    The odds of the right version are ``t / (1 - t) * exp((e_left - e_right) / (4 s^2))``.
+
+    Attributes:
+        tolerance: s, the error in levels that is still noise.
+    """
+
+    tolerance: Annotated[float, Field(gt=0)] = 12.0
+
+    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+        for pair in pairs:
+            yield mix(pair, share(pair, self.tolerance))
+
+
+@dataclass(frozen=True)
+class TwoBand(Blend):
+    """A soft cross-fade that keeps contrast and changes colour evenly over time.
+
+    Details of two versions that disagree cancel out: the fade's high band is amplified to the local
+    variance of the version that weighs more, or to the fade of both if that is larger. And where
+    the key frames differ in colour as a whole (`cast`), each pixel takes its share of the
+    difference by time alone: whichever version a pixel is taken from, colour neither jumps in time
+    nor has borders in space.
+
+    Attributes:
+        tolerance: as of `Soft`.
+        sigma: of the split into bands, in pixels.
+        window: side of the window, in pixels, in which variances are taken.
+        gain: largest amplification.
+    """
+
+    tolerance: Annotated[float, Field(gt=0)] = 12.0
+    sigma: Annotated[float, Field(gt=0, le=50)] = 2.0
+    window: Annotated[int, Field(ge=3, le=255)] = 17
+    gain: Annotated[float, Field(ge=1)] = 1.6
+
+    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+        for pair in pairs:
+            yield self.blend(pair)
+
+    def blend(self, pair: Pair) -> Pixels:
+        """One frame."""
+        weight = share(pair, self.tolerance)
+        left, right = pair.left.image, pair.right.image
+        mixed, band = np.empty_like(left), np.empty_like(left)
+        power = np.empty_like(left)  # of left, right and mixed
+        fade(left, self.low(left), right, self.low(right), weight, mixed, band, power)
+        power = cv2.blur(power, (self.window, self.window))
+        amplify(band, weight, power, np.float32(self.gain))
+        # Amplifying by a gain that varies makes low frequencies too, which are not wanted.
+        extra = blur(band, odd(np.sqrt(12) * self.sigma))
+        finish(mixed, band, extra, cast(pair, self.tolerance), weight, np.float32(pair.time))
+        return mixed
+
+    def low(self, image: Pixels) -> Pixels:
+        """A Gaussian blur by two boxes of the same variance."""
+        side = odd(np.sqrt(6 * self.sigma**2 + 1))
+        return blur(blur(image, side), side)
+
+
+def odd(length: float) -> int:
+    """The odd number nearest to a length."""
+    return 2 * round((length - 1) / 2) + 1
+
+
+def blur(image: Plane, side: int) -> Plane:
+    """The mean over a box."""
+    blurred: Plane = cv2.blur(image, (side, side))
+    return blurred
+
+
+GRID = 32
+"""Rows of the grid on which a cast is taken; its window is as wide."""
+
+
+def cast(pair: Pair, tolerance: float) -> Pixels:
+    """How the right key frame differs in colour from the left, as a smooth field ``[H,W,3]``.
+
+    The mean difference over about the whole frame, of those places that both versions explain.
+    """
+    height, width, _ = pair.left.image.shape
+    rows = min(GRID, height)
+    size = (max(round(rows * width / height), 1), rows)
+    step = cv2.resize(pair.right.image - pair.left.image, size, interpolation=cv2.INTER_AREA)
+    error = cv2.resize(pair.left.error + pair.right.error, size, interpolation=cv2.INTER_AREA)
+    # A small weight even for what neither explains: some difference is better than none.
+    trust = np.exp(-error / (4 * tolerance**2))[..., None] + np.float32(1e-3)
+    sums = np.dstack([step * trust, trust])
+    for _ in range(2):
+        sums = blur(sums, GRID + 1)
+    field: Pixels = cv2.resize(sums[..., :3] / sums[..., 3:], (width, height))
+    return field
+
+
+def mix(pair: Pair, right: Plane) -> Pixels:
+    """The weighted mean of both versions, ``right [H,W]`` being the weight of the right one."""
+    mixed = np.empty_like(pair.left.image)
+    average(pair.left.image, pair.right.image, right, mixed)
+    return mixed
+
+
+def share(pair: Pair, tolerance: float) -> Plane:
+    """The weight ``[H,W]`` of the right version under soft error weighting."""
+    weight = np.empty_like(pair.left.error)
+    odds = np.float32(log(pair.time / (1 - pair.time)))
+    scale = np.float32(0.25 / tolerance**2)
+    logistic(pair.left.error, pair.right.error, scale, odds, weight)
+    return weight
+
+
+@reassociated
+def logistic(left: Plane, right: Plane, scale: float, prior: float, weight: Plane) -> None:
+    """The weight of the right version: the logistic function of its log odds."""
+    height, width = weight.shape
+    for y in range(height):
+        for x in range(width):
+            odds = (left[y, x] - right[y, x]) * scale + prior
+            odds = min(max(odds, -LARGEST), LARGEST)
+            weight[y, x] = np.float32(1) / (np.float32(1) + np.exp(-odds))
+
+
+@reassociated
+def average(left: Pixels, right: Pixels, weight: Plane, mixed: Pixels) -> None:
+    """``left + weight (right - left)``."""
+    height, width, channels = left.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(channels):
+                mixed[y, x, c] = left[y, x, c] + weight[y, x] * (right[y, x, c] - left[y, x, c])
+
+
+@reassociated
+def fade(
+    left: Pixels,
+    left_low: Pixels,
+    right: Pixels,
+    right_low: Pixels,
+    weight: Plane,
+    mixed: Pixels,
+    band: Pixels,
+    power: Pixels,
+) -> None:
+    """The weighted mean, its high band, and the squares of the high bands of left, right, mean."""
+    height, width, _ = left.shape
+    for y in range(height):
+        for x in range(width):
+            share = weight[y, x]
+            power_a = power_b = power_m = np.float32(0)
+            for c in range(3):
+                a, b = left[y, x, c] - left_low[y, x, c], right[y, x, c] - right_low[y, x, c]
+                m = a + share * (b - a)
+                power_a += a * a
+                power_b += b * b
+                power_m += m * m
+                band[y, x, c] = m
+                mixed[y, x, c] = left[y, x, c] + share * (right[y, x, c] - left[y, x, c])
+            power[y, x, 0], power[y, x, 1], power[y, x, 2] = power_a, power_b, power_m
+
+
+@reassociated
+def amplify(band: Pixels, weight: Plane, power: Pixels, largest: float) -> None:
+    """Turn the high band into what must be added to it to reach the wanted variance."""
+    height, width, _ = band.shape
+    one, two = np.float32(1), np.float32(2)
+    for y in range(height):
+        for x in range(width):
+            late, left, right = weight[y, x], power[y, x, 0], power[y, x, 1]
+            # The farther a version was carried, the more contrast it has lost: the one that weighs
+            # more is believed in full.
+            wanted = max(left * min(one, two - two * late), right * min(one, two * late))
+            wanted = max(wanted, left + late * (right - left))
+            # One squared level is added to both: where there is nothing to keep, the gain is 1.
+            gain = np.sqrt((wanted + one) / (max(power[y, x, 2], np.float32(0)) + one))
+            gain = min(max(gain, one), largest) - one
+            for c in range(3):
+                band[y, x, c] *= gain
+
+
+@reassociated
+def finish(
+    mixed: Pixels, band: Pixels, extra: Pixels, field: Pixels, weight: Plane, time: float
+) -> None:
+    """Add the detail, and the cast by time instead of by weight."""
+    height, width, _ = mixed.shape
+    for y in range(height):
+        for x in range(width):
+            late = time - weight[y, x]
+            for c in range(3):
+                mixed[y, x, c] += band[y, x, c] - extra[y, x, c] + late * field[y, x, c]

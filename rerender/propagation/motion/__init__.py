@@ -1,0 +1,1 @@
+"""Motion from the frames of a segment to its key frames."""

@@ -1,0 +1,247 @@
+"""Light that changes between frames, taken out before they are compared: flicker, flashes, lamps.
+
+A frame and the key frame moved to it show the same things, so a smooth change of brightness between
+the two is light and not motion. First one line of gain and offset for each colour over the whole
+frame, then one about each place, coarse and fine. Each is believed only where it explains most of
+the difference, and those of places only where structure agrees and next to nothing gets worse: a
+thing that covers another is a difference too, but ends at an outline.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rerender.compiled import reassociated
+from rerender.flow._sample import sample
+from rerender.propagation.motion.pixels import Pixels
+
+Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+ROWS = 72
+"""Light is estimated on frames whose shorter side is reduced to one to two times so many pixels."""
+
+PARTS = (4, 8)
+"""Windows of local light along the shorter side, coarse and fine."""
+
+EXPLAINED, EXPLAINED_HERE = 0.6, 0.5
+"""Largest share of the difference that light of the whole frame, and of a place, may leave."""
+
+LEAST = 0.5
+"""Levels below which a difference is not worth explaining."""
+
+ALIKE = 0.9
+"""Correlation of a frame and the moved key frame from which on they show the same."""
+
+WORSE = 0.1
+"""Largest share of a window that may get worse, by more than two levels."""
+
+NOISE = 4.0
+"""Levels of difference that are still noise; what is further off counts less and less."""
+
+STIFF = 150.0
+"""Squared levels of contrast below which local light is an offset rather than a gain."""
+
+DARKEST, BRIGHTEST = np.float32(1.5), np.float32(253.5)
+"""Levels beyond which a pixel is clipped and tells nothing of the light."""
+
+GAINS = (0.2, 5.0)
+"""Smallest and largest gain that is made up for."""
+
+
+class Light(NamedTuple):
+    """What turns the colours of a frame into those of the key frame's light.
+
+    Attributes:
+        gain, lift: factor, and levels to be added then; ``[3]`` or ``[h,w,3]``.
+    """
+
+    gain: Plane
+    lift: Plane
+
+
+class Exposure:
+    """Shows frames in the light of one key frame.
+
+    Args:
+        source: the source key frame ``[H,W,3]``.
+    """
+
+    def __init__(self, source: Pixels) -> None:
+        height, width, _ = source.shape
+        self._scale = max(min(height, width) // ROWS, 1)
+        self._source = source
+        self._small = self.reduced(source)
+
+    def reduced(self, image: Plane) -> Plane:
+        """The image in the size in which light is estimated."""
+        height, width = (max(side // self._scale, 1) for side in image.shape[:2])
+        small: Plane = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return small
+
+    def levelled(self, target: Pixels, offset: Plane) -> Pixels:
+        """The frame as it would look in the light of the key frame; the frame itself where that
+        explains nothing.
+
+        Args:
+            target: ``[H,W,3]`` the frame.
+            offset: ``[H,W,2]`` from it to the key frame, roughly.
+        """
+        light = between(self.reduced(target), self._small, self.reduced(offset) / self._scale)
+        if light is None:
+            return target
+        full = (target.shape[1], target.shape[0])
+        gain, lift = (cv2.resize(field, full) for field in light)
+        lit = np.empty_like(target)
+        relight(target, gain, lift, sample(self._source, offset), lit)
+        return lit
+
+
+def between(target: Pixels, source: Pixels, offset: Plane) -> Light | None:
+    """The light ``[h,w,3]`` that lies between two frames, if any does.
+
+    Args:
+        target, source: ``[h,w,3]``.
+        offset: ``[h,w,2]`` from target to source.
+    """
+    moved = sample(source, offset.astype(np.float32))
+    known = usable(target, moved, offset)
+    if known.mean() < 0.05:
+        return None
+    light, found = whole(target, moved, known), True
+    if light is None:
+        light, found = Light(np.ones(3, np.float32), np.zeros(3, np.float32)), False
+    gain, lift = (np.broadcast_to(part, target.shape).copy() for part in light)
+    allowed = np.ones(known.shape, bool)
+    for parts in PARTS:
+        local, allowed = places(target * gain + lift, moved, known, parts, allowed)
+        if local is None:
+            break
+        gain, lift, found = local.gain * gain, local.gain * lift + local.lift, True
+    return Light(gain, lift) if found else None
+
+
+def usable(seen: Pixels, moved: Pixels, offset: Plane) -> Plane:
+    """1 where both frames are seen and no colour is clipped, ``[h,w]``."""
+    height, width, _ = seen.shape
+    y, x = np.mgrid[:height, :width]
+    x, y = x + offset[..., 0], y + offset[..., 1]
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    for image in (seen, moved):
+        inside &= (image.min(2) > DARKEST) & (image.max(2) < BRIGHTEST)
+    known: Plane = inside.astype(np.float32)
+    return known
+
+
+def whole(seen: Pixels, moved: Pixels, known: Plane) -> Light | None:
+    """One line for each colour over the whole frame, or an offset where that is as good."""
+    here, there = (image[known > 0] for image in (seen, moved))
+    lift = np.median(there - here, axis=0)
+    line = robust_line(here, there, lift)
+    before, flat, bent = (
+        float(np.median(np.abs(there - here * gain - rest)))
+        for gain, rest in ((1, 0), (1, lift), line)
+    )
+    if min(flat, bent) > EXPLAINED * before or before - min(flat, bent) < LEAST:
+        return None
+    if bent < 0.9 * flat and within(line.gain).all():
+        return line
+    return Light(np.ones(3, np.float32), lift)
+
+
+def within(gain: Plane) -> Mask:
+    """Where a gain is one that is made up for."""
+    inside: Mask = (gain > GAINS[0]) & (gain < GAINS[1])
+    return inside
+
+
+def robust_line(here: Plane, there: Plane, lift: Plane) -> Light:
+    """The line for each colour of values ``[n,3]`` that outliers do not move, begun at an
+    offset."""
+    gain, rest = np.ones(3), lift.astype(np.float64)
+    for _ in range(5):
+        left = there - here * gain - rest
+        spread = np.maximum(1.5 * np.median(np.abs(left), axis=0), 1)
+        weight = 1 / (1 + np.square(left / spread))
+        total = weight.sum(0)
+        means = [(weight * values).sum(0) / total for values in (here, there)]
+        # Noise is in both, so neither explains the other: the ratio of their deviations.
+        a, b = (
+            (weight * np.square(values - mean)).sum(0) / total + 1
+            for values, mean in zip((here, there), means, strict=True)
+        )
+        gain = np.sqrt(b / a)
+        rest = means[1] - gain * means[0]
+    return Light(gain.astype(np.float32), rest.astype(np.float32))
+
+
+def places(
+    seen: Pixels, moved: Pixels, known: Plane, parts: int, allowed: Mask
+) -> tuple[Light | None, Mask]:
+    """The light about each place ``[h,w,3]``, 1 and 0 where it is not believed, and where it is
+    believed, ``[h,w]``; None where it is nowhere.
+
+    Args:
+        seen: the frame, in light of the key frame so far.
+        moved: the key frame moved to it.
+        known: 1 where both can be compared, ``[h,w]``.
+        parts: windows along the shorter side.
+        allowed: where light may be believed at all, ``[h,w]``.
+    """
+    side = 2 * (min(seen.shape[:2]) // (2 * parts)) + 1
+
+    def mean(values: Plane) -> Plane:
+        found: Plane = cv2.blur(values, (side, side))
+        return found
+
+    share, none = mean(known), np.zeros(known.shape, bool)
+    apart = np.abs(moved - seen).mean(2)
+    before = mean(apart * known)
+    if (before <= LEAST * share).all():
+        return None, none
+    weight = known
+    for _ in range(4):
+        total = mean(weight)[..., None] + np.float32(1e-4)
+        w = weight[..., None]
+        a, b = mean(w * seen) / total, mean(w * moved) / total
+        spread = np.maximum(mean(w * seen * seen) / total - a * a, 0)
+        common = mean(w * seen * moved) / total - a * b
+        gain = (common + STIFF) / (spread + STIFF)
+        lift = b - gain * a
+        left = moved - seen * gain - lift
+        weight = known / (1 + np.square(left / NOISE).mean(2))
+    rest = np.abs(left).mean(2)
+    other = np.maximum(mean(w * moved * moved) / total - b * b, 0)
+    after, worse = mean(rest * known), mean((rest > apart + 2) * known)
+    good = (after < EXPLAINED_HERE * before) & (before - after > LEAST * share)
+    good &= allowed & (share > 0.3) & (worse < WORSE * share) & within(gain).all(2)
+    good &= common.sum(2) > ALIKE * np.sqrt(np.maximum(spread.sum(2) * other.sum(2), 1e-6))
+    if not good.any():
+        return None, none
+    # Where it ends it fades: at half of its strength there, since half of the window has none.
+    trust = mean(good.astype(np.float32))[..., None]
+    factor, level = (
+        mean(part * good[..., None]) / np.maximum(trust, 0.5) for part in (gain - 1, lift)
+    )
+    return Light((factor + 1).astype(np.float32), level.astype(np.float32)), trust[..., 0] > 0.5
+
+
+@reassociated
+def relight(target: Pixels, gains: Pixels, lifts: Pixels, moved: Pixels, lit: Pixels) -> None:
+    """The frame in other light. What is clipped could be anything beyond: where the moved key frame
+    lies there, it is believed."""
+    height, width, _ = target.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                shade, there = target[y, x, c], moved[y, x, c]
+                value = shade * gains[y, x, c] + lifts[y, x, c]
+                if shade <= DARKEST:
+                    value = min(value, there)
+                elif shade >= BRIGHTEST:
+                    value = max(value, there)
+                lit[y, x, c] = min(max(value, np.float32(0)), np.float32(255))

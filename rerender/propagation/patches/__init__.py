@@ -1,0 +1,1 @@
+"""PatchMatch: guides, search, votes and merging."""

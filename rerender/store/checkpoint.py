@@ -1,0 +1,89 @@
+"""The model of a job: what is known of it without loading it, and the model itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from rerender.contracts import Checkpoint, Model
+from rerender.store.cache import Cache, key
+from rerender.store.provenance import code_of, versions
+
+_LOADED: dict[tuple[str, tuple[str, ...]], Model] = {}  # the one that was loaded last
+
+
+class Loading:
+    """A checkpoint that is loaded when somebody needs it.
+
+    What a run asks first, the digest of the weights and what sides of images must be multiples of,
+    is remembered in the stage store by the files of the checkpoint: a run all of whose stages are
+    there never loads it.
+
+    Args:
+        checkpoint: checked already.
+        controls: names of the controls that need a ControlNet.
+        cache: the stage store; None remembers nothing.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, controls: Sequence[str], cache: Cache | None
+    ) -> None:
+        self._checkpoint, self._controls, self._cache = checkpoint, tuple(controls), cache
+        self._facts: dict[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Hash of all weights."""
+        return str(self._known()["digest"])
+
+    @property
+    def multiple(self) -> int:
+        """Image sides must be multiples of this."""
+        return int(self._known()["multiple"])
+
+    def model(self) -> Model:
+        """The model; a sweep in one process loads the same one once, and holds never two."""
+        wanted = (repr(self._checkpoint), self._controls)
+        if wanted not in _LOADED:
+            _LOADED.clear()
+            _LOADED[wanted] = self._checkpoint.load(self._controls)
+        return _LOADED[wanted]
+
+    def known(self) -> bool:
+        """Whether digest and multiple can be said without loading."""
+        return self._found() is not None
+
+    def _known(self) -> dict[str, Any]:
+        if self._facts is None:
+            self._facts = self._found() or self._looked()
+        return self._facts
+
+    def _found(self) -> dict[str, Any] | None:
+        data = self._cache.get("weights", self._key) if self._cache and self._key else None
+        return None if data is None else dict(json.loads(data))
+
+    def _looked(self) -> dict[str, Any]:
+        """What the loaded model says of itself."""
+        model = self.model()
+        facts = {"digest": model.digest(), "multiple": model.multiple}
+        if self._cache and self._key:
+            self._cache.put("weights", self._key, json.dumps(facts).encode())
+        return facts
+
+    @cached_property
+    def _key(self) -> str | None:
+        """A key for the files of the checkpoint, where they can be told."""
+        files = self._checkpoint.fingerprint(self._controls)
+        if files is None:
+            return None
+        return key(
+            files=files,
+            checkpoint=repr(self._checkpoint),
+            gpu=torch.cuda.is_available(),  # decides the type of the weights where that is auto
+            code=code_of([type(self._checkpoint).__module__]),
+            versions=versions(),
+        )

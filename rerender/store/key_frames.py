@@ -1,0 +1,141 @@
+"""Key frames in the stage store: those of a finished clip, and those of one that was stopped.
+
+Each image is kept as it was computed, in float32. To go on in the middle of a shot it also takes
+what the next key frame refers to: the traces of its anchor, of the key frame before and of the one
+whose features are remembered. Those can be large; they are written at most so often that writing
+takes a fiftieth of the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from rerender.peak_memory import peak
+from rerender.scene import Trace, Translation, Watch
+from rerender.store.cache import Entry, Work
+from rerender.translation.references import Cast, Ledger
+from rerender.video import Frame, KeyFrame, Video
+
+SHARE = 50  # of the time that passes, at most one part in so many goes into writing traces
+_ROLES = ("anchor", "previous", "remembered")
+Shots = Sequence[Sequence[int]]
+Storage = tuple[torch.dtype | None, torch.device | None]
+
+
+def replayed(entry: Entry, video: Video, watch: Watch) -> Iterator[Translation]:
+    """The translations of a finished clip; ``watch`` is shown their pictures."""
+    for number, shot in enumerate(entry.facts["shots"]):
+        for index in shot:
+            yield _translation(entry.read(_image(index)), video.frame(index), number, watch)
+
+
+class Notes(Ledger):
+    """The ledger of the key frames of one clip.
+
+    Args:
+        work: the stage under way.
+        video: the source, as it is translated.
+        shots: its key frames.
+        storage: type and device in which traces keep features.
+        seconds: what translation has taken, earlier attempts included.
+        watch: shown the pictures of key frames that were finished earlier.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        video: Video,
+        shots: Shots,
+        storage: Storage,
+        seconds: Callable[[], float],
+        watch: Watch,
+    ) -> None:
+        self._work, self._video, self._shots, self._storage = work, video, shots, storage
+        self._seconds, self._watch = seconds, watch
+        self._made = self.finished = int(work.facts.get("finished", 0))
+        self._members: Mapping[str, int] = work.facts.get("cast") or {}
+        self._earliest = 0.0  # when traces may be written again
+        self.cast = self._restored() if self._members else None
+
+    def recall(self, index: int, shot: int) -> Translation:
+        data = self._work.read(_image(index))
+        return _translation(data, self._video.frame(index), shot, self._watch)
+
+    def finish(self, translation: Translation, cast: Cast | None) -> None:
+        index = translation.key.index
+        self._work.put(_image(index), save({"image": translation.image.detach().contiguous()}))
+        self._made += 1
+        if any(index == shot[-1] for shot in self._shots):
+            self._commit(None)  # the next key frame begins a shot and refers to none before it
+        elif cast is not None and (begun := time.monotonic()) >= self._earliest:
+            self._commit(cast)
+            ended = time.monotonic()
+            self._earliest = ended + (SHARE - 1) * (ended - begun)
+
+    def close(self) -> Entry:
+        """All key frames are finished."""
+        shots = [list(shot) for shot in self._shots]
+        facts = {"shots": shots, "seconds": self._seconds(), "peak": peak()}
+        return self._work.finish(facts, tuple(_image(i) for shot in self._shots for i in shot))
+
+    def _commit(self, cast: Cast | None) -> None:
+        written = {_trace(index) for index in self._members.values()}
+        members = {role: getattr(cast, role) for role in _ROLES} if cast else {}
+        traces = {_trace(member.key.index): member.trace for member in members.values()}
+        for name in traces.keys() - written:
+            self._work.put(name, _dump(traces[name]))
+        self._members = {role: member.key.index for role, member in members.items()}
+        facts = {"finished": self._made, "cast": self._members, "seconds": self._seconds()}
+        self._work.commit(facts, without=tuple(sorted(written - traces.keys())))
+
+    def _restored(self) -> Cast:
+        """The cast of the last commit; members that were one are one again."""
+        found = {index: self._member(index) for index in self._members.values()}
+        return Cast(**{role: found[index] for role, index in self._members.items()})
+
+    def _member(self, index: int) -> Translation:
+        frame, image = KeyFrame(index, self._video[index]), load(self._work.read(_image(index)))
+        trace = _loaded(self._work.read(_trace(index)), *self._storage)
+        trace.image = image["image"]
+        return Translation(frame, trace)
+
+
+def _image(index: int) -> str:
+    return f"image-{index:06d}.safetensors"
+
+
+def _trace(index: int) -> str:
+    return f"trace-{index:06d}.safetensors"
+
+
+def _translation(data: bytes, frame: Frame, shot: int, watch: Watch) -> Translation:
+    image = load(data)["image"]
+    watch.picture("keys", frame.index, image)
+    return Translation(KeyFrame(frame.index, frame.image, shot=shot), Trace(image=image))
+
+
+def _dump(trace: Trace) -> bytes:
+    tensors: dict[str, Tensor] = {f"clean/{step}": latent for step, latent in trace.clean.items()}
+    for (step, layer), tokens in trace.features.items():
+        tensors[f"features/{step}/{layer}"] = tokens
+    assert trace.latent is not None
+    tensors["latent"] = trace.latent
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def _loaded(data: bytes, dtype: torch.dtype | None, device: torch.device | None) -> Trace:
+    tensors = load(data)
+    trace = Trace(latent=tensors.pop("latent"), dtype=dtype, device=device)
+    for name, tensor in tensors.items():
+        kind, step, *layer = name.split("/", 2)
+        if kind == "clean":
+            trace.clean[int(step)] = tensor
+        else:
+            trace.features[int(step), layer[0]] = tensor
+    trace.settled = len(trace.clean)
+    return trace

@@ -1,0 +1,130 @@
+"""What decides each stage of a clip: the keys under which the stage store keeps it.
+
+A stage's key holds the content of the clip, the configuration of the parts it uses with the files
+that they name, the digest of the weights, the code that it runs, the versions of the libraries, and
+the keys of the stages before it. Whatever else changes, the stage is taken from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from rerender.codec.fit import fit
+from rerender.config.job import Job
+from rerender.config.parts import Parts
+from rerender.contracts import Checkpoint
+from rerender.store.cache import key
+from rerender.store.checkpoint import Loading
+from rerender.store.provenance import code_of, targets, versions
+from rerender.store.run_identity import Identity
+from rerender.video import Clip
+
+FILLING = ("flow", "propagation", "smooth")  # the second half of the method
+TRANSLATING = tuple(
+    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth")
+)
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The keys of the stages of one clip.
+
+    Attributes:
+        tree: the run's resolved configuration.
+        identity: what decides the run.
+        clip: the clip as it is processed.
+        weights: digest of the model's weights.
+        device: what computes.
+    """
+
+    tree: Tree
+    identity: Identity
+    clip: Clip
+    weights: str
+    device: str
+
+    @cached_property
+    def keys(self) -> str:
+        """The key of the translated key frames."""
+        return key(
+            clip=self._clip(),
+            seed=self.tree.get("seed"),
+            weights=self.weights,
+            device=self.device,
+            **self._used(
+                (*TRANSLATING, "model"), ("rerender.translate", "rerender.translation.joint")
+            ),
+        )
+
+    @cached_property
+    def video(self) -> str:
+        """The key of the finished video."""
+        modules = ("rerender.propagate", "rerender.codec.encode")
+        return key(keys=self.keys, **self._used(FILLING, modules))
+
+    def score(self, metric: str, video: str) -> str:
+        """The key of what a metric says of a video.
+
+        Args:
+            metric: its key in the configuration.
+            video: sha256 of the video file.
+        """
+        return key(
+            clip=self._clip(),
+            video=video,
+            device=self.device,
+            metric=self.tree["metrics"][metric],
+            **self._used(("flow",), ("eval.measure", *targets(self.tree["metrics"][metric]))),
+        )
+
+    @cached_property
+    def _content(self) -> str:
+        return self.clip.video.digest()
+
+    def _clip(self) -> dict[str, str]:
+        return {
+            "video": self._content,
+            "prompt": self.clip.prompt,
+            "source_prompt": self.clip.source_prompt,
+            "negative_prompt": self.clip.negative_prompt,
+        }
+
+    def _used(self, groups: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
+        """Configuration, files, code and libraries of some groups of parts."""
+        config = {group: self.tree.get(group) for group in groups}
+        inputs = {
+            name: digest
+            for name, digest in self.identity.inputs.items()
+            if name.partition(".")[0] in groups
+        }
+        # Clips are read by the code of their data, whatever happens to them then.
+        found = {*modules, *targets(config), *targets(self.tree.get("data")), "rerender.codec.fit"}
+        return {
+            "config": config,
+            "inputs": inputs,
+            "code": code_of(found),
+            "versions": versions(),
+        }
+
+
+def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loading) -> Stages:
+    """The stages of one of a job's clips, which is brought to the size at which it is processed."""
+    clip = replace(clip, video=fit(clip.video, job.data.size, loading.multiple))
+    device = device_of(job.model)
+    if device.startswith("cuda"):  # another kind computes other bits
+        device = torch.cuda.get_device_name(device)
+    return Stages(tree, identity, clip, loading.digest, device)
+
+
+def device_of(checkpoint: Checkpoint) -> str:
+    """Where the model computes, and metrics with it."""
+    chosen = str(getattr(checkpoint, "device", "cpu"))
+    if chosen != "auto":
+        return chosen
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,56 @@
+"""The Pareto front by hand and by its definition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.contracts import Score
+from experiments.pareto import Axis, Point, figure, front, points
+
+AXES = (Axis("text", "higher"), Axis("warp", "lower"), Axis("seconds", "lower"))
+
+
+def test_by_hand() -> None:
+    found = [
+        Point("good text", (0.9, 0.5, 1.0)),
+        Point("smooth", (0.2, 0.1, 1.0)),
+        Point("beaten", (0.8, 0.6, 2.0)),
+        Point("fast", (0.1, 0.9, 0.1)),
+        Point("unknown", (1.0, None, 0.0)),
+    ]
+    assert front(found, AXES) == ["fast", "good text", "smooth"]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12))
+def test_by_definition(values: list[tuple[int, int, int]]) -> None:
+    found = [Point(str(i), tuple(map(float, v))) for i, v in enumerate(values)]
+    kept = {int(name) for name in front(found, AXES)}
+    assert kept
+    for i, (text, warp, time) in enumerate(values):
+        beaten = any(
+            a >= text and b <= warp and c <= time and (a, b, c) != (text, warp, time)
+            for a, b, c in values
+        )
+        assert (i in kept) != beaten
+
+
+def test_points_and_figure(tmp_path: Path) -> None:
+    scores = [
+        Score(clip, method, 0, metric, "1", value, 1, "", direction)
+        for clip in ("a", "b")
+        for method, shift in (("x_$^", 0.0), ("y", 0.1))
+        for metric, value, direction in (
+            ("text", 0.5 + shift, "higher"),
+            ("warp", 0.2 + shift, "lower"),
+        )
+    ]
+    found = points(scores, AXES, {"x_$^": 3.0, "y": 4.0})
+    assert found[0] == Point("x_$^", (0.5, 0.2, 3.0))
+    assert figure(tmp_path / "front.png", found, AXES)
+    first = (tmp_path / "front.png").read_bytes()
+    assert first.startswith(b"\x89PNG") and figure(tmp_path / "front.png", found, AXES)
+    assert (tmp_path / "front.png").read_bytes() == first
+    assert not figure(tmp_path / "none.png", points(scores, AXES), AXES)

@@ -1,0 +1,126 @@
+"""What decides a stage, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerender.codec.fit import fit
+from rerender.config.compose import preflight
+from rerender.config.job import Job
+from rerender.store import provenance
+from rerender.store.run_identity import Identity
+from rerender.store.stage_keys import Stages
+from rerender.video import MemoryVideo
+from tests.scenes import moving
+
+BASE = ["+exp=smoke", "tracker=none"]
+
+
+def stages(*more: str, weights: str = "w", device: str = "cpu") -> Stages:
+    (tree,) = preflight([*BASE, *more], None).jobs
+    job = Job.of(tree)
+    (clip,) = job.data.clips()
+    fitted = replace(clip, video=fit(clip.video, job.data.size, 8))
+    return Stages(tree, Identity.of(tree), fitted, weights, device)
+
+
+@pytest.fixture(scope="module")
+def base() -> Stages:
+    return stages()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1",
+        "prompt=a cat",
+        "negative_prompt=blurry",
+        "sampling.steps=5",
+        "constraint=[cross_frame]",
+        "constraint=[]",
+        "keyframes.interval=3",
+        "control=[]",
+        "control.canny.low=10",
+        "sampler=dpm",
+        "data.size=72",
+        "data.frames=7",
+        "data.motion=fast",
+        "flow=truth",
+        "model.seed=1",
+    ],
+)
+def test_what_decides_key_frames_decides_the_video_too(change: str, base: Stages) -> None:
+    other = stages(change)
+    assert other.keys != base.keys
+    assert other.video != base.video
+
+
+@pytest.mark.parametrize("change", ["propagation=hold", "propagation=warp", "smooth=median"])
+def test_filling_leaves_key_frames_valid(change: str, base: Stages) -> None:
+    other = stages(change)
+    assert other.keys == base.keys
+    assert other.video != base.video
+
+
+@pytest.mark.parametrize(
+    "change", ["out=x", "name=x", "pictures=[]", "debug=true", "tracker=wandb", "store=null"]
+)
+def test_where_results_go_decides_nothing(change: str, base: Stages) -> None:
+    other = stages(change)
+    assert (other.keys, other.video) == (base.keys, base.video)
+
+
+def test_metrics_and_their_settings_decide_scores_only(base: Stages) -> None:
+    other = stages("metrics=[warp_error,flicker]")
+    assert (other.keys, other.video) == (base.keys, base.video)
+    assert other.score("warp_error", "v") == base.score("warp_error", "v")
+    assert base.score("warp_error", "v") != base.score("flicker", "v")
+    assert base.score("warp_error", "v") != base.score("warp_error", "another video")
+
+
+def test_weights_and_device_decide(base: Stages) -> None:
+    assert stages(weights="other").keys != base.keys
+    assert stages(device="cuda").keys != base.keys
+
+
+def test_code_decides_where_it_is_used(monkeypatch: pytest.MonkeyPatch, base: Stages) -> None:
+    """A line more in a file changes the stages that run it, and no others."""
+
+    def edited(name: str) -> tuple[bool, bool]:
+        file, read = provenance.ROOT / "rerender" / name, provenance._text
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                provenance, "_text", lambda path: read(path) + ("# x" if path == file else "")
+            )
+            other = stages()
+            return other.keys != base.keys, other.video != base.video
+
+    assert edited("sample.py") == (True, True)
+    assert edited("constraint/shape.py") == (True, True)
+    assert edited("propagation/patchmatch.py") == (False, True)
+    assert edited("codec/encode.py") == (False, True)
+    assert edited("propagation/warp.py") == (False, False)
+    assert edited("tracker/wandb.py") == (False, False)
+    assert edited("run.py") == (False, False)
+
+
+def test_code_is_followed_through_imports() -> None:
+    found = provenance.code_of(["rerender.translate"])
+    assert found == provenance.code_of(
+        ["rerender.translate", "rerender.translation.denoise", "torch"]
+    )
+    assert found != provenance.code_of(["rerender.translate", "rerender.propagation.warp"])
+
+
+def test_a_video_says_what_it_holds(tmp_path: Path) -> None:
+    one, same, other = moving(3), moving(3), moving(3, seed=1)
+    assert one.digest() == same.digest() != other.digest()
+    frames: list[Any] = [one[index] for index in range(3)]
+    assert MemoryVideo(frames).digest() == one.digest()
+    assert MemoryVideo(frames[:2]).digest() != one.digest()
+    assert fit(one, 16, 8).digest() != one.digest()
+    assert fit(one, 16, 8).digest() == fit(same, 16, 8).digest()

@@ -1,0 +1,70 @@
+"""Collect what training has finished into a weights folder laid out like Stable Diffusion 1.5."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from torch import nn
+
+from rerender.demo import weights
+from training import components
+from training.learn import load
+from training.stages import STAGES
+
+_INDEX = {
+    "_class_name": "StableDiffusionControlNetPipeline",
+    "controlnet": ["diffusers", "ControlNetModel"],
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def export(work: Path, folder: Path) -> None:
+    """Write the averaged weights of every stage in ``work`` to ``folder``, in half precision.
+
+    A stage still in training is taken at its last checkpoint, one that has not begun at its
+    start. The folder is put in place whole, replacing an older one; its model card stays.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    words = components.tokenizer()
+    for name in STAGES:
+        for part_name, module in _trained(name, work / name).items():
+            target = part / part_name
+            stock: Any = module.half()
+            stock.save_pretrained(target, safe_serialization=True)
+    words.save_pretrained(part / "tokenizer")
+    words.save_pretrained(part / "clip")
+    components.clip_images().save_pretrained(part / "clip")
+    components.scheduler().save_pretrained(part / "scheduler")
+    (part / "model_index.json").write_text(
+        json.dumps({**_INDEX, "_diffusers_version": diffusers.__version__}, indent=2) + "\n"
+    )
+    for kept in ("README.md", "figures.json"):
+        if (folder / kept).exists():
+            shutil.copy(folder / kept, part / kept)
+    for file in part.rglob("*.safetensors"):
+        file.chmod(0o644)
+    weights.write_manifest(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _trained(name: str, folder: Path) -> nn.ModuleDict:
+    modules = STAGES[name](0, 1, "cpu").modules
+    if (folder / "final.safetensors").exists():
+        load(modules, folder / "final.safetensors")
+    elif (folder / "checkpoint.safetensors").exists():
+        load(modules, folder / "checkpoint.safetensors", prefix="average.")
+    return modules

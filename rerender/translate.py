@@ -1,6 +1,6 @@
 """Key-frame translation (Rerender §4.1): the anchor, then every key frame under its constraints.
 
-Each key frame is a job (`rerender.translation.key_frame`); `rerender.translation.lanes` runs the jobs.
+Each key frame is a job of `rerender.translation.key_frame`; `rerender.translation.lanes` runs them.
 """
 
 from __future__ import annotations

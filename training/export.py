@@ -56,9 +56,16 @@ def export(work: Path, folder: Path) -> None:
             shutil.copy(folder / kept, part / kept)
     for file in part.rglob("*.safetensors"):
         file.chmod(0o644)
-    weights.write_manifest(part)
+    write_manifest(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of a finished weights folder, in the format of ``sha256sum``."""
+    names = weights.contents(folder)
+    lines = [f"{weights.sha256(folder / name)}  {name}\n" for name in names]
+    (folder / weights.MANIFEST).write_text("".join(lines))
 
 
 def _trained(name: str, folder: Path) -> nn.ModuleDict:

@@ -53,8 +53,9 @@ def allowed() -> frozenset[str]:
     found = set(_ALSO)
     for group in ("launcher", *sorted(path.name for path in CONF.iterdir() if path.is_dir())):
         for package in ("rerender", "eval"):
-            for file in sorted((ROOT / package / group).glob("*.py")):
-                found |= {f"{package}.{group}.{file.stem}.{name}" for name in _classes(file)}
+            for file in sorted((ROOT / package / group).rglob("[!_]*.py")):
+                module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+                found |= {f"{module}.{name}" for name in _classes(file)}
     return frozenset(found)
 
 

@@ -14,6 +14,7 @@ from rerender.contracts.network import (
     Query,
     Shown,
     Together,
+    guide,
 )
 from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
 from rerender.contracts.sampling import Memory, Move, Opening, Sampler, Schedule, Stage, Start
@@ -50,5 +51,6 @@ __all__ = [
     "Start",
     "Together",
     "Tracker",
+    "guide",
     "require_window",
 ]

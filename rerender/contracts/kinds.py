@@ -2,7 +2,7 @@
 
 What a text can do decides who may say it. A file of ``--config-dir`` may come from a stranger, so
 it says nothing that runs, connects or writes: of the fields that hold text it sets those whose
-kind is ``shared``, and no field whose kind is unknown. `rerender.config.settings` reads the annotations
+kind is ``shared``, and no field whose kind is unknown. `rerender.config.settings` reads annotations
 without importing their modules, so a kind is used by its name in this file.
 """
 

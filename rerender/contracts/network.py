@@ -84,6 +84,14 @@ class Query(NamedTuple):
     together: Together | None = None
 
 
+def guide(branches: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance ``u + s (c - u)`` of ``[2,C,h,w]``; one branch passes unchanged."""
+    if branches.shape[0] == 1:
+        return branches
+    unconditional, conditional = branches.chunk(2)
+    return unconditional + scale * (conditional - unconditional)
+
+
 class Model(ABC):
     """A latent diffusion model with any number of ControlNets."""
 

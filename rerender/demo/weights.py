@@ -31,12 +31,6 @@ def verify(folder: Path = FOLDER) -> None:
             raise WeightsError(folder / name, f"is not listed in {MANIFEST}", "remove the file")
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the manifest of a finished weights folder, in the format of ``sha256sum``."""
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in contents(folder)]
-    (folder / MANIFEST).write_text("".join(lines))
-
-
 def sha256(file: Path) -> str:
     """Hexadecimal digest of a file's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from rerender.contracts import Opening, Query, Stage, Start
+from rerender.contracts import Opening, Query, Stage, Start, guide
 from rerender.flow.field import pixel_grid
 from rerender.start._inversion import lower_noise
-from rerender.translation.denoise import guide
 
 
 @dataclass(frozen=True)

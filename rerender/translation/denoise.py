@@ -1,7 +1,7 @@
 """The denoising loop with edits, written as a generator that asks for each network evaluation.
 
-Because it asks instead of calling, `rerender.translation.lanes` can answer the questions of several key
-frames in one batch; the loop itself knows nothing of batches.
+Because it asks instead of calling, `rerender.translation.lanes` can answer the questions of several
+key frames in one batch; the loop itself knows nothing of batches.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rerender.contracts import (
     Sampler,
     Schedule,
     Together,
+    guide,
 )
 from rerender.scene import Layer, Noise, State, Trace
 
@@ -183,14 +184,6 @@ def _look(
     shared = task.ordinal is not None
     (shift,) = torch.autograd.grad(torch.stack(energies).sum(), state.noisy, retain_graph=shared)
     return estimate.detach(), clean.detach(), shift
-
-
-def guide(branches: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance ``u + s (c - u)`` of ``[2,C,h,w]``; one branch passes unchanged."""
-    if branches.shape[0] == 1:
-        return branches
-    unconditional, conditional = branches.chunk(2)
-    return unconditional + scale * (conditional - unconditional)
 
 
 def _ask(task: Task, state: State, active: Sequence[Edits], recorder: Recorder | None) -> Ask:

@@ -15,6 +15,7 @@ from rerender.demo.captions import STYLES, words
 from rerender.demo.world import HELD_OUT, World
 from rerender.errors import WeightsError
 from training import data
+from training.export import write_manifest
 
 PARTS = ("text_encoder", "vae", "unet", "controlnet", "clip", "lpips_demo")
 
@@ -24,7 +25,7 @@ def copied(tmp_path: Path) -> Path:
     folder = tmp_path / "weights"
     shutil.copytree(weights.FOLDER / "tokenizer", folder / "tokenizer")
     shutil.copytree(weights.FOLDER / "text_encoder", folder / "text_encoder")
-    weights.write_manifest(folder)
+    write_manifest(folder)
     weights.verify(folder)
     return folder
 

@@ -1,6 +1,6 @@
 """What each method costs at equal settings: the same clip, model, size and steps, one run.
 
-    python -m experiments.bench.translation.baselines --out experiments/bench/translation/baselines.md
+    python -m experiments.bench.translation.baselines --out baselines.md
 
 Every method of ``conf/method`` restyles the same frames of the demo world in a process of its own:
 once with every frame as a key frame, once from key frames with our propagation. Loading, a first

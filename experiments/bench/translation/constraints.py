@@ -1,6 +1,6 @@
 """What each constraint does on the demo world, where motion and translation are known.
 
-    python -m experiments.bench.translation.constraints --out experiments/bench/translation/constraints.md
+    python -m experiments.bench.translation.constraints --out constraints.md
 
 Key frames of held-out clips are translated with the true flow under every variant: cumulatively in
 the order of the paper's Fig. 10, and with one constraint left out. Key frames alone are scored,

@@ -345,6 +345,8 @@ def test_half_a_line_is_never_joined_to_another(before: bytes, tmp_path: Path) -
     assert (tmp_path / "other").read_bytes() == before
     store.append_line(tmp_path / "new" / "run.log", b"first")
     assert (tmp_path / "new" / "run.log").read_bytes() == b"first\n"
+
+
 STARTS = 6
 
 

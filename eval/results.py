@@ -14,12 +14,11 @@ from typing import Any
 from rerender.codec import SUFFIXES, open_video
 from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
-from rerender.run_folder import METRICS, damaged, read_config, read_facts
+from rerender.run_folder import CONFIG, METRICS, REPORT, VIDEO, damaged, read_config, read_facts
 from rerender.video import Video
 
 log = logging.getLogger(__name__)
 
-CONFIG, REPORT = "config.yaml", "report"
 VIDEOS = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a gif is a preview
 _FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
 _ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics")
@@ -125,8 +124,8 @@ def _run(folder: Path) -> Iterator[Outcome]:
     if config is None:
         return
     method, seed = _HASH.sub("", folder.name), config.get("seed")
-    if (folder / "video.mp4").is_file():
-        yield Outcome(method, None, seed, folder / "video.mp4", config, folder)
+    if (folder / VIDEO).is_file():
+        yield Outcome(method, None, seed, folder / VIDEO, config, folder)
         return
     for file in sorted(folder.glob("*/video.mp4")):
         yield Outcome(method, file.parent.name, seed, file, config, folder)
@@ -172,10 +171,10 @@ def _video(path: Path) -> Path | None:
         return path if path.suffix.lower() in VIDEOS else None
     files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in VIDEOS]
     if files:
-        if len(files) > 1 and files[0].parent / "video.mp4" not in files:
+        if len(files) > 1 and files[0].parent / VIDEO not in files:
             names = ", ".join(file.name for file in files)
             raise InputError(path, f"holds several videos ({names})", "leave one of them there")
-        return path / "video.mp4" if path / "video.mp4" in files else files[0]
+        return path / VIDEO if path / VIDEO in files else files[0]
     places = (path / "frames", path)
     return next((place for place in places if _pictured(place)), None)
 

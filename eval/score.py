@@ -27,6 +27,7 @@ from rerender.contracts import Model
 from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
 from rerender.exits import Parser, command, report
 from rerender.jobs.progress import Progress
+from rerender.run_folder import SCORES
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
@@ -80,7 +81,7 @@ class Scorer:
         self.computed += len(made)
         self.rows += sorted(made + kept, key=lambda row: list(keys).index(row.metric))
         if made:
-            score_files.write(self.root / score_files.SCORES, self.rows)
+            score_files.write(self.root / SCORES, self.rows)
 
 
 def score_folder(
@@ -108,7 +109,7 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
-    old = {row.key: row for row in score_files.intact(root / score_files.SCORES) if row.key}
+    old = {row.key: row for row in score_files.intact(root / SCORES) if row.key}
     scorer = Scorer(root, old, [], Progress())
     if with_floors:
         base = tree or next(o.config for o in outcomes if o.config is not None)
@@ -128,7 +129,7 @@ def score_folder(
             scorer.add(protocol, clip, video, (outcome.method, outcome.seed), what)
         except (InputError, ConfigError) as error:
             failures.append(error)
-    score_files.write(root / score_files.SCORES, scorer.rows)
+    score_files.write(root / SCORES, scorer.rows)
     _raise(failures, len(outcomes))
     return scorer
 
@@ -186,7 +187,7 @@ def _main(arguments: list[str]) -> None:
     scorer = score_folder(given.results, tree, not given.no_floors, given.vae)
     kept = len(scorer.rows) - scorer.computed
     sys.stdout.write(
-        f"{given.results / score_files.SCORES}  {scorer.computed} rows measured, {kept} unchanged\n"
+        f"{given.results / SCORES}  {scorer.computed} rows measured, {kept} unchanged\n"
     )
 
 

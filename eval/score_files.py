@@ -16,7 +16,7 @@ from rerender.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SCORES, SUM = "scores.jsonl", "sum"
+SUM = "sum"
 _NAMES = tuple(field.name for field in fields(Score))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.contracts import Score
-from eval.results import CONFIG, discover
+from eval.results import discover
 from rerender.errors import InputError
-from rerender.run_folder import read_facts
+from rerender.run_folder import CONFIG, read_facts
 
 log = logging.getLogger(__name__)
 

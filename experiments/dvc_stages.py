@@ -15,20 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import score_files, stats
-from eval.results import CONFIG, REPORT
 from eval.score import score_folder
 from experiments import report, tables
 from experiments.finish_sweep import check_apart, copy, promote
 from rerender import files
 from rerender.config.compose import literal, preflight
-from rerender.config.job import jobs_of
 from rerender.errors import InputError
 from rerender.exits import Parser, command
-from rerender.run_folder import damaged
+from rerender.jobs.sweep import jobs_of
+from rerender.run_folder import CONFIG, METRICS, REPORT, SCORES, damaged
 from rerender.store.run_identity import place, read
 
 WORK = Path(".work/stages")
-METRICS, MEANS = "metrics.json", "means.csv"
+MEANS = "means.csv"
 
 
 def runs(target: Path, settings: Sequence[str]) -> None:
@@ -65,7 +64,7 @@ def scores(source: Path, target: Path) -> None:
     with files.lock(work):
         promote(work, _runs(source))
         measured = score_folder(work, None).rows
-        files.put(target / score_files.SCORES, (work / score_files.SCORES).read_bytes())
+        files.put(target / SCORES, (work / SCORES).read_bytes())
     means: dict[str, dict[str, float]] = {}
     for row in sorted(stats.summarise(measured), key=lambda s: (s.method, s.metric)):
         if row.mean is not None:
@@ -95,8 +94,8 @@ def page(source: Path, scored: Path, target: Path) -> None:
     with files.lock(work):
         promote(work, _runs(source))
         files.put(
-            work / score_files.SCORES,
-            score_files.dump(score_files.read(scored / score_files.SCORES)),
+            work / SCORES,
+            score_files.dump(score_files.read(scored / SCORES)),
         )
         files.remove(work / REPORT)
         made = tables.write(work)

@@ -6,13 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.results import CONFIG
 from eval.score import score_folder
 from experiments import report, tables
 from rerender import files
 from rerender.errors import ConfigError, InputError
 from rerender.exits import report as report_line
-from rerender.jobs.record import OWN, WANDB
+from rerender.run_folder import CONFIG, OWN, WANDB
 
 _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
 _ASIDE = (WANDB, OWN, files.LOCK)

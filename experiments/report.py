@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader
 
 from eval.contracts import Score
 from eval.references import TRUTH
-from eval.results import REPORT
 from eval.score import score_folder
 from experiments import pareto, tables
 from experiments.media import FOLDER, Media
@@ -26,6 +25,7 @@ from rerender import files
 from rerender.config.compose import literal, preflight
 from rerender.errors import InputError, RerenderError
 from rerender.exits import Parser, command, report
+from rerender.run_folder import REPORT
 
 HERE = Path(__file__).parent
 PAGE, VENDOR = HERE / "page", HERE / "vendor" / "uplot"

@@ -16,13 +16,13 @@ from eval import references, score_files
 from eval.contracts import Score
 from eval.metrics.weights import digest
 from eval.references import SOURCE, TRUTH
-from eval.results import CONFIG, Outcome, discover
+from eval.results import Outcome, discover
 from eval.runs.sources import Sources
 from experiments.costs import costs
 from experiments.media import Media
 from experiments.repro_command import command
 from rerender.errors import InputError, RerenderError
-from rerender.run_folder import read_facts
+from rerender.run_folder import CONFIG, LOG, SCORES, VIDEO, read_facts
 from rerender.video import Clip, Video
 
 _COMMANDS = 60  # runs for which the command is worked out
@@ -59,7 +59,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
         media: where the page's files go.
         tree: configuration that says what the clips are; None for the runs' own.
     """
-    study = Study(score_files.read(root / score_files.SCORES), costs(root))
+    study = Study(score_files.read(root / SCORES), costs(root))
     study.failed += _unfinished(root)
     outcomes = _found(root, study)
     sources = Sources(tree, outcomes)
@@ -218,13 +218,13 @@ def _unfinished(root: Path) -> Iterator[dict[str, str]]:
     """Run folders without a video, and why."""
     folders = [root, *sorted(root.iterdir())] if root.is_dir() else []
     for folder in folders:
-        if (folder / CONFIG).is_file() and not any(folder.rglob("video.mp4")):
+        if (folder / CONFIG).is_file() and not any(folder.rglob(VIDEO)):
             yield {"name": folder.name, "reason": _reason(folder)}
 
 
 def _reason(folder: Path) -> str:
     """The last error in a run's log."""
-    log = folder / "run.log"
+    log = folder / LOG
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     errors = [line for line in lines if "ERROR" in line or "error" in line]
     return errors[-1].strip() if errors else "not finished; the same command goes on with it"

@@ -23,6 +23,7 @@ from experiments.formats import Cell, Table, numbers, to_csv, to_latex, to_markd
 from rerender import files
 from rerender.errors import InputError
 from rerender.exits import Parser, command
+from rerender.run_folder import SCORES
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 FLOORS = (SOURCE, VAE, TRUTH)
@@ -134,10 +135,10 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
     Raises:
         InputError: the folder has not been scored.
     """
-    scores = score_files.read(root / score_files.SCORES)
+    scores = score_files.read(root / SCORES)
     if not scores:
         cure = f"run: python -m eval.score {root}"
-        raise InputError(root / score_files.SCORES, "holds no scores", cure)
+        raise InputError(root / SCORES, "holds no scores", cure)
     scores += costs(root)
     tables = [table(scores), *(published() if with_published else ())]
     texts = {

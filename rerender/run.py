@@ -113,7 +113,7 @@ def _show(flags: Flags, composer: Composer) -> None:
 def _check(sweep: Sweep) -> None:
     """Build the parts of every job, so that a wrong value is refused before the first one runs."""
     from rerender.config.device import check_devices
-    from rerender.config.job import jobs_of
+    from rerender.jobs.sweep import jobs_of
     from rerender.launcher.engine import engine_of
     from rerender.store.run_identity import place
 

@@ -20,7 +20,14 @@ import yaml
 from rerender.errors import InputError
 from rerender.video import sha256_file
 
-METRICS, SEAL, FILES = "metrics.json", "sha256", "files"
+# Names of the files and folders that a run writes.
+CONFIG, METRICS, SCORES = "config.yaml", "metrics.json", "scores.jsonl"
+VIDEO, SHEET = "video.mp4", "sheet.png"
+LOG, RECORD = "run.log", "record.jsonl"
+OWN, WANDB, KEYS = ".store", "wandb", "keys"
+REPORT = "report"  # of a folder of results
+
+SEAL, FILES = "sha256", "files"  # keys of metrics.json
 _LARGEST = 64 * 2**20  # bytes of a small file
 _CURE = "make it again with the same command, or remove it"
 _WANTED = {"config": str, "code": str, "versions": dict, "inputs": dict, "pictures": list}

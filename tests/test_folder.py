@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from eval.results import REPORT
 from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.job import key_of
@@ -24,7 +23,7 @@ from rerender.jobs import record
 from rerender.jobs.record import FILES, FOLDERS, RESERVED, check_names
 from rerender.jobs.run_job import perform
 from rerender.run import main
-from rerender.run_folder import METRICS, read_facts
+from rerender.run_folder import METRICS, REPORT, read_facts
 from rerender.store.run_identity import check_apart, owner
 from rerender.video import Clip
 from tests.scenes import moving

@@ -289,7 +289,7 @@ def shared_folder(clip: Path, place: Path) -> list[str]:
         (out_is_a_file, 2, "out"),
         (out_below_a_file, 2, "out"),
         (out_holds_others, 2, "out"),
-        (no_weights, 4, "weights"),
+        (no_weights, 4, "no such folder"),
         (shared_folder, 2, "out"),
     ],
 )

@@ -23,14 +23,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.repro_command import command
+from rerender import kinds
 from rerender.config.allowlist import CONF, ROOT, TARGET, allowed
 from rerender.config.compose import Composer, literal, preflight
 from rerender.config.device import check_devices
 from rerender.config.flags import PLAIN, SHORT, VALUES, WORDS, flags_of
-from rerender.config.job import Job, jobs_of
+from rerender.config.job import Job
 from rerender.config.settings import JOB, PROMPTS, literal_at, settings_of
-from rerender.contracts import kinds
 from rerender.errors import ConfigError, RerenderError
+from rerender.jobs.sweep import jobs_of
 from rerender.run import main
 
 CANARY = "canary-of-the-environment"
@@ -194,7 +195,7 @@ def test_every_text_of_a_part_says_its_kind_and_is_read_alike_with_and_without_i
         for field, setting in found.items():
             known = setting.kind is None or setting.kind.name != "unknown"
             assert known or (target, field) == ("rerender.launcher.submitit.Submitit", "more"), (
-                f"{target}.{field}: annotate it with a kind of rerender.contracts.kinds"
+                f"{target}.{field}: annotate it with a kind of rerender.kinds"
             )
 
 

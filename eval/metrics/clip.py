@@ -16,8 +16,8 @@ from torch import Tensor
 
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial, UnavailableError
 from eval.metrics.weights import find, label, opened
-from rerender.contracts.kinds import LocalModel
 from rerender.errors import WeightsError
+from rerender.kinds import LocalModel
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that OpenAI's CLIP was trained on
 _STD = (0.26862954, 0.26130258, 0.27577711)

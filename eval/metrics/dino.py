@@ -12,8 +12,8 @@ from torch import Tensor
 
 from eval.contracts import Batch, Curve, Gauge, Metric, Trial
 from eval.metrics.weights import find, label, opened
-from rerender.contracts.kinds import LocalModel
 from rerender.errors import ConfigError
+from rerender.kinds import LocalModel
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 

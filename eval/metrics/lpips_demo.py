@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eval.metrics.perceptual import Maps, Perceptual
 from eval.metrics.weights import find, label, opened
-from rerender.contracts.kinds import LocalModel
+from rerender.kinds import LocalModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from torch import Tensor
 from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Trial, UnavailableError
 from eval.metrics.alignment import visible
 from eval.metrics.fidelity import need_truth, true_image
-from rerender.contracts.kinds import Folder
 from rerender.data import picture
 from rerender.errors import ConfigError
+from rerender.kinds import Folder
 
 Maps = Callable[[Tensor, Tensor], Sequence[Tensor]]
 """``maps(a, b) -> [B,1,h,w]`` for each layer: how far two batches ``[B,3,H,W]`` in 0..1 differ."""

@@ -12,6 +12,7 @@ from eval.contracts import Score
 from eval.results import Outcome, Tree
 from eval.runs.sources import Protocol
 from rerender.config.job import Job
+from rerender.run_folder import SCORES
 from rerender.store.run_identity import Identity, read
 from rerender.video import Clip
 
@@ -65,4 +66,4 @@ def _read(folder: Path, config: Tree | None) -> _Run | None:
         return None
     facts = read(folder)
     sizes = {clip["clip"]: clip.get("processed_size") for clip in (facts or {}).get("clips", ())}
-    return _Run(Job.of(config), sizes, score_files.read(folder / score_files.SCORES))
+    return _Run(Job.of(config), sizes, score_files.read(folder / SCORES))

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rerender.config.allowlist import TARGET, allowed
-from rerender.contracts.kinds import Kind, expanded
 from rerender.errors import ConfigError, RerenderError, ResourceError
+from rerender.kinds import Kind, expanded
 
 Built = TypeVar("Built")
 UNSET = "???"  # how a configuration writes "must be given"

@@ -24,8 +24,8 @@ from rerender.config.allowlist import CONF, scan
 from rerender.config.build import unknown_key
 from rerender.config.foreign import check_hydra, check_tree, scan_folder
 from rerender.config.overrides import choices_of, elements, escape, literal, parsed
-from rerender.contracts.kinds import expanded
 from rerender.errors import ConfigError, InputError, RerenderError
+from rerender.kinds import expanded
 
 __all__ = ["Composer", "Sweep", "explained", "literal", "preflight"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from rerender.contracts.kinds import Device
 from rerender.errors import ConfigError
+from rerender.kinds import Device
 
 _KINDS = ("cpu", "cuda", "mps")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -16,10 +16,8 @@ from rerender.config.allowlist import LISTS
 from rerender.config.build import construct, unknown_key
 from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint, Data, Tracker
-from rerender.contracts.kinds import Output, Told
 from rerender.errors import ConfigError
-from rerender.files import check_writable
-from rerender.store.cache import Cache
+from rerender.kinds import Output, Told
 
 UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store")
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
@@ -79,41 +77,6 @@ class Job:
         parts = construct(Parts, {key: chosen[key] for key in inner}, "")
         rest = {key: value for key, value in chosen.items() if key not in inner}
         return construct(cls, {**rest, "parts": parts}, "")
-
-
-def jobs_of(trees: Sequence[Mapping[str, Any]]) -> list[Job]:
-    """The jobs of a sweep.
-
-    Raises:
-        ConfigError: as `Job.of`, saying which job; two of them would write to one folder; or a
-            folder holds other things than a stage store.
-        ResourceError: an output folder or a stage store may not be written.
-    """
-    jobs = [_numbered(tree, index, len(trees)) for index, tree in enumerate(trees, start=1)]
-    folders = [job.out for job in jobs if job.out is not None]
-    if len(set(folders)) < len(folders):
-        problem = f"{len(jobs)} jobs of a sweep cannot share the folder {folders[0]}"
-        raise ConfigError("out", problem, "leave it out; each job gets a folder in outputs/")
-    for place in {job.store for job in jobs if job.store}:
-        Cache(place).check()
-    for place in set(folders):
-        check_writable(place, "out")
-    for job in jobs:
-        if job.out and job.store and job.out.absolute() == job.store.absolute():
-            raise ConfigError(
-                "store", f"{job.store} is the output folder", "choose another folder: store=PATH"
-            )
-    return jobs
-
-
-def _numbered(tree: Mapping[str, Any], index: int, total: int) -> Job:
-    try:
-        return Job.of(tree)
-    except ConfigError as error:
-        if total == 1:
-            raise
-        problem = f"{error.problem} (job {index} of {total})"
-        raise ConfigError(error.where, problem, error.cure) from error
 
 
 def key_of(job: Mapping[str, Any]) -> str:

@@ -21,8 +21,8 @@ from rerender.contracts import (
     Smooth,
     Start,
 )
-from rerender.contracts.kinds import Device
 from rerender.errors import ConfigError
+from rerender.kinds import Device
 from rerender.model._prompts import tell_notations
 from rerender.start.noised import Noised
 from rerender.video import Clip

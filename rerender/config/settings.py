@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
+from rerender import kinds
 from rerender.config.allowlist import ROOT, parsed
-from rerender.contracts import kinds
-from rerender.contracts.kinds import Kind
+from rerender.kinds import Kind
 
 JOB = "rerender.config.job.Job"  # whose fields are the keys on the top
 PROMPTS = ("prompt", "source_prompt", "negative_prompt")
@@ -140,7 +140,7 @@ def _setting(annotation: ast.expr, aliases: Mapping[str, ast.expr]) -> Setting:
 
 
 def _kind(name: str) -> Kind | None:
-    """The kind that a name of `rerender.contracts.kinds` stands for."""
+    """The kind that a name of `rerender.kinds` stands for."""
     value = getattr(kinds, name, None)
     if isinstance(value, Kind):
         return value

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from rerender.contracts import Control
-from rerender.contracts.kinds import LocalModel
 from rerender.errors import WeightsError
+from rerender.kinds import LocalModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rerender.contracts import Control
-from rerender.contracts.kinds import LocalModel
 from rerender.control._weights import fill
 from rerender.errors import WeightsError
+from rerender.kinds import LocalModel
 
 BLOCKS = ((3, 64, 2), (64, 128, 2), (128, 256, 3), (256, 512, 3), (512, 512, 3))
 

@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import Data
-from rerender.contracts.kinds import Word
 from rerender.data.shard import share
 from rerender.demo.world import HELD_OUT, MOTIONS, World
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
+from rerender.kinds import Word
 from rerender.video import Clip, Video, sha256_of
 
 _KEPT = 16

@@ -11,12 +11,12 @@ from pydantic import Field
 
 from rerender.codec import SUFFIXES, check_sound, open_video
 from rerender.contracts import Data
-from rerender.contracts.kinds import Word
 from rerender.data.names import clip_name, natural, said, unseen
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.data.prompt import Prompts, read_table, require_prompt
 from rerender.data.shard import parsed, share
 from rerender.errors import ConfigError, InputError
+from rerender.kinds import Word
 from rerender.video import Clip, Video
 
 

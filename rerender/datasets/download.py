@@ -5,48 +5,24 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from rerender import files
 from rerender.datasets.archive import ArchiveError
 from rerender.errors import ConfigError, ResourceError
+from rerender.network import PATIENCE, within
 
 TRIES, TIMEOUT = 5, 20.0
-PATIENCE = 8.0  # seconds until a host that was never heard of is given up
 _AGENT = {"User-Agent": "rerender"}
 _BLOCK = 4 << 20
 _BY_HAND = "get it by hand and give archive=PATH"
 Tell = Callable[[int, int | None], None]
-Answer = TypeVar("Answer")
-
-
-def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """What ``ask`` returns or raises, or TimeoutError after so many seconds: looking up a name can
-    take longer than any timeout that a connection has."""
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:  # it is raised where it was asked for
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
-    return answers[0]
 
 
 def reach(url: str) -> None:

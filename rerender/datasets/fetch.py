@@ -83,10 +83,18 @@ def fetch(wanted: Manifest, archive: Path | None, digest: str | None, out: Path)
             files.remove(work / "unpacked")
             refused = file is not None and isinstance(error, ArchiveError)
             if refused or not any(path.name != files.LOCK for path in work.iterdir()):
-                files.vacate(work)  # nothing that a later command could go on with
+                _clear(work)  # nothing that a later command could go on with
             raise
-        files.vacate(work)
+        _clear(work)
     return out
+
+
+def _clear(work: Path) -> None:
+    """Take away the folder that this command works in, and has locked."""
+    for path in work.iterdir():
+        if path.name != files.LOCK:
+            files.remove(path)
+    files.vacate(work)
 
 
 def _there(out: Path, wanted: Manifest, expected: str | None) -> Path:

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rerender.contracts import FlowEstimator
-from rerender.contracts.kinds import Code, Word
 from rerender.errors import WeightsError
 from rerender.flow._first_guess import led
 from rerender.flow._weights import ALONE, checked, load
 from rerender.flow.field import Flow, occlusion
+from rerender.kinds import Code, Word
 from rerender.video import Frame
 
 SMALLEST = 320

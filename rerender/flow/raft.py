@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rerender.contracts import FlowEstimator
-from rerender.contracts.kinds import Word
 from rerender.flow._first_guess import led
 from rerender.flow._raft_names import torchvision_names
 from rerender.flow._weights import ALONE, checked, load
+from rerender.kinds import Word
 from rerender.video import Frame
 
 RELEASED = {

@@ -12,8 +12,7 @@ from typing import Any
 from rerender.config.compose import Sweep
 from rerender.config.job import Job
 from rerender.errors import InputError
-from rerender.jobs.record import CONFIG
-from rerender.run_folder import read_config
+from rerender.run_folder import CONFIG, read_config
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading
 from rerender.store.run_identity import OUTPUTS, Identity, place, read

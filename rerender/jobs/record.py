@@ -14,22 +14,30 @@ from typing import Any
 
 from torch import Tensor
 
-from eval.results import REPORT
-from eval.score_files import SCORES
 from rerender import files
 from rerender.contracts import Cell, Tracker
 from rerender.errors import ConfigError, InputError
 from rerender.exits import BUG, listening
 from rerender.jobs.progress import Progress
-from rerender.run_folder import METRICS
+from rerender.run_folder import (
+    CONFIG,
+    KEYS,
+    LOG,
+    METRICS,
+    OWN,
+    RECORD,
+    REPORT,
+    SCORES,
+    SHEET,
+    VIDEO,
+    WANDB,
+)
 from rerender.scene import Watch
-from rerender.tracker.jsonl import RECORD, Jsonl
+from rerender.tracker.jsonl import Jsonl
 from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-CONFIG, LOG, VIDEO, SHEET = "config.yaml", "run.log", "video.mp4", "sheet.png"
-OWN, WANDB, KEYS = ".store", "wandb", "keys"
 FILES = (CONFIG, LOG, RECORD, METRICS, SCORES, SHEET, VIDEO, files.LOCK)
 """What a run writes into its folder, or into that of a clip where there are several."""
 FOLDERS = (OWN, WANDB, KEYS)

@@ -19,10 +19,10 @@ from rerender import files
 from rerender.codec import Encoded, Planes, encode_planes, planes
 from rerender.config.parts import Parts
 from rerender.contracts import Model
-from rerender.jobs.record import VIDEO as VIDEO
 from rerender.jobs.record import Record
 from rerender.peak_memory import begin, peak
 from rerender.pipeline import filled, translated
+from rerender.run_folder import VIDEO
 from rerender.scene import Translation
 from rerender.store.cache import Cache, Entry, Work
 from rerender.store.key_frames import Notes, replayed

@@ -20,19 +20,10 @@ from rerender.config.job import Job, key_of, to_yaml
 from rerender.exits import BUG, failure, warned
 from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.progress import Progress
-from rerender.jobs.record import (
-    CONFIG,
-    OWN,
-    SHEET,
-    Record,
-    check_names,
-    check_place,
-    claimed,
-    logged,
-)
-from rerender.jobs.render_clip import VIDEO, Film, Take, film
+from rerender.jobs.record import Record, check_names, check_place, claimed, logged
+from rerender.jobs.render_clip import Film, Take, film
 from rerender.jobs.score_clip import measured
-from rerender.run_folder import METRICS, sealed, sums
+from rerender.run_folder import CONFIG, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading
 from rerender.store.network_outputs import kept
@@ -165,7 +156,7 @@ def _recorded(studio: Studio, clips: Sequence[Clip], group: str) -> list[Result]
     try:
         results = _all(studio, clips)
         scores = [row for result in results for row in result.scores]
-        score_files.write(record.folder / score_files.SCORES, scores)
+        score_files.write(record.folder / SCORES, scores)
         cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
         record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
         files.put_json(record.folder / METRICS, sealed(_facts(studio, results)))
@@ -233,7 +224,7 @@ def _facts(studio: Studio, results: Sequence[Result]) -> dict[str, Any]:
 def _finished(studio: Studio, results: Sequence[Result]) -> list[Path]:
     """The files that a run ends with. What only grows (run.log, record.jsonl, wandb/) tells what
     happened and decides nothing; its lock is nobody's result."""
-    found = [studio.record.folder / name for name in (CONFIG, score_files.SCORES)]
+    found = [studio.record.folder / name for name in (CONFIG, SCORES)]
     for result in results:
         found += [result.folder / VIDEO, result.folder / SHEET]
         for name in studio.job.pictures:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from rerender.contracts.kinds import Address
 from rerender.errors import ConfigError
 from rerender.exits import Terminated
 from rerender.jobs.worker import Call, work
+from rerender.kinds import Address
 from rerender.launcher.engine import Engine, say
 
 _STORE = 100_000_000  # bytes of shared memory; jobs hand nothing over but their configuration

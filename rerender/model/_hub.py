@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rerender.datasets.download import PATIENCE, within
 from rerender.errors import WeightsError
 from rerender.model._files import (
     CONFIG,
@@ -25,6 +24,7 @@ from rerender.model._files import (
     stem,
     weights_of,
 )
+from rerender.network import PATIENCE, within
 
 Fetching = Literal["nothing", "small", "all"]
 """Which files that the cache lacks to fetch: none, all but the weights, or all."""

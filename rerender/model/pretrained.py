@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rerender.contracts import Checkpoint
-from rerender.contracts.kinds import Device, HubModel
 from rerender.errors import ConfigError, WeightsError
+from rerender.kinds import Device, HubModel
 from rerender.model import _agreement, _hub, _noising
 from rerender.model._files import (
     AUTOENCODER,

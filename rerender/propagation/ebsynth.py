@@ -23,9 +23,9 @@ from torch import Tensor
 
 from rerender import files
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.contracts.kinds import Program
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.flow._sample import grid, sample
+from rerender.kinds import Program
 from rerender.propagation.blending.blend import Blend, Guess, Soft
 from rerender.propagation.motion.pixels import Pixels
 from rerender.propagation.patches.guides import Guides, edges

@@ -14,12 +14,10 @@ from typing import Any
 
 from eval.metrics.weights import DEMO, digest
 from rerender.config.job import UNHASHED, key_of
-from rerender.contracts.kinds import expanded
 from rerender.errors import ConfigError, InputError
-from rerender.jobs.record import CONFIG
-from rerender.run_folder import damaged, read_config, read_facts
+from rerender.kinds import expanded
+from rerender.run_folder import CONFIG, RECORD, damaged, read_config, read_facts
 from rerender.store.provenance import code_digest, versions
-from rerender.tracker.jsonl import RECORD
 
 log = logging.getLogger(__name__)
 

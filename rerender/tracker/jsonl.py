@@ -11,8 +11,7 @@ from typing import Any
 
 from rerender import files
 from rerender.contracts import Cell, Tracker
-
-RECORD = "record.jsonl"
+from rerender.run_folder import RECORD
 
 
 class Jsonl(Tracker):

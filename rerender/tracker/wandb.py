@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rerender.contracts import Cell, Tracker
-from rerender.contracts.kinds import CONNECTS, Label
+from rerender.kinds import CONNECTS, Label
 
 log = logging.getLogger(__name__)
 

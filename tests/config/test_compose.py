@@ -19,8 +19,9 @@ from rerender.config import allowlist
 from rerender.config.allowlist import CONF, LISTS, TARGET, allowed
 from rerender.config.build import build
 from rerender.config.compose import Sweep, literal, preflight
-from rerender.config.job import Job, from_yaml, jobs_of, key_of, to_yaml
+from rerender.config.job import Job, from_yaml, key_of, to_yaml
 from rerender.errors import ConfigError, InputError, RerenderError, WeightsError
+from rerender.jobs.sweep import jobs_of
 
 CHOICES = sorted(f.relative_to(CONF).with_suffix("").as_posix() for f in CONF.glob("*/*.yaml"))
 OVERLAYS = ("exp", "variant", "method", "dataset")

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerender.config.compose import literal, preflight
-from rerender.config.job import jobs_of, key_of
+from rerender.config.job import key_of
 from rerender.data.demo import Demo
 from rerender.data.folder import Folder
 from rerender.data.shard import share
 from rerender.errors import ConfigError
+from rerender.jobs.sweep import jobs_of
 from tests.codec.making import make, pictures
 
 

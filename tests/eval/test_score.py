@@ -22,6 +22,7 @@ from rerender.config.job import to_yaml
 from rerender.data.demo import Demo
 from rerender.data.pictures import pictures_of
 from rerender.errors import InputError
+from rerender.run_folder import SCORES
 from rerender.video import MemoryVideo
 
 CLIP = "demo-slow-1000000"
@@ -59,10 +60,7 @@ def results(tmp_path: Path) -> Path:
 
 def scored(root: Path, *settings: str) -> dict[tuple[str, int | None, str], Score]:
     assert main([str(root), *(settings or SETTINGS)]) == 0
-    return {
-        (row.method, row.seed, row.metric): row
-        for row in score_files.read(root / score_files.SCORES)
-    }
+    return {(row.method, row.seed, row.metric): row for row in score_files.read(root / SCORES)}
 
 
 def test_discovery(results: Path) -> None:
@@ -104,10 +102,10 @@ def test_only_what_changed_is_measured_again(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = scored(results)
-    before = (results / score_files.SCORES).read_bytes()
+    before = (results / SCORES).read_bytes()
     capsys.readouterr()
     assert scored(results) == first
-    assert (results / score_files.SCORES).read_bytes() == before
+    assert (results / SCORES).read_bytes() == before
     # The truth's PSNR has no value, so it is looked at again every time.
     assert "  1 rows measured" in capsys.readouterr().out
     put_frames(results / "frames" / CLIP, [demo()[0]])  # one frame differs now
@@ -135,7 +133,7 @@ def test_a_broken_video_does_not_hold_up_the_others(
     assert main([str(results), *SETTINGS]) == 6
     said = capsys.readouterr().err
     assert f"{CLIP}.mp4: " in said and "'another clip'" in said
-    assert {row.method for row in score_files.read(results / score_files.SCORES)} >= {
+    assert {row.method for row in score_files.read(results / SCORES)} >= {
         "frames",
         "seeds",
     }
@@ -215,7 +213,7 @@ def test_prompts_of_one_clip_are_told_apart(tmp_path: Path) -> None:
         files.put(folder / "config.yaml", to_yaml(tree).encode())
         put_video(folder / "video.mp4", demo())
     assert main([str(tmp_path)]) == 0
-    found = {(row.method, row.clip) for row in score_files.read(tmp_path / score_files.SCORES)}
+    found = {(row.method, row.clip) for row in score_files.read(tmp_path / SCORES)}
     assert found == {
         (method, f"{CLIP}: {prompt}")
         for method, prompt in (
@@ -237,14 +235,14 @@ def test_a_run_whose_source_is_gone(tmp_path: Path) -> None:
         files.put(folder / "config.yaml", to_yaml(tree).encode())
         put_video(folder / "video.mp4", demo())
     assert main([str(tmp_path)]) == 2
-    assert {row.method for row in score_files.read(tmp_path / score_files.SCORES)} >= {"source"}
+    assert {row.method for row in score_files.read(tmp_path / SCORES)} >= {"source"}
 
 
 def test_the_round_trip_of_a_model_is_a_floor(tmp_path: Path) -> None:
     put_frames(tmp_path / "rival" / CLIP, demo())
     settings = [*DATA, "metrics=[fidelity]", "model=tiny"]
     assert main([str(tmp_path), "--vae", *settings]) == 0
-    methods = {row.method for row in score_files.read(tmp_path / score_files.SCORES)}
+    methods = {row.method for row in score_files.read(tmp_path / SCORES)}
     assert methods == {"source", "true translation", "VAE round trip", "rival"}
     assert main([str(tmp_path), "--no-floors", *settings]) == 0
-    assert {row.method for row in score_files.read(tmp_path / score_files.SCORES)} == {"rival"}
+    assert {row.method for row in score_files.read(tmp_path / SCORES)} == {"rival"}

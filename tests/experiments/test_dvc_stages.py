@@ -14,7 +14,7 @@ import yaml
 from experiments.dvc_stages import main
 from rerender.config.allowlist import CONF, ROOT
 from rerender.config.compose import literal, preflight
-from rerender.config.job import jobs_of
+from rerender.jobs.sweep import jobs_of
 from rerender.run import main as run
 from tests.experiments.test_sweep import SWEEP
 from training.train import _parser

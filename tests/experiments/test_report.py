@@ -23,6 +23,7 @@ from rerender.config.compose import preflight
 from rerender.config.job import to_yaml
 from rerender.data.demo import Demo
 from rerender.errors import InputError
+from rerender.run_folder import SCORES
 from rerender.video import MemoryVideo
 from tests.experiments import browser
 from tests.experiments.payloads import PAYLOADS
@@ -220,7 +221,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         files.put(tmp_path / "rival" / CLIP / f"{index}.png", files.png(frame.flip(2)))
     files.put(tmp_path / "rival" / CLIP / "notes.txt", b"")
     assert score_main([str(tmp_path), *DATA, "metrics=[warp_error,flicker,structure]"]) == 0
-    assert score_files.read(tmp_path / score_files.SCORES)
+    assert score_files.read(tmp_path / SCORES)
     path = build(tmp_path)
     with browser.chromium(tmp_path / "profile") as page:
         for width in (1280, 400):

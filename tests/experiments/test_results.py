@@ -22,7 +22,7 @@ from rerender import files
 from rerender.config.compose import preflight
 from rerender.errors import InputError
 from rerender.jobs.run_job import perform
-from rerender.run_folder import METRICS, read_facts, sealed
+from rerender.run_folder import METRICS, SCORES, read_facts, sealed
 from tests.test_exits import COMMANDS
 from tests.test_folder import DAMAGES, cut, flip, gone, noise, prints
 from tests.test_resume import ARGUMENTS
@@ -173,7 +173,7 @@ def test_a_number_that_does_not_fit_its_sum_is_refused_and_measured_again(
 ) -> None:
     root = tmp_path / "all"
     shutil.copytree(results, root)
-    file = root / score_files.SCORES
+    file = root / SCORES
     whole = file.read_bytes()
     line = next(text for text in whole.decode().splitlines() if '"value": 0.' in text)
     file.write_text(whole.decode().replace(line, line.replace('"value": 0.', '"value": 1.')))
@@ -192,9 +192,9 @@ def test_a_damaged_video_of_a_finished_run_is_not_scored(
     root = tmp_path / "all"
     shutil.copytree(results, root)
     damage(root / "run-0" / "video.mp4")
-    (root / score_files.SCORES).unlink()
+    (root / SCORES).unlink()
     assert run("eval.measure", root) == 3
-    assert {row.method for row in score_files.read(root / score_files.SCORES)} == {
+    assert {row.method for row in score_files.read(root / SCORES)} == {
         SOURCE,
         TRUTH,
         "run-1",
@@ -210,12 +210,12 @@ def test_a_run_with_another_configuration_than_its_own_is_left_out(
     shutil.copytree(results, root)
     config = root / "run-0" / "config.yaml"
     config.write_text(config.read_text().replace("\nseed: 0\n", "\nseed: 4\n"))
-    (root / score_files.SCORES).unlink()
+    (root / SCORES).unlink()
     assert run("eval.measure", root) == 0
     assert (
         "does not fit its sha256 in metrics.json; this run is left out" in capsys.readouterr().err
     )
-    assert "run-0" not in {row.method for row in score_files.read(root / score_files.SCORES)}
+    assert "run-0" not in {row.method for row in score_files.read(root / SCORES)}
 
 
 def test_names_that_are_no_utf8_reach_tables_and_page(results: Path, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_names_that_are_no_utf8_reach_tables_and_page(results: Path, tmp_path: P
     shutil.copytree(results, root)
     (root / "run-1").rename(root / "r\udcffn")
     assert run("eval.measure", root) == 0
-    assert "r\udcffn" in {row.method for row in score_files.read(root / score_files.SCORES)}
+    assert "r\udcffn" in {row.method for row in score_files.read(root / SCORES)}
     assert run("experiments.tables", root) == 0
     assert run("experiments.report", root) == 0
 

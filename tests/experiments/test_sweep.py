@@ -14,7 +14,7 @@ from experiments.finish_sweep import promote
 from rerender import files
 from rerender.config.job import from_yaml
 from rerender.run import main
-from rerender.run_folder import read_facts, sealed
+from rerender.run_folder import SCORES, read_facts, sealed
 from rerender.store import run_identity
 
 TINY = [
@@ -208,9 +208,7 @@ def test_what_the_runs_measured_is_not_measured_again(
     for name in ("own", "again"):
         counted[name] = score_folder(tmp_path / name, None, with_floors=False).computed
     assert counted["own"] == 0 < counted["again"]
-    first, second = (
-        score_files.read(tmp_path / name / score_files.SCORES) for name in ("own", "again")
-    )
+    first, second = (score_files.read(tmp_path / name / SCORES) for name in ("own", "again"))
     assert first == second
     assert {row.method for row in first} == {"full", "no_shape"}
 

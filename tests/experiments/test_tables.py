@@ -13,6 +13,7 @@ from eval import score_files
 from eval.contracts import Score
 from experiments import formats, tables
 from rerender.errors import InputError
+from rerender.run_folder import SCORES
 
 
 def scores(gap: float = 1.0, clips: int = 10) -> list[Score]:
@@ -117,7 +118,7 @@ def test_files_are_the_same_for_any_order(tmp_path: Path) -> None:
     made = scores()
     texts = []
     for order in (made, made[::-1]):
-        score_files.write(tmp_path / score_files.SCORES, order)
+        score_files.write(tmp_path / SCORES, order)
         texts.append([path.read_bytes() for path in tables.write(tmp_path)])
     assert texts[0] == texts[1] and all(texts[0])
     assert tables.main([str(tmp_path)]) == 0

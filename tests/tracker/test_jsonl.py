@@ -6,7 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from rerender.tracker.jsonl import RECORD, Jsonl
+from rerender.run_folder import RECORD
+from rerender.tracker.jsonl import Jsonl
 
 
 def test_a_record_reads_back_in_order(tmp_path: Path) -> None:

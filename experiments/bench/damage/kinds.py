@@ -20,8 +20,8 @@ from rerender import propagate_keys, run
 from rerender.codec import open_video
 from rerender.datasets import fetch
 from rerender.errors import RerenderError
-from rerender.jobs.run_job import VIDEO
 from rerender.jobs.worker import Call, do, read
+from rerender.run_folder import VIDEO
 from rerender.video import sha256_file
 
 Command = Callable[[], int]

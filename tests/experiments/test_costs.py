@@ -11,7 +11,7 @@ from rerender.facts import sealed
 # What a finished run says besides of itself.
 FACTS = {name: {} for name in ("versions", "inputs", "seconds", "files")} | {
     **{name: [] for name in ("pictures", "warnings")},
-    **{name: "" for name in ("config", "code")},
+    **dict.fromkeys(("config", "code"), ""),
 }
 
 

@@ -36,6 +36,7 @@ import torch
 from experiments.bench.damage_kinds import COUNT, KINDS, Command, Trial, warm
 from experiments.bench.damage_seeds import plant
 from rerender import store
+from rerender.exits import terminable
 
 COUNT_OF_MUTANTS, LIMIT, BATCH = 2000, 20.0, 25
 ROOM = 16 << 30  # bytes of address space for one command
@@ -281,7 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=Path("mutant"), help="its folder")
     options = parser.parse_args(arguments)
     out, keep = (path and path.absolute() for path in (options.out, options.keep))
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, terminable():
+        tempfile.tempdir = str(store.folder(Path(place) / "work"))  # of commands that hang, too
         prepare(Path(place))
         if options.again:
             kind, number = options.again

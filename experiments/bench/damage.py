@@ -294,6 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(found.verdict in FAULTS)
         wanted = [name for name in names(options.count) if name[0] in (options.kind or KINDS)]
         results = Pool(Path(place), options.seed, options.limit).run(wanted, options.workers)
+    gc.unfreeze()  # libraries complain of what is left at the end
     faults = [result for result in results if result.verdict in FAULTS]
     for each in sorted(faults, key=lambda result: (result.kind, result.verdict, result.number)):
         sys.stdout.write(f"{each.verdict}  {each.kind} {each.number}  {each.what}: {each.said}\n")

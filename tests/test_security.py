@@ -533,7 +533,7 @@ def test_a_hostile_setting_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.text("seed=data.pth[]{}()'\"\\$,+~:@/ \n*1猫-", max_size=12), max_size=2))
 def test_nothing_that_is_typed_is_a_bug_of_ours(arguments: list[str]) -> None:
     try:
@@ -585,7 +585,7 @@ def test_every_literal_key_takes_any_name_as_it_is_typed(key: str) -> None:
         assert arrived == {"v": expected}, name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[:8])
 def test_a_file_of_any_name_arrives(name: str) -> None:
     (tree,) = preflight(literal(["data=video", f"data.path={name}", "prompt=x"])).jobs
     assert tree["data"]["path"] == name
@@ -619,17 +619,24 @@ def test_quotes_are_a_sweep_only_where_all_is_quoted(typed: str, prompts: list[s
     assert [job["prompt"] for job in jobs] == prompts
 
 
-@pytest.mark.parametrize("name", [*NAMES, "'quoted'", '"a","b"', "choice('a','b')", "'a' \\"])
-def test_a_command_repeats_any_path_and_prompt(name: str) -> None:
+QUOTED = [*NAMES, "'quoted'", '"a","b"', "choice('a','b')", "'a' \\"]
+
+
+@pytest.mark.parametrize("first", range(0, len(QUOTED), 6))
+def test_a_command_repeats_any_path_and_prompt(first: int) -> None:
+    prompt, path, weights, vae, net, folder = (QUOTED * 2)[first : first + 6]
     (tree,) = preflight(["data=video", "data.path=x", "prompt=x", "flow=raft", "model=sd15"]).jobs
-    nets = {**tree["model"]["controlnets"], "canny": name}
     tree = {
         **tree,
-        "prompt": name,
-        "data": {**tree["data"], "path": name, "prompt": name},
-        "flow": {**tree["flow"], "weights": name},
-        "model": {**tree["model"], "vae": name, "controlnets": nets},
-        "store": name,
+        "prompt": prompt,
+        "data": {**tree["data"], "path": path, "prompt": prompt},
+        "flow": {**tree["flow"], "weights": weights},
+        "model": {
+            **tree["model"],
+            "vae": vae,
+            "controlnets": {**tree["model"]["controlnets"], "canny": net},
+        },
+        "store": folder,
     }
     said = command(tree)
     assert said is not None
@@ -693,13 +700,14 @@ def test_jobs_that_would_share_a_folder_are_refused(
     assert "error: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("device", ["cuda:9", "tpu", "meta", "cuda:", "cuda:x", "cpu:1", "", "xla"])
 @pytest.mark.parametrize("key", ["model.device", "sampling.keep_device"])
-def test_a_device_that_is_not_here_is_refused_first(device: str, key: str) -> None:
-    job = Job.of(preflight([f"{key}='{device}'"]).jobs[0])
-    with pytest.raises(ConfigError, match=key):
-        check_devices(job)
-    check_devices(Job.of(preflight([f"{key}=cpu"]).jobs[0]))
+def test_a_device_that_is_not_here_is_refused_first(key: str) -> None:
+    (tree,) = preflight([f"{key}=cpu"]).jobs
+    check_devices(Job.of(tree))
+    part, _, field = key.partition(".")
+    for device in ("cuda:9", "tpu", "meta", "cuda:", "cuda:x", "cpu:1", "", "xla"):
+        with pytest.raises(ConfigError, match=key):
+            check_devices(Job.of({**tree, part: {**tree[part], field: device}}))
 
 
 def test_every_device_is_found_by_its_kind() -> None:
@@ -717,20 +725,6 @@ def test_every_device_is_found_by_its_kind() -> None:
         target, _, field = name.rpartition(".")
         kind = settings_of(target)[field].kind
         assert kind is not None and kind.name == "device", name
-
-
-def commands() -> list[str]:
-    """The modules that are commands."""
-    found = []
-    for file in [
-        *ROOT.glob("rerender/*.py"),
-        *ROOT.glob("eval/*.py"),
-        *ROOT.glob("experiments/*.py"),
-    ]:
-        text = file.read_text()
-        if '__name__ == "__main__"' in text:
-            found.append(".".join(file.relative_to(ROOT).with_suffix("").parts))
-    return found
 
 
 def test_a_terminal_that_is_not_utf_8_loses_letters_and_no_run(tmp_path: Path) -> None:

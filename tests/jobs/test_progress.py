@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from unittest.mock import patch
 
-from rerender.jobs.progress import EVERY, Progress
+from rerender import peak_memory
+from rerender.jobs.progress import EVERY, TRIM, Progress
 
 
 class Clock:
@@ -65,3 +67,11 @@ def test_a_stage_may_begin_again_for_the_next_clip() -> None:
             progress.advance("score", done, total)
     progress.close()
     assert stream.getvalue().count("100%") == 2
+
+
+def test_freed_memory_is_given_back_now_and_then() -> None:
+    progress = Progress(io.StringIO(), Clock())
+    with patch.object(peak_memory, "give_back") as given:
+        for done in range(2 * TRIM):
+            progress.advance("score", done, 1000)
+    assert given.call_count == 2

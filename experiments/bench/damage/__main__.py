@@ -36,6 +36,7 @@ import torch
 from experiments.bench.damage.kinds import COUNT, KINDS, Command, Trial, warm
 from experiments.bench.damage.seeds import plant
 from rerender import files
+from rerender.exits import terminable
 
 COUNT_OF_MUTANTS, LIMIT, BATCH = 2000, 20.0, 25
 ROOM = 16 << 30  # bytes of address space for one command
@@ -281,7 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=Path("mutant"), help="its folder")
     options = parser.parse_args(arguments)
     out, keep = (path and path.absolute() for path in (options.out, options.keep))
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, terminable():
+        tempfile.tempdir = str(store.folder(Path(place) / "work"))  # of commands that hang, too
         prepare(Path(place))
         if options.again:
             kind, number = options.again
@@ -292,6 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(found.verdict in FAULTS)
         wanted = [name for name in names(options.count) if name[0] in (options.kind or KINDS)]
         results = Pool(Path(place), options.seed, options.limit).run(wanted, options.workers)
+    gc.unfreeze()  # libraries complain of what is left at the end
     faults = [result for result in results if result.verdict in FAULTS]
     for each in sorted(faults, key=lambda result: (result.kind, result.verdict, result.number)):
         sys.stdout.write(f"{each.verdict}  {each.kind} {each.number}  {each.what}: {each.said}\n")

@@ -71,7 +71,8 @@ def gone() -> int:
 
 def test_what_killed_commands_left_is_taken_away_by_the_next(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from rerender import files; from rerender.jobs import worker\n"
+        "import os, sys; from pathlib import Path\n"
+        "from rerender import files; from rerender.jobs import worker\n"
         "folder = Path(sys.argv[1]); worker.begin(folder)\n"
         "files.put_json(folder / '0' / 'status.json', {'prompt': 'a secret'})\n"
         "os.kill(os.getpid(), 9)\n"

@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     out, keep = (path and path.absolute() for path in (options.out, options.keep))
     with tempfile.TemporaryDirectory() as place, terminable():
-        tempfile.tempdir = str(store.folder(Path(place) / "work"))  # of commands that hang, too
+        tempfile.tempdir = str(files.folder(Path(place) / "work"))  # of commands that hang, too
         prepare(Path(place))
         if options.again:
             kind, number = options.again

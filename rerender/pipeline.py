@@ -13,7 +13,7 @@ from rerender.propagate import propagate
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
 from rerender.translation.joint import translate_together
-from rerender.translation.references import Ledger
+from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
 
@@ -23,7 +23,7 @@ def render(
     """Restyle a clip, frame by frame, in constant memory.
 
     Args:
-        clip: the source video, sized to ``model.multiple``, and its prompts.
+        clip: the source video, sized to ``model.size_multiple``, and its prompts.
         model: a loaded diffusion model with one ControlNet for each control of ``parts``.
         parts: the choices of the run.
         seed: of all noise.
@@ -44,7 +44,7 @@ def translated(
     parts: Parts,
     seed: int = 0,
     watch: Watch | None = None,
-    ledger: Ledger | None = None,
+    ledger: ResumePoint | None = None,
 ) -> Iterator[Translation]:
     """The first half: key frames through the diffusion model (arguments as `render`, and
     ``ledger`` as `rerender.translate.translate`)."""

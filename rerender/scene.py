@@ -181,7 +181,7 @@ class State:
 
     Attributes:
         step: executed step, from 0.
-        alpha: cumulative alpha-bar at this step's timestep.
+        alpha_bar: cumulative alpha-bar at this step's timestep.
         noisy: the latent that enters the network, ``[1,C,h,w]``.
         direction: what the step before added on top of its signal, ``[1,C,h,w]``: the noise part of
             ``noisy``; zero at the first step.
@@ -189,7 +189,7 @@ class State:
     """
 
     step: int
-    alpha: float
+    alpha_bar: float
     noisy: Tensor
     direction: Tensor
     clean: Tensor | None = None

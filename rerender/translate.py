@@ -13,7 +13,7 @@ from rerender.scene import Translation, Watch
 from rerender.translation.denoise import Ask
 from rerender.translation.key_frame import Draw, Studio
 from rerender.translation.lanes import run
-from rerender.translation.references import Ledger
+from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
 
@@ -25,12 +25,12 @@ def translate(
     seed: int = 0,
     watch: Watch | None = None,
     draw: Draw | None = None,
-    ledger: Ledger | None = None,
+    ledger: ResumePoint | None = None,
 ) -> Iterator[Translation]:
     """Translate the key frames of a clip, in order, as they are finished.
 
     Args:
-        clip: the video and its prompts; frames must be sized to ``model.multiple``.
+        clip: the video and its prompts; frames must be sized to ``model.size_multiple``.
         shots: indices of the key frames of each shot; the first of a shot is its anchor.
         model: what denoises.
         parts: controls, sampler, sampling, flow (opened for this clip) and constraints.
@@ -43,7 +43,7 @@ def translate(
         Translations with their images; traces are kept no longer than a later key frame needs.
     """
     studio = Studio(clip, model, parts, seed, watch or Watch(), draw)
-    ledger = ledger or Ledger()
+    ledger = ledger or ResumePoint()
     finished = ledger.finished
     progress = Progress(studio, shots, finished)
     for number, shot in enumerate(shots):

@@ -23,7 +23,7 @@ from rerender.contracts import (
     Constraint,
     Control,
     FlowEstimator,
-    Joint,
+    JointConstraint,
     KeyFrames,
     Model,
     Propagation,
@@ -100,7 +100,7 @@ def kind(name: str) -> type[Constraint]:
 
 
 def is_joint(name: str) -> bool:
-    return issubclass(kind(name), Joint)
+    return issubclass(kind(name), JointConstraint)
 
 
 def drafts(name: str) -> bool:
@@ -110,7 +110,7 @@ def drafts(name: str) -> bool:
 def compares(name: str) -> bool:
     """Whether it compares with an inversion."""
     cls = kind(name)
-    return issubclass(cls, Joint) and cls.needs_source
+    return issubclass(cls, JointConstraint) and cls.needs_source
 
 
 @pytest.mark.parametrize("name", choices("control"))
@@ -162,7 +162,7 @@ def test_a_sampler_goes_from_noise_to_the_image(name: str, tiny: Model) -> None:
     schedule = part.schedule(8, tiny)
     assert len(schedule.timesteps) == 8
     assert list(schedule.timesteps) == sorted(schedule.timesteps, reverse=True)
-    assert list(schedule.alphas) == sorted(schedule.alphas)
+    assert list(schedule.alphas_cumprod) == sorted(schedule.alphas_cumprod)
 
 
 @pytest.mark.parametrize("name", choices("propagation"))

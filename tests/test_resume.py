@@ -253,7 +253,7 @@ def stopped_after_two(number: int) -> Callable[[], None]:
     """The second key frame is noted, then this process is sent a signal."""
 
     def install() -> None:
-        noted, count = key_frames.Notes.finish, 0
+        noted, count = key_frames.StoredKeyFrames.finish, 0
 
         def finish(self: Any, *args: Any) -> None:
             nonlocal count
@@ -262,6 +262,6 @@ def stopped_after_two(number: int) -> Callable[[], None]:
             if count == 2:
                 os.kill(os.getpid(), number)
 
-        key_frames.Notes.finish = finish  # type: ignore[method-assign]
+        key_frames.StoredKeyFrames.finish = finish  # type: ignore[method-assign]
 
     return install

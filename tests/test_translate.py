@@ -16,14 +16,14 @@ from rerender.config.parts import Sampling
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
 from rerender.constraint.shape import Shape
-from rerender.contracts import Query
+from rerender.contracts import NoiseRequest
 from rerender.errors import ConfigError
 from rerender.sampler.dpm import DPM
 from rerender.sampler.unipc import UniPC
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
 from rerender.translation.noise import keyed
-from rerender.translation.references import Cast, Ledger
+from rerender.translation.references import References, ResumePoint
 from rerender.video import Clip, MemoryVideo
 from tests.scenes import ALL, SCENE, Shift, moving, parts, translated
 
@@ -40,7 +40,7 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         self.batches.append(len(queries))
         answers: list[Tensor] = self.model.predict_noise(queries)
         return answers
@@ -288,7 +288,7 @@ def test_prompt_reaches_the_result(tiny: StableDiffusion) -> None:
     )
 
 
-class Noted(Ledger):
+class Noted(ResumePoint):
     """A ledger in memory; it ends the attempt after each key frame."""
 
     def __init__(self) -> None:
@@ -298,7 +298,7 @@ class Noted(Ledger):
         assert self.made[index].key.shot == shot
         return self.made[index]
 
-    def finish(self, translation: Translation, cast: Cast | None) -> None:
+    def finish(self, translation: Translation, cast: References | None) -> None:
         self.made[translation.key.index] = translation
         self.finished, self.cast = self.finished + 1, cast
         raise KeyboardInterrupt
@@ -325,8 +325,8 @@ def test_a_stopped_translation_goes_on_to_the_same_bits(
 def test_with_lanes_a_shot_is_taken_up_at_its_end_only(tiny: StableDiffusion) -> None:
     casts = []
 
-    class Casts(Ledger):
-        def finish(self, translation: Translation, cast: Cast | None) -> None:
+    class Casts(ResumePoint):
+        def finish(self, translation: Translation, cast: References | None) -> None:
             casts.append(cast)
 
     chosen = parts(ALL, steps=5, strength=1.0, lanes=3)

@@ -46,7 +46,7 @@ class Diffusion(Stage):
             code: Tensor = self.vae.encode(frames.to(self.device) * 2 - 1).latent_dist.mean
         return code
 
-    def tokens(self, prompts: list[str]) -> Tensor:
+    def token_ids(self, prompts: list[str]) -> Tensor:
         """Prompts ``[N]`` to token numbers ``[N,TOKENS]``."""
         out = self.words(prompts, padding="max_length", truncation=True, return_tensors="pt")
         numbers: Tensor = out.input_ids
@@ -62,7 +62,7 @@ class Diffusion(Stage):
         alpha = self.alphas[level.to(self.device)].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * code + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * code
-        tokens = torch.where(_drop(n, g).to(self.device)[:, None], self.tokens([""]), tokens)
+        tokens = torch.where(_drop(n, g).to(self.device)[:, None], self.token_ids([""]), tokens)
         keep = 1 - _drop(n, g).float().to(self.device)
         guess = self.predict(noisy, level.to(self.device), tokens, maps, keep)
         weight = (alpha / (1 - alpha)).clamp(max=5) / (alpha / (1 - alpha) + 1)

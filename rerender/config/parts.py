@@ -12,7 +12,7 @@ from rerender.contracts import (
     Constraint,
     Control,
     FlowEstimator,
-    Joint,
+    JointConstraint,
     KeyFrames,
     Model,
     Propagation,
@@ -89,7 +89,7 @@ class Sampling:
     def schedule(self, sampler: Sampler, model: Model) -> Schedule:
         """The steps that are executed."""
         full, skip = sampler.schedule(self.steps, model), self.skipped()
-        return Schedule(full.timesteps[skip:], full.alphas[skip:], skip)
+        return Schedule(full.timesteps[skip:], full.alphas_cumprod[skip:], skip)
 
     def window(self, part: Constraint | Control) -> range:
         """The executed steps in which a constraint or control acts."""
@@ -188,7 +188,11 @@ class Parts:
                 "all key frames of a shot at once",
                 "leave one of the two out",
             )
-        if isinstance(constraint, Joint) and constraint.needs_source and not self.start.inverts:
+        if (
+            isinstance(constraint, JointConstraint)
+            and constraint.needs_source
+            and not self.start.inverts
+        ):
             raise ConfigError(
                 f"constraint.{constraint.name}",
                 f"compares with an inversion, which start {type(self.start).__name__} does not do",
@@ -210,7 +214,9 @@ class Parts:
         self.flow.open(clip).check()
         for where in ("prompt", "source_prompt", "negative_prompt"):
             tell_notations(where, getattr(clip, where))
-        needy = [c.name for c in self.constraint if isinstance(c, Joint) and c.needs_source]
+        needy = [
+            c.name for c in self.constraint if isinstance(c, JointConstraint) and c.needs_source
+        ]
         if needy and not clip.source_prompt.strip():
             raise ConfigError(
                 "source_prompt",
@@ -222,7 +228,7 @@ class Parts:
     def prompts(self, clip: Clip) -> list[str]:
         """The texts of a clip that the model is told."""
         inverts = self.start.inverts or any(
-            isinstance(each, Joint) and each.needs_source for each in self.constraint
+            isinstance(each, JointConstraint) and each.needs_source for each in self.constraint
         )
         told = [clip.prompt]
         told += [clip.source_prompt] if inverts else []
@@ -231,7 +237,7 @@ class Parts:
     @property
     def joint(self) -> bool:
         """Whether the key frames of a shot are denoised together."""
-        return any(isinstance(constraint, Joint) for constraint in self.constraint)
+        return any(isinstance(constraint, JointConstraint) for constraint in self.constraint)
 
     def names(self) -> Sequence[str]:
         """The controls, by the names under which a checkpoint finds their ControlNets."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from rerender.constraint._stored_maps import Keep, Shelf
+from rerender.constraint._stored_maps import Keep, StoredMaps
 from rerender.constraint._words import common
-from rerender.contracts import Maps, Model
+from rerender.contracts import AttentionMapEdit, Model
 from rerender.scene import Layer, Shot
 
 
@@ -25,20 +25,20 @@ class CrossMemory:
     """
 
     def __init__(self, shot: Shot, model: Model, keep: Keep) -> None:
-        source, target = model.tokens(shot.clip.source_prompt), model.tokens(shot.clip.prompt)
+        source, target = model.token_ids(shot.clip.source_prompt), model.token_ids(shot.clip.prompt)
         pairs = common(source, target)
         self.theirs: Sequence[int] = [theirs for _, theirs in pairs]
         self._ours = [ours for ours, _ in pairs]
-        self._shelf = Shelf(keep)
+        self._shelf = StoredMaps(keep)
 
-    def recording(self, ordinal: int, step: int) -> Maps:
+    def recording(self, ordinal: int, step: int) -> AttentionMapEdit:
         """Keep the maps of a step of the inversion."""
 
         def edit(layer: Layer, maps: Tensor) -> Tensor:
             self._shelf.put((ordinal, step, layer.name), maps[-1])
             return maps
 
-        return Maps(crossing, edit)
+        return AttentionMapEdit(crossing, edit)
 
     def recall(self, ordinal: int, step: int, layer: Layer, like: Tensor) -> Tensor:
         """The maps ``[heads,N,W]`` of the W common words, in the prompt's order."""

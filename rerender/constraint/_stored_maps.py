@@ -14,7 +14,7 @@ from rerender.files import Scratch
 Keep = Literal["memory", "disk"]
 
 
-class Shelf:
+class StoredMaps:
     """Tensors in half precision, by key, in main memory or in a file that vanishes.
 
     Args:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from rerender.constraint._inversion_maps import CrossMemory, crossing
 from rerender.constraint._stored_maps import Keep
-from rerender.contracts import Act, Edits, Joint, Maps, Model, Pull
+from rerender.contracts import AttentionMapEdit, Edits, Guidance, JointConstraint, JointEdits, Model
 from rerender.scene import Layer, Shot, State
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossGuidance(Joint):
+class CrossGuidance(JointConstraint):
     """The latent that leaves a step moves towards one in which the words that both prompts share
     are seen where the inversion saw them: down the gradient, taken through the network, of the
     squared distance between the cross-attention maps, summed over cells, words and layers and
@@ -35,28 +35,28 @@ class CrossGuidance(Joint):
     needs_source: ClassVar[bool] = True
     edits_noisy: ClassVar[bool] = True
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
+    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         memory = CrossMemory(shot, model, self.keep)
         return [
-            Act(self._edits(memory, ordinal), Edits(maps=partial(memory.recording, ordinal)))
+            JointEdits(self._edits(memory, ordinal), Edits(maps=partial(memory.recording, ordinal)))
             for ordinal in range(len(shot))
         ]
 
     def _edits(self, memory: CrossMemory, ordinal: int) -> Edits:
         apart: dict[str, Tensor] = {}
 
-        def comparing(step: int) -> Maps:
+        def comparing(step: int) -> AttentionMapEdit:
             def edit(layer: Layer, maps: Tensor) -> Tensor:
                 kept = memory.recall(ordinal, step, layer, maps)
                 difference = maps[-1][..., memory.theirs] - kept
                 apart[layer.name] = difference.square().mean(0).sum()
                 return maps
 
-            return Maps(crossing, edit)
+            return AttentionMapEdit(crossing, edit)
 
         def energy(state: State) -> Tensor:
             total = sum(apart.values(), state.noisy.new_zeros(()))
             apart.clear()
             return total
 
-        return Edits(maps=comparing, pull=Pull(energy, self.size))
+        return Edits(maps=comparing, pull=Guidance(energy, self.size))

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from rerender.constraint._inversion_maps import CrossMemory, crossing
 from rerender.constraint._stored_maps import Keep
-from rerender.contracts import Act, Edits, Joint, Maps, Model
+from rerender.contracts import AttentionMapEdit, Edits, JointConstraint, JointEdits, Model
 from rerender.scene import Layer, Shot
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossMaps(Joint):
+class CrossMaps(JointConstraint):
     """Where a word of the source prompt was seen in the inversion, the same word of the prompt is
     seen in the editing (prompt-to-prompt, arXiv 2208.01626, section 3.2; FateZero, section 3.2;
     vid2vid-zero's cross-attention guidance). New words see for themselves.
@@ -29,19 +29,19 @@ class CrossMaps(Joint):
 
     needs_source: ClassVar[bool] = True
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
+    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         memory = CrossMemory(shot, model, self.keep)
 
-        def replacing(ordinal: int, step: int) -> Maps:
+        def replacing(ordinal: int, step: int) -> AttentionMapEdit:
             def edit(layer: Layer, maps: Tensor) -> Tensor:
                 edited = maps.clone()
                 edited[-1, ..., memory.theirs] = memory.recall(ordinal, step, layer, maps)
                 return edited
 
-            return Maps(crossing, edit)
+            return AttentionMapEdit(crossing, edit)
 
         return [
-            Act(
+            JointEdits(
                 Edits(maps=partial(replacing, ordinal)),
                 Edits(maps=partial(memory.recording, ordinal)),
             )

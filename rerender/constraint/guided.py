@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from rerender.contracts import Constraint, Edits, Model, Pull
+from rerender.contracts import Constraint, Edits, Guidance, Model
 from rerender.scene import Scene, State
 
 
@@ -36,4 +36,4 @@ class Guided(Constraint):
             assert state.clean is not None
             return (state.clean - previous.clean[state.step].to(state.clean)).square().sum()
 
-        return Edits(pull=Pull(energy, self.size))
+        return Edits(pull=Guidance(energy, self.size))

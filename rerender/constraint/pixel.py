@@ -57,7 +57,7 @@ class Pixel(Constraint):
     def bind(self, scene: Scene, model: Model) -> Edits:
         references = [scene.anchor, scene.previous] if self.anchored else [scene.previous]
         picture, hole = overlay(scene, references)
-        visible = known(soften(hole), model.factor)
+        visible = known(soften(hole), model.vae_scale_factor)
         target = encode_faithfully(model, picture, self.compensation, self.threshold)
         mask = visible.to(target)
         target = target * mask if self.double_mask else target
@@ -67,7 +67,7 @@ class Pixel(Constraint):
 
         def noisy(state: State) -> Tensor:
             fixed = scene.noise("pixel", state.step).to(target)
-            reference = state.alpha**0.5 * target + (1 - state.alpha) ** 0.5 * fixed
+            reference = state.alpha_bar**0.5 * target + (1 - state.alpha_bar) ** 0.5 * fixed
             own = state.noisy - state.direction
             blended: Tensor = signal * reference + (1 - signal) * own + noise * state.direction
             return blended

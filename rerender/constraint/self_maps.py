@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from rerender.constraint._stored_maps import Keep, Shelf
+from rerender.constraint._stored_maps import Keep, StoredMaps
 from rerender.constraint._words import given_up
-from rerender.contracts import Act, Edits, Joint, Maps, Model
+from rerender.contracts import AttentionMapEdit, Edits, JointConstraint, JointEdits, Model
 from rerender.errors import ConfigError
 from rerender.scene import Layer, Shot
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfMaps(Joint):
+class SelfMaps(JointConstraint):
     """The layout of the inversion's self-attention takes the place of the editing's, except where
     a word was seen that the prompt gives up (FateZero, section 3.3, attention map blending).
 
@@ -38,12 +38,12 @@ class SelfMaps(Joint):
 
     needs_source: ClassVar[bool] = True
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
-        source, target = model.tokens(shot.clip.source_prompt), model.tokens(shot.clip.prompt)
-        height, width = (side // model.factor for side in shot.clip.video.size)
+    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+        source, target = model.token_ids(shot.clip.source_prompt), model.token_ids(shot.clip.prompt)
+        height, width = (side // model.vae_scale_factor for side in shot.clip.video.size)
         memory = _Memory(self, given_up(source, target), (height, width))
         return [
-            Act(
+            JointEdits(
                 Edits(maps=partial(memory.blending, ordinal)),
                 Edits(maps=partial(memory.recording, ordinal)),
             )
@@ -62,10 +62,10 @@ class _Memory:
 
     def __init__(self, settings: SelfMaps, words: Sequence[int], size: tuple[int, int]) -> None:
         self.settings, self.words, self.size = settings, list(words), size
-        self.shelf = Shelf(settings.keep)
+        self.shelf = StoredMaps(settings.keep)
         self.seen: dict[tuple[int, int], dict[str, Tensor]] = {}
 
-    def recording(self, ordinal: int, step: int) -> Maps:
+    def recording(self, ordinal: int, step: int) -> AttentionMapEdit:
         """Keep the self-attention maps of a step of the inversion, and where the words were."""
 
         def wants(layer: Layer, cells: int) -> bool:
@@ -79,9 +79,9 @@ class _Memory:
                 self.shelf.put((ordinal, step, layer.name), maps[-1])
             return maps
 
-        return Maps(wants, edit)
+        return AttentionMapEdit(wants, edit)
 
-    def blending(self, ordinal: int, step: int) -> Maps:
+    def blending(self, ordinal: int, step: int) -> AttentionMapEdit:
         """Give the positive branch the kept maps, its own ones where the words were."""
 
         def wants(layer: Layer, cells: int) -> bool:
@@ -93,7 +93,7 @@ class _Memory:
             mask = self.mask(ordinal, step, maps.shape[-2]).to(maps)[:, None]
             return torch.cat([maps[:-1], (mask * maps[-1] + (1 - mask) * kept)[None]])
 
-        return Maps(wants, edit)
+        return AttentionMapEdit(wants, edit)
 
     def mask(self, ordinal: int, step: int, cells: int) -> Tensor:
         """1 for the query tokens ``[N]`` where an edited word was seen, else 0."""

@@ -19,7 +19,7 @@ class Shape(Constraint):
 
     def bind(self, scene: Scene, model: Model) -> Edits:
         flow, anchor = scene.anchor.flow, scene.anchor.trace
-        visible = known(soften(flow.occluded), model.factor)
+        visible = known(soften(flow.occluded), model.vae_scale_factor)
         height, width = visible.shape[-2:]
         moved = resize(flow, height, width)
         scene.watch.picture("shape", scene.key.index, visible[0])

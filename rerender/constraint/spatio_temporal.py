@@ -8,12 +8,19 @@ from typing import Literal
 
 import torch
 
-from rerender.contracts import Act, Edits, Joint, Look, Model, Shown
+from rerender.contracts import (
+    AttendJointly,
+    Edits,
+    HiddenStates,
+    JointConstraint,
+    JointEdits,
+    Model,
+)
 from rerender.scene import Layer, Shot
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpatioTemporal(Joint):
+class SpatioTemporal(JointConstraint):
     """Every self-attention layer looks at several key frames of the same step at once.
 
     Attributes:
@@ -29,21 +36,21 @@ class SpatioTemporal(Joint):
     def pivots(self, count: int) -> Sequence[int]:
         return range(count) if self.frames == "all" else (count // 2,)
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
+    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         look = _everyone if self.frames == "all" else _beside(*self.pivots(len(shot)))
         edits = Edits(together=look)
-        return [Act(edits, edits if self.inversion else Edits())] * len(shot)
+        return [JointEdits(edits, edits if self.inversion else Edits())] * len(shot)
 
 
-def _everyone(layer: Layer, shown: Shown, step: int) -> Shown:
+def _everyone(layer: Layer, shown: HiddenStates, step: int) -> HiddenStates:
     """The tokens of all, the same object for each: keys and values are then made once."""
     return dict.fromkeys(shown, torch.cat([*shown.values()], 1))
 
 
-def _beside(pivot: int) -> Look:
+def _beside(pivot: int) -> AttendJointly:
     """One's own tokens and those of the pivot (which attends to itself once, not twice)."""
 
-    def look(layer: Layer, shown: Shown, step: int) -> Shown:
+    def look(layer: Layer, shown: HiddenStates, step: int) -> HiddenStates:
         return {
             ordinal: tokens if ordinal == pivot else torch.cat([tokens, shown[pivot]], 1)
             for ordinal, tokens in shown.items()

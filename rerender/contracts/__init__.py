@@ -4,25 +4,42 @@ Parts are frozen dataclasses: their fields are their configuration, they keep no
 calls, and they refuse bad values when they are built.
 """
 
-from rerender.contracts.constraint import Act, Attend, Constraint, Edit, Edits, Joint, Pull
+from rerender.contracts.constraint import (
+    Attend,
+    Constraint,
+    Edit,
+    Edits,
+    Guidance,
+    JointConstraint,
+    JointEdits,
+)
 from rerender.contracts.network import (
+    AttendJointly,
+    AttentionMapEdit,
     Checkpoint,
     Condition,
-    Look,
-    Maps,
+    HiddenStates,
+    JointAttention,
     Model,
-    Query,
-    Shown,
-    Together,
+    NoiseRequest,
     guide,
 )
 from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
-from rerender.contracts.sampling import Memory, Move, Opening, Sampler, Schedule, Stage, Start
+from rerender.contracts.sampling import (
+    InitialLatent,
+    Memory,
+    Sampler,
+    Schedule,
+    Start,
+    StartContext,
+    StepOutput,
+)
 from rerender.contracts.source import Control, Data, FlowEstimator, KeyFrames, require_window
 
 __all__ = [
-    "Act",
     "Attend",
+    "AttendJointly",
+    "AttentionMapEdit",
     "Cell",
     "Checkpoint",
     "Condition",
@@ -32,24 +49,23 @@ __all__ = [
     "Edit",
     "Edits",
     "FlowEstimator",
-    "Joint",
+    "Guidance",
+    "HiddenStates",
+    "InitialLatent",
+    "JointAttention",
+    "JointConstraint",
+    "JointEdits",
     "KeyFrames",
-    "Look",
-    "Maps",
     "Memory",
     "Model",
-    "Move",
-    "Opening",
+    "NoiseRequest",
     "Propagation",
-    "Pull",
-    "Query",
     "Sampler",
     "Schedule",
-    "Shown",
     "Smooth",
-    "Stage",
     "Start",
-    "Together",
+    "StartContext",
+    "StepOutput",
     "Tracker",
     "guide",
     "require_window",

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts.network import Look, Maps, Model
+from rerender.contracts.network import AttendJointly, AttentionMapEdit, Model
 from rerender.contracts.source import require_window
 from rerender.scene import Layer, Scene, Shot, State
 
@@ -21,7 +21,7 @@ Edit = Callable[[State], Tensor]
 """``edit(state) -> [1,C,h,w]``: the latent that takes the place of the state's."""
 
 
-class Pull(NamedTuple):
+class Guidance(NamedTuple):
     """A scalar that is made smaller: its gradient, taken through the network, moves the latent
     that leaves the step.
 
@@ -41,9 +41,13 @@ class Edits(NamedTuple):
     attend: Attend | None = None  # tokens self-attention looks at
     clean: Edit | None = None  # predicted clean latent of a step
     noisy: Edit | None = None  # latent that enters the network
-    pull: Pull | None = None  # energy whose gradient moves the latent
-    maps: Callable[[int], Maps | None] | None = None  # step -> who looks at attention maps
-    together: Look | None = None  # which key frames attend to which; joint constraints only
+    pull: Guidance | None = None  # energy whose gradient moves the latent
+    maps: Callable[[int], AttentionMapEdit | None] | None = (
+        None  # step -> who looks at attention maps
+    )
+    together: AttendJointly | None = (
+        None  # which key frames attend to which; joint constraints only
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ class Constraint(ABC):
         """What to do to this key frame. What lasts over it lives in the closures returned."""
 
 
-class Act(NamedTuple):
+class JointEdits(NamedTuple):
     """What a joint constraint does to one key frame.
 
     Attributes:
@@ -95,7 +99,7 @@ class Act(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joint(Constraint):
+class JointConstraint(Constraint):
     """A constraint on all key frames of a shot at once: they are denoised in lockstep, a step at a
     time, the first one like the others. One such constraint makes a run joint."""
 
@@ -106,7 +110,7 @@ class Joint(Constraint):
         return ()
 
     @abstractmethod
-    def unite(self, shot: Shot, model: Model) -> Sequence[Act]:
+    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         """What to do to each key frame. What lasts over the shot lives in the closures returned;
         they may be asked more than once for the same step."""
 

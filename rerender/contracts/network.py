@@ -11,11 +11,11 @@ from torch import Tensor
 
 from rerender.scene import Layer
 
-Shown = Mapping[int, Tensor]
+HiddenStates = Mapping[int, Tensor]
 """Tokens ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
 
 
-Look = Callable[[Layer, Shown, int], Shown]
+AttendJointly = Callable[[Layer, HiddenStates, int], HiddenStates]
 """``look(layer, tokens, step)``: what each of the key frames attends to, ``[B,M,C]``. It is shown
 the key frames that share a batch: its constraint's pivots always, the others or a part of them."""
 
@@ -34,7 +34,7 @@ class Condition:
     hints: tuple[Tensor, ...] = ()
 
 
-class Together(NamedTuple):
+class JointAttention(NamedTuple):
     """A key frame's place among those of its shot that look at each other in a batch.
 
     Attributes:
@@ -45,10 +45,10 @@ class Together(NamedTuple):
 
     ordinal: int
     step: int
-    looks: tuple[Look, ...]
+    looks: tuple[AttendJointly, ...]
 
 
-class Maps(NamedTuple):
+class AttentionMapEdit(NamedTuple):
     """Looks at softmax maps of attention layers and says what takes their place.
 
     Attributes:
@@ -62,7 +62,7 @@ class Maps(NamedTuple):
     edit: Callable[[Layer, Tensor], Tensor]
 
 
-class Query(NamedTuple):
+class NoiseRequest(NamedTuple):
     """One sample of a batch for the network.
 
     Attributes:
@@ -80,8 +80,8 @@ class Query(NamedTuple):
     condition: Condition
     weights: tuple[float, ...]
     attend: Callable[[Layer, Tensor], Tensor] | None = None
-    maps: Maps | None = None
-    together: Together | None = None
+    maps: AttentionMapEdit | None = None
+    together: JointAttention | None = None
 
 
 def guide(branches: Tensor, scale: float) -> Tensor:
@@ -97,22 +97,22 @@ class Model(ABC):
 
     @property
     @abstractmethod
-    def factor(self) -> int:
+    def vae_scale_factor(self) -> int:
         """Pixels per latent cell along a side."""
 
     @property
     @abstractmethod
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         """Image sides must be multiples of this."""
 
     @property
     @abstractmethod
-    def alphas(self) -> Tensor:
+    def alphas_cumprod(self) -> Tensor:
         """Cumulative alpha-bar of every training timestep, ``[T]`` float64."""
 
     @property
     @abstractmethod
-    def spacing(self) -> Mapping[str, Any]:
+    def scheduler_config(self) -> Mapping[str, Any]:
         """How inference timesteps are chosen: timestep_spacing, steps_offset, set_alpha_to_one."""
 
     @abstractmethod
@@ -141,12 +141,12 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one
         batch; float32. Differentiable where a noisy latent or a text asks for gradients."""
 
     @abstractmethod
-    def tokens(self, prompt: str) -> Sequence[int]:
+    def token_ids(self, prompt: str) -> Sequence[int]:
         """The tokens of a prompt, as many as its embedding has rows: a beginning, the words, then
         ends up to the model's length."""
 

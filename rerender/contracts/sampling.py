@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts.network import Condition, Model, Query
+from rerender.contracts.network import Condition, Model, NoiseRequest
 from rerender.scene import Noise, State
 from rerender.video import KeyFrame
 
@@ -20,12 +20,12 @@ class Schedule:
 
     Attributes:
         timesteps: training timestep of each step, decreasing.
-        alphas: cumulative alpha-bar before each step and after the last one (one value more).
+        alphas_cumprod: alpha-bar before each step and after the last one (one value more).
         skipped: steps of the full schedule left out at its noisy end (SDEdit).
     """
 
     timesteps: tuple[int, ...]
-    alphas: tuple[float, ...]
+    alphas_cumprod: tuple[float, ...]
     skipped: int = 0
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Stage:
+class StartContext:
     """What a start may use: one key frame before its first step.
 
     Attributes:
@@ -61,7 +61,7 @@ class Stage:
     pure: bool = False
 
 
-class Opening(NamedTuple):
+class InitialLatent(NamedTuple):
     """What the denoising of a key frame begins with.
 
     Attributes:
@@ -81,7 +81,7 @@ class Start(ABC):
     needs_noise: ClassVar[bool] = False  # begins with noise alone, not with the source
 
     @abstractmethod
-    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
         """Ask for network evaluations, be sent the predicted noise, return the opening."""
 
     def evaluations(self, steps: int) -> int:
@@ -89,7 +89,7 @@ class Start(ABC):
         return 0
 
 
-class Move(NamedTuple):
+class StepOutput(NamedTuple):
     """One step of a sampler.
 
     Attributes:
@@ -123,7 +123,9 @@ class Sampler(ABC):
         """All ``steps`` steps from pure noise, spaced as the checkpoint asks."""
 
     @abstractmethod
-    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+    def move(
+        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    ) -> StepOutput:
         """From one step to the next.
 
         Args:

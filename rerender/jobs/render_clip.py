@@ -25,7 +25,7 @@ from rerender.pipeline import filled, translated
 from rerender.run_folder import VIDEO
 from rerender.scene import Translation
 from rerender.store.cache import Cache, Entry, Work
-from rerender.store.key_frames import Notes, replayed
+from rerender.store.key_frames import StoredKeyFrames, replayed
 from rerender.store.stage_keys import Stages
 from rerender.video import Clip
 
@@ -160,7 +160,7 @@ def _translated(take: Take, work: Work) -> Iterator[Translation]:
     spent = _Clock(take, ("translate",), work)
     model = take.model()
     take.record.progress.count("load")
-    notes = Notes(work, clip.video, shots, storage, spent, take.record)
+    notes = StoredKeyFrames(work, clip.video, shots, storage, spent, take.record)
     yield from translated(clip, shots, model, parts, take.seed, take.record, notes)
     notes.close()
 

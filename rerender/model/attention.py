@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerender.contracts import Maps, Query
+from rerender.contracts import AttentionMapEdit, NoiseRequest
 from rerender.scene import Layer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Attention:
     """
 
     def __init__(self, unet: Any) -> None:
-        self._queries: Sequence[Query] = ()
+        self._queries: Sequence[NoiseRequest] = ()
         stock = unet.attn_processors
         every = _layers(stock)
         self.layers = [layer for layer in every if not layer.cross]
@@ -48,7 +48,7 @@ class Attention:
         unet.set_attn_processor({**stock, **ours})
 
     @contextmanager
-    def asking(self, queries: Sequence[Query]) -> Iterator[None]:
+    def asking(self, queries: Sequence[NoiseRequest]) -> Iterator[None]:
         """The ``i``-th of the equal parts of a batch belongs to ``queries[i]``."""
         self._queries = queries
         try:
@@ -74,7 +74,7 @@ class Attention:
                 contexts[index] = shown[self._ordinal(index)]
         return contexts
 
-    def maps(self, layer: Layer, tokens: Tensor) -> list[Maps | None]:
+    def maps(self, layer: Layer, tokens: Tensor) -> list[AttentionMapEdit | None]:
         """For each part of a batch ``[P*B,N,C]``, who wants the maps of the layer."""
         cells = tokens.shape[1]
         asked = [query.maps for query in self._queries]
@@ -187,7 +187,7 @@ def _mapped(
     layer: Layer,
     tokens: Tensor,
     contexts: Sequence[Tensor],
-    maps: Sequence[Maps | None],
+    maps: Sequence[AttentionMapEdit | None],
 ) -> Tensor:
     """Attention part by part, through explicit softmax maps where they are wanted."""
     parts = tokens.chunk(len(maps))
@@ -200,7 +200,9 @@ def _mapped(
     )
 
 
-def _explicit(attn: Any, layer: Layer, tokens: Tensor, context: Tensor, maps: Maps) -> Tensor:
+def _explicit(
+    attn: Any, layer: Layer, tokens: Tensor, context: Tensor, maps: AttentionMapEdit
+) -> Tensor:
     query, key, value = _split(attn, tokens, context)
     # Scaled first: in half precision the product itself could overflow.
     scores = (query * float(attn.scale)) @ key.transpose(-1, -2)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rerender.contracts import Condition, Model, Query
+from rerender.contracts import Condition, Model, NoiseRequest
 from rerender.model._freeu import FreeU
 from rerender.model._noising import alphas_of
 from rerender.model._prompts import tell_cut
@@ -89,20 +89,20 @@ class StableDiffusion(Model):
         return [parts.text_encoder, parts.vae, parts.unet, *parts.controlnets]
 
     @cached_property
-    def factor(self) -> int:
+    def vae_scale_factor(self) -> int:
         return int(2 ** (len(self.parts.vae.config.block_out_channels) - 1))
 
     @cached_property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         levels = len(self.parts.unet.config.block_out_channels)
-        return int(self.factor * 2 ** (levels - 1))
+        return int(self.vae_scale_factor * 2 ** (levels - 1))
 
     @cached_property
-    def alphas(self) -> Tensor:
+    def alphas_cumprod(self) -> Tensor:
         return alphas_of(self.parts.scheduler)
 
     @property
-    def spacing(self) -> Mapping[str, Any]:
+    def scheduler_config(self) -> Mapping[str, Any]:
         config = self.parts.scheduler
         return {key: config[key] for key in SPACING if key in config}
 
@@ -165,10 +165,10 @@ class StableDiffusion(Model):
         ).input_ids
         return found
 
-    def tokens(self, prompt: str) -> Sequence[int]:
+    def token_ids(self, prompt: str) -> Sequence[int]:
         return [int(token) for token in self._tokenized([prompt])[0]]
 
-    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         answers: dict[int, Tensor] = {}
         for traced, group in _batches(queries):
             with torch.set_grad_enabled(traced):
@@ -176,7 +176,7 @@ class StableDiffusion(Model):
             answers.update(zip(group, answered, strict=True))
         return [answers[index] for index in range(len(queries))]
 
-    def _predict(self, queries: Sequence[Query]) -> list[Tensor]:
+    def _predict(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         branches = queries[0].condition.text.shape[0]
         noisy = torch.cat([query.noisy for query in queries]).to(self.device)
         batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
@@ -198,7 +198,7 @@ class StableDiffusion(Model):
         return [self._noise(q, out) for q, out in zip(queries, predicted, strict=True)]
 
     def _residuals(
-        self, queries: Sequence[Query], batch: Tensor, steps: Tensor, text: Tensor
+        self, queries: Sequence[NoiseRequest], batch: Tensor, steps: Tensor, text: Tensor
     ) -> tuple[Any, Any]:
         """The sum of all ControlNets' residuals, each weighted per query; nets at 0 are not run."""
         total: list[Tensor] | None = None
@@ -220,12 +220,12 @@ class StableDiffusion(Model):
             total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
         return (tuple(total[:-1]), total[-1]) if total else (None, None)
 
-    def _noise(self, query: Query, predicted: Tensor) -> Tensor:
+    def _noise(self, query: NoiseRequest, predicted: Tensor) -> Tensor:
         """The network's output as a noise prediction, whatever it was trained to predict."""
         kind = self.parts.scheduler.get("prediction_type", "epsilon")
         if kind == "epsilon":
             return predicted
-        alpha = float(self.alphas[query.timestep])
+        alpha = float(self.alphas_cumprod[query.timestep])
         noisy = query.noisy.to(predicted)
         if kind == "sample":
             return (noisy - float(alpha**0.5) * predicted) / float((1 - alpha) ** 0.5)
@@ -252,7 +252,7 @@ class StableDiffusion(Model):
         return self._digest
 
 
-def _batches(queries: Sequence[Query]) -> list[tuple[bool, list[int]]]:
+def _batches(queries: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
     """Numbers of the queries that share a batch, and whether it keeps a graph for autograd: they
     have as many branches, and a graph is shared only by those that look at each other."""
     groups: dict[tuple[int, int], list[int]] = {}
@@ -263,7 +263,7 @@ def _batches(queries: Sequence[Query]) -> list[tuple[bool, list[int]]]:
     return [(any(_traced(queries[i]) for i in group), group) for group in groups.values()]
 
 
-def _traced(query: Query) -> bool:
+def _traced(query: NoiseRequest) -> bool:
     """Whether gradients are asked for."""
     return query.noisy.requires_grad or query.condition.text.requires_grad
 

@@ -53,7 +53,7 @@ class Pretrained(Checkpoint):
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         freeu: FreeU strengths; None leaves the network as it is.
-        suits: values that suit it, which other keys of the configuration take by default:
+        defaults: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
     """
 
@@ -63,7 +63,7 @@ class Pretrained(Checkpoint):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     freeu: FreeU | None = None
-    suits: Mapping[str, float] = field(default_factory=dict)
+    defaults: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, controls: Sequence[str]) -> None:
         """Refuse what is missing, damaged, of another kind, or does not fit together. Of what the
@@ -275,7 +275,7 @@ def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         )
     _check_finite(network, file, "restore the file")
     before = next(network.parameters()).dtype
-    # Cast here and not when all are loaded: only one network at a time takes twice its size.
+    # References here and not when all are loaded: only one network at a time takes twice its size.
     nn.Module.to(network, dtype=dtype)
     if dtype != before:
         _check_finite(network, file, "its numbers are too large: take model.dtype=float32")

@@ -22,14 +22,14 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
         ConfigError: more steps than training timesteps, or the checkpoint's offset leads beyond
             the last of them.
     """
-    total = len(model.alphas)
+    total = len(model.alphas_cumprod)
     if not 1 <= steps < total:
         raise ConfigError(
             "sampling.steps", f"must lie in 1..{total - 1}, received {steps}", "20 is usual"
         )
-    kind = model.spacing.get("timestep_spacing", "leading")
+    kind = model.scheduler_config.get("timestep_spacing", "leading")
     if kind == "leading":
-        offset = int(model.spacing.get("steps_offset", 0))
+        offset = int(model.scheduler_config.get("steps_offset", 0))
         times = np.arange(intervals)[::-1][:steps] * (total // intervals) + offset
     elif kind == "trailing":
         times = np.round(np.arange(total, 0, -total / steps))[:steps] - 1
@@ -39,7 +39,7 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
         raise ConfigError(
             "sampling.steps",
             f"{steps} steps begin at timestep {int(times[0])} of this checkpoint's {total} "
-            f"(steps_offset={model.spacing.get('steps_offset', 0)})",
+            f"(steps_offset={model.scheduler_config.get('steps_offset', 0)})",
             "take fewer steps",
         )
     return [int(time) for time in times]
@@ -48,10 +48,10 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
 def solver_end(model: Model) -> float:
     """Alpha-bar that multistep solvers end at: 1, or that of the first training timestep where the
     checkpoint's ``final_sigmas_type`` is sigma_min."""
-    kept = model.spacing.get("final_sigmas_type", "zero") == "sigma_min"
-    return float(model.alphas[0]) if kept else 1.0
+    kept = model.scheduler_config.get("final_sigmas_type", "zero") == "sigma_min"
+    return float(model.alphas_cumprod[0]) if kept else 1.0
 
 
-def scheduled(times: list[int], alphas: Tensor, last: float) -> Schedule:
+def scheduled(times: list[int], alphas_cumprod: Tensor, last: float) -> Schedule:
     """The schedule that visits ``times`` and ends at alpha-bar ``last``."""
-    return Schedule(tuple(times), (*(float(alphas[time]) for time in times), last))
+    return Schedule(tuple(times), (*(float(alphas_cumprod[time]) for time in times), last))

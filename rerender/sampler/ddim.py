@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
 from rerender.sampler._spacing import scheduled, spaced
 from rerender.scene import State
 
@@ -19,11 +19,17 @@ class DDIM(Sampler):
     invertible: ClassVar[bool] = True
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        final = 1.0 if model.spacing.get("set_alpha_to_one", True) else float(model.alphas[0])
-        return scheduled(spaced(steps, model, steps), model.alphas, final)
+        final = (
+            1.0
+            if model.scheduler_config.get("set_alpha_to_one", True)
+            else float(model.alphas_cumprod[0])
+        )
+        return scheduled(spaced(steps, model, steps), model.alphas_cumprod, final)
 
-    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+    def move(
+        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    ) -> StepOutput:
         assert state.clean is not None
-        alpha = schedule.alphas[state.step + 1]
+        alpha = schedule.alphas_cumprod[state.step + 1]
         direction = (1 - alpha) ** 0.5 * estimate
-        return Move(alpha**0.5 * state.clean + direction, direction)
+        return StepOutput(alpha**0.5 * state.clean + direction, direction)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
 from rerender.sampler._exponential import first_order, log_snr
 from rerender.sampler._spacing import scheduled, solver_end, spaced
 from rerender.scene import State
@@ -18,16 +18,18 @@ class DPM(Sampler):
     first order. Edits of the clean latent enter its history like predictions."""
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        return scheduled(spaced(steps, model, steps + 1), model.alphas, solver_end(model))
+        return scheduled(spaced(steps, model, steps + 1), model.alphas_cumprod, solver_end(model))
 
-    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+    def move(
+        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    ) -> StepOutput:
         assert state.clean is not None
-        alpha, target = schedule.alphas[state.step], schedule.alphas[state.step + 1]
+        alpha, target = schedule.alphas_cumprod[state.step], schedule.alphas_cumprod[state.step + 1]
         signal = state.clean
         if memory.history is not None and state.step < len(schedule) - 1:
             # The last interval over the one before it weighs the slope of the clean latent.
-            before = log_snr(schedule.alphas[state.step - 1])
+            before = log_snr(schedule.alphas_cumprod[state.step - 1])
             ratio = (log_snr(alpha) - before) / (log_snr(target) - log_snr(alpha))
             signal = signal + (signal - memory.history) / (2 * ratio)
         noisy = first_order(state.noisy, signal, alpha, target)
-        return Move(noisy, noisy - target**0.5 * state.clean, state.clean)
+        return StepOutput(noisy, noisy - target**0.5 * state.clean, state.clean)

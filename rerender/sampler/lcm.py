@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
 from rerender.errors import ConfigError
 from rerender.sampler._spacing import scheduled
 from rerender.scene import State
@@ -29,7 +29,7 @@ class LCM(Sampler):
     origin_steps: int = 50
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        total = len(model.alphas)
+        total = len(model.alphas_cumprod)
         if not 1 <= steps <= self.origin_steps <= total:
             raise ConfigError(
                 "sampling.steps",
@@ -39,17 +39,23 @@ class LCM(Sampler):
             )
         origin = np.arange(1, self.origin_steps + 1) * (total // self.origin_steps) - 1
         picked = np.floor(np.linspace(0, len(origin), num=steps, endpoint=False)).astype(int)
-        final = 1.0 if model.spacing.get("set_alpha_to_one", True) else float(model.alphas[0])
-        return scheduled([int(time) for time in origin[::-1][picked]], model.alphas, final)
+        final = (
+            1.0
+            if model.scheduler_config.get("set_alpha_to_one", True)
+            else float(model.alphas_cumprod[0])
+        )
+        return scheduled([int(time) for time in origin[::-1][picked]], model.alphas_cumprod, final)
 
-    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+    def move(
+        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    ) -> StepOutput:
         assert state.clean is not None
         scaled = schedule.timesteps[state.step] * TIMESTEP_SCALING
         keep = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
         take = scaled / (scaled**2 + SIGMA_DATA**2) ** 0.5
         clean = take * state.clean + keep * state.noisy
         if state.step == len(schedule) - 1:
-            return Move(clean, clean - clean)
-        alpha = schedule.alphas[state.step + 1]
+            return StepOutput(clean, clean - clean)
+        alpha = schedule.alphas_cumprod[state.step + 1]
         direction = (1 - alpha) ** 0.5 * memory.noise("lcm", state.step).to(clean)
-        return Move(alpha**0.5 * clean + direction, direction)
+        return StepOutput(alpha**0.5 * clean + direction, direction)

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Move, Sampler, Schedule
+from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
 from rerender.sampler._exponential import first_order, log_snr
 from rerender.sampler._spacing import scheduled, solver_end, spaced
 from rerender.scene import State
@@ -29,31 +29,33 @@ class UniPC(Sampler):
     rewrites_past: ClassVar[bool] = True
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        return scheduled(spaced(steps, model, steps + 1), model.alphas, solver_end(model))
+        return scheduled(spaced(steps, model, steps + 1), model.alphas_cumprod, solver_end(model))
 
-    def move(self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory) -> Move:
+    def move(
+        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    ) -> StepOutput:
         assert state.clean is not None
         past: _Past | None = memory.history
         noisy = state.noisy if past is None else _correct(schedule, state.step, state.clean, past)
         cleans = (state.clean, *(past.cleans[:1] if past else ()))
         last = state.step == len(schedule) - 1
         moved = _predict(schedule, state.step, noisy, cleans[:1] if last else cleans)
-        alpha = schedule.alphas[state.step + 1]
-        return Move(moved, moved - alpha**0.5 * state.clean, _Past(noisy, cleans))
+        alpha = schedule.alphas_cumprod[state.step + 1]
+        return StepOutput(moved, moved - alpha**0.5 * state.clean, _Past(noisy, cleans))
 
 
 def _slope(schedule: Schedule, step: int, cleans: tuple[Tensor, ...]) -> tuple[Tensor, float]:
     """Finite difference of the last two clean latents, and their distance r over the next one."""
-    here = log_snr(schedule.alphas[step])
-    ratio = (log_snr(schedule.alphas[step - 1]) - here) / (
-        log_snr(schedule.alphas[step + 1]) - here
+    here = log_snr(schedule.alphas_cumprod[step])
+    ratio = (log_snr(schedule.alphas_cumprod[step - 1]) - here) / (
+        log_snr(schedule.alphas_cumprod[step + 1]) - here
     )
     return (cleans[1] - cleans[0]) / ratio, ratio
 
 
 def _predict(schedule: Schedule, step: int, noisy: Tensor, cleans: tuple[Tensor, ...]) -> Tensor:
     """UniP: order 2 where two clean latents are known."""
-    alpha, target = schedule.alphas[step], schedule.alphas[step + 1]
+    alpha, target = schedule.alphas_cumprod[step], schedule.alphas_cumprod[step + 1]
     moved = first_order(noisy, cleans[0], alpha, target)
     if len(cleans) == 1:
         return moved
@@ -64,7 +66,7 @@ def _predict(schedule: Schedule, step: int, noisy: Tensor, cleans: tuple[Tensor,
 
 def _correct(schedule: Schedule, step: int, clean: Tensor, past: _Past) -> Tensor:
     """UniC: the arrival of the step before, computed again with the clean latent found there."""
-    alpha, target = schedule.alphas[step - 1], schedule.alphas[step]
+    alpha, target = schedule.alphas_cumprod[step - 1], schedule.alphas_cumprod[step]
     moved = first_order(past.noisy, past.cleans[0], alpha, target)
     h = log_snr(target) - log_snr(alpha)
     shrink = math.expm1(-h)

@@ -7,12 +7,15 @@ from collections.abc import Callable, Generator
 
 from torch import Tensor
 
-from rerender.contracts import Query, Schedule
+from rerender.contracts import NoiseRequest, Schedule
 
 
 def invert(
-    latent: Tensor, schedule: Schedule, ask: Callable[[Tensor, int], Query], evaluations: int = 1
-) -> Generator[Query, Tensor, list[Tensor]]:
+    latent: Tensor,
+    schedule: Schedule,
+    ask: Callable[[Tensor, int], NoiseRequest],
+    evaluations: int = 1,
+) -> Generator[NoiseRequest, Tensor, list[Tensor]]:
     """Walk the executed steps backwards, asking for one or more evaluations in each.
 
     The exact reverse of a step needs the noise estimate at its unknown beginning. One evaluation
@@ -28,7 +31,7 @@ def invert(
 
     Returns:
         The latents that enter each step, and the clean one: ``path[i]`` belongs to
-        ``schedule.alphas[i]`` (as the generator's value).
+        ``schedule.alphas_cumprod[i]`` (as the generator's value).
     """
     path = [latent]
     for step in reversed(range(len(schedule))):
@@ -42,7 +45,7 @@ def invert(
 
 def raise_noise(schedule: Schedule, step: int, latent: Tensor, estimate: Tensor) -> Tensor:
     """The beginning of a DDIM step from its end and its noise estimate, all ``[1,C,h,w]``."""
-    before, after = schedule.alphas[step], schedule.alphas[step + 1]
+    before, after = schedule.alphas_cumprod[step], schedule.alphas_cumprod[step + 1]
     clean = (latent - (1 - after) ** 0.5 * estimate) / after**0.5
     raised: Tensor = before**0.5 * clean + (1 - before) ** 0.5 * estimate
     return raised
@@ -50,7 +53,7 @@ def raise_noise(schedule: Schedule, step: int, latent: Tensor, estimate: Tensor)
 
 def lower_noise(schedule: Schedule, step: int, latent: Tensor, estimate: Tensor) -> Tensor:
     """The end of a DDIM step from its beginning and its noise estimate, all ``[1,C,h,w]``."""
-    before, after = schedule.alphas[step], schedule.alphas[step + 1]
+    before, after = schedule.alphas_cumprod[step], schedule.alphas_cumprod[step + 1]
     clean = (latent - (1 - before) ** 0.5 * estimate) / before**0.5
     lowered: Tensor = after**0.5 * clean + (1 - after) ** 0.5 * estimate
     return lowered

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from rerender.contracts import Condition, Query, Stage
+from rerender.contracts import Condition, NoiseRequest, StartContext
 
 
-def asking(stage: Stage, told: Condition, control: bool) -> Callable[[Tensor, int], Query]:
+def asking(
+    stage: StartContext, told: Condition, control: bool
+) -> Callable[[Tensor, int], NoiseRequest]:
     """``ask(noisy, step)`` -> the query of the positive branch alone.
 
     Args:
@@ -20,8 +22,8 @@ def asking(stage: Stage, told: Condition, control: bool) -> Callable[[Tensor, in
     """
     positive = replace(told, text=told.text[-1:])
 
-    def ask(noisy: Tensor, step: int) -> Query:
+    def ask(noisy: Tensor, step: int) -> NoiseRequest:
         weights = stage.weights[step] if control else (0.0,) * len(stage.weights[step])
-        return Query(noisy, stage.schedule.timesteps[step], positive, weights)
+        return NoiseRequest(noisy, stage.schedule.timesteps[step], positive, weights)
 
     return ask

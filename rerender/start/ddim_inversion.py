@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from rerender.contracts import Opening, Query, Stage, Start
+from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
 from rerender.start._inversion import invert
 from rerender.start._source import asking
 
@@ -29,10 +29,10 @@ class DDIMInversion(Start):
 
     inverts: ClassVar[bool] = True
 
-    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
         ask = asking(stage, stage.source(), self.control)
         path = yield from invert(stage.latent, stage.schedule, ask, self.evaluations_a_step)
-        return Opening(path[0])
+        return InitialLatent(path[0])
 
     def evaluations(self, steps: int) -> int:
         return steps * self.evaluations_a_step

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from rerender.contracts import Opening, Query, Stage, Start, guide
+from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext, guide
 from rerender.flow.field import pixel_grid
 from rerender.start._inversion import lower_noise
 
@@ -35,24 +35,24 @@ class LatentMotion(Start):
     def evaluations(self, steps: int) -> int:
         return min(self.depth, steps)
 
-    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
         fresh = stage.noise("start", 0).to(stage.latent)
         depth = self.evaluations(len(stage.schedule))
         if stage.distance == 0:
-            return Opening(fresh)
+            return InitialLatent(fresh)
         noisy = fresh
         for step in range(depth):
             time, weights = stage.schedule.timesteps[step], stage.weights[step]
-            branches = yield Query(noisy, time, stage.condition, weights)
+            branches = yield NoiseRequest(noisy, time, stage.condition, weights)
             estimate = guide(branches, stage.guidance).to(noisy)
             noisy = lower_noise(stage.schedule, step, noisy, estimate)
         pixels = stage.key.image.shape[-1] / noisy.shape[-1]
         moved = shifted(
             noisy, *(stage.distance * pace / pixels for pace in (self.right, self.down))
         )
-        kept = stage.schedule.alphas[0] / stage.schedule.alphas[depth]
+        kept = stage.schedule.alphas_cumprod[0] / stage.schedule.alphas_cumprod[depth]
         again = stage.noise("motion", stage.distance).to(noisy)
-        return Opening(kept**0.5 * moved + (1 - kept) ** 0.5 * again)
+        return InitialLatent(kept**0.5 * moved + (1 - kept) ** 0.5 * again)
 
 
 def shifted(latent: Tensor, right: float, down: float) -> Tensor:

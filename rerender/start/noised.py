@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rerender.contracts import Opening, Query, Stage, Start
+from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class Noised(Start):
     """The source's latent with as much noise as the first executed step expects; with
     ``sampling.strength=null`` the noise alone."""
 
-    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
         yield from ()  # it asks for nothing
         fresh = stage.noise("start", 0).to(stage.latent)
         if stage.pure:
-            return Opening(fresh)
+            return InitialLatent(fresh)
         if not len(stage.schedule):
-            return Opening(stage.latent)
-        alpha = stage.schedule.alphas[0]
-        return Opening(alpha**0.5 * stage.latent + (1 - alpha) ** 0.5 * fresh)
+            return InitialLatent(stage.latent)
+        alpha = stage.schedule.alphas_cumprod[0]
+        return InitialLatent(alpha**0.5 * stage.latent + (1 - alpha) ** 0.5 * fresh)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rerender.contracts import Opening, Query, Stage, Start
+from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
 from rerender.start._inversion import invert, lower_noise
 from rerender.start._source import asking
 
@@ -44,7 +44,7 @@ class NullText(Start):
     def evaluations(self, steps: int) -> int:
         return steps * (self.evaluations_a_step + 2 + self.iterations)
 
-    def begin(self, stage: Stage) -> Generator[Query, Tensor, Opening]:
+    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
         source = stage.source()
         ask = asking(stage, source, self.control)
         path = yield from invert(stage.latent, stage.schedule, ask, self.evaluations_a_step)
@@ -57,11 +57,11 @@ class NullText(Start):
             texts.append(torch.cat([null.to(positive), positive]))
             estimate = yield branch.query(null)
             latent = branch.end(estimate)
-        return Opening(path[0], tuple(texts))
+        return InitialLatent(path[0], tuple(texts))
 
     def _settled(
         self, branch: _Branch, null: Tensor, target: Tensor
-    ) -> Generator[Query, Tensor, Tensor]:
+    ) -> Generator[NoiseRequest, Tensor, Tensor]:
         """The unconditional embedding ``[1,T,D]`` that leads closest to ``target``."""
         null = null.clone().requires_grad_()
         rate = self.rate * max(1 - COOLING * branch.step, COOLING)
@@ -81,12 +81,12 @@ class NullText(Start):
 class _Branch:
     """The unconditional branch of one step, beside a conditional one that is known."""
 
-    stage: Stage
-    conditional: Query
+    stage: StartContext
+    conditional: NoiseRequest
     step: int
     wanted: Tensor
 
-    def query(self, null: Tensor) -> Query:
+    def query(self, null: Tensor) -> NoiseRequest:
         with torch.enable_grad():
             text = null.to(self.conditional.condition.text.dtype)
         condition = replace(self.conditional.condition, text=text)

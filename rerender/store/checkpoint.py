@@ -41,7 +41,7 @@ class Loading:
         return str(self._known()["digest"])
 
     @property
-    def multiple(self) -> int:
+    def size_multiple(self) -> int:
         """Image sides must be multiples of this."""
         return int(self._known()["multiple"])
 
@@ -69,7 +69,7 @@ class Loading:
     def _looked(self) -> dict[str, Any]:
         """What the loaded model says of itself."""
         model = self.model()
-        facts = {"digest": model.digest(), "multiple": model.multiple}
+        facts = {"digest": model.digest(), "multiple": model.size_multiple}
         if self._cache and self._key:
             self._cache.put("weights", self._key, json.dumps(facts).encode())
         return facts

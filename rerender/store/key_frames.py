@@ -18,7 +18,7 @@ from torch import Tensor
 from rerender.peak_memory import peak
 from rerender.scene import Trace, Translation, Watch
 from rerender.store.cache import Entry, Work
-from rerender.translation.references import Cast, Ledger
+from rerender.translation.references import References, ResumePoint
 from rerender.video import Frame, KeyFrame, Video
 
 SHARE = 50  # of the time that passes, at most one part in so many goes into writing traces
@@ -34,7 +34,7 @@ def replayed(entry: Entry, video: Video, watch: Watch) -> Iterator[Translation]:
             yield _translation(entry.read(_image(index)), video.frame(index), number, watch)
 
 
-class Notes(Ledger):
+class StoredKeyFrames(ResumePoint):
     """The ledger of the key frames of one clip.
 
     Args:
@@ -66,7 +66,7 @@ class Notes(Ledger):
         data = self._work.read(_image(index))
         return _translation(data, self._video.frame(index), shot, self._watch)
 
-    def finish(self, translation: Translation, cast: Cast | None) -> None:
+    def finish(self, translation: Translation, cast: References | None) -> None:
         index = translation.key.index
         self._work.put(_image(index), save({"image": translation.image.detach().contiguous()}))
         self._made += 1
@@ -83,7 +83,7 @@ class Notes(Ledger):
         facts = {"shots": shots, "seconds": self._seconds(), "peak": peak()}
         return self._work.finish(facts, tuple(_image(i) for shot in self._shots for i in shot))
 
-    def _commit(self, cast: Cast | None) -> None:
+    def _commit(self, cast: References | None) -> None:
         written = {_trace(index) for index in self._members.values()}
         members = {role: getattr(cast, role) for role in _ROLES} if cast else {}
         traces = {_trace(member.key.index): member.trace for member in members.values()}
@@ -93,10 +93,10 @@ class Notes(Ledger):
         facts = {"finished": self._made, "cast": self._members, "seconds": self._seconds()}
         self._work.commit(facts, without=tuple(sorted(written - traces.keys())))
 
-    def _restored(self) -> Cast:
+    def _restored(self) -> References:
         """The cast of the last commit; members that were one are one again."""
         found = {index: self._member(index) for index in self._members.values()}
-        return Cast(**{role: found[index] for role, index in self._members.items()})
+        return References(**{role: found[index] for role, index in self._members.items()})
 
     def _member(self, index: int) -> Translation:
         frame, image = KeyFrame(index, self._video[index]), load(self._work.read(_image(index)))

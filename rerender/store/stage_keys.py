@@ -115,7 +115,7 @@ class Stages:
 
 def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loading) -> Stages:
     """The stages of one of a job's clips, which is brought to the size at which it is processed."""
-    clip = replace(clip, video=fit(clip.video, job.data.size, loading.multiple))
+    clip = replace(clip, video=fit(clip.video, job.data.size, loading.size_multiple))
     device = device_of(job.model)
     if device.startswith("cuda"):  # another kind computes other bits
         device = torch.cuda.get_device_name(device)

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from rerender.contracts import (
+    AttentionMapEdit,
     Condition,
     Edits,
-    Maps,
+    Guidance,
+    JointAttention,
     Memory,
-    Pull,
-    Query,
+    NoiseRequest,
     Sampler,
     Schedule,
-    Together,
     guide,
 )
 from rerender.scene import Layer, Noise, State, Trace
@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     """
 
     ready: Callable[[], bool]
-    query: Query | None
+    query: NoiseRequest | None
     note: str = ""
     spared: int = 0
 
@@ -48,7 +48,7 @@ Job = Generator[Ask, Tensor | None, Any]
 """Asks, is sent the predicted noise ``[B,C,h,w]`` (None for a mere wait), returns its result."""
 
 
-class Bound(NamedTuple):
+class BoundEdits(NamedTuple):
     """The edits of one constraint and the steps in which they act."""
 
     steps: range
@@ -56,7 +56,7 @@ class Bound(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class DenoisingTask:
     """What stays the same while one key frame is denoised.
 
     Attributes:
@@ -120,10 +120,10 @@ def start(noisy: Tensor) -> Position:
 
 
 def denoise(
-    task: Task,
+    task: DenoisingTask,
     position: Position,
     stop: int,
-    bound: Sequence[Bound],
+    bound: Sequence[BoundEdits],
     recorder: Recorder | None = None,
 ) -> Generator[Ask, Tensor | None, Position]:
     """Execute the steps from ``position`` up to (not including) ``stop``.
@@ -140,7 +140,7 @@ def denoise(
     """
     for step in range(position.step, stop):
         active = [edits for steps, edits in bound if step in steps]
-        alpha = task.schedule.alphas[step]
+        alpha = task.schedule.alphas_cumprod[step]
         state = State(step, alpha, position.noisy, position.direction)
         for edits in active:
             if edits.noisy is not None:
@@ -162,11 +162,11 @@ def denoise(
 
 
 def _look(
-    task: Task,
+    task: DenoisingTask,
     state: State,
     active: Sequence[Edits],
     recorder: Recorder | None,
-    pulls: Sequence[Pull],
+    pulls: Sequence[Guidance],
 ) -> Generator[Ask, Tensor | None, tuple[Tensor, Tensor, Tensor]]:
     """One evaluation: the guided noise estimate, the clean latent it predicts, and how far the
     pulls move the latent."""
@@ -176,7 +176,7 @@ def _look(
     assert branches is not None
     with torch.set_grad_enabled(bool(pulls)):
         estimate = guide(branches, task.guidance).to(state.noisy)
-        clean = (state.noisy - (1 - state.alpha) ** 0.5 * estimate) / state.alpha**0.5
+        clean = (state.noisy - (1 - state.alpha_bar) ** 0.5 * estimate) / state.alpha_bar**0.5
         energies = [pull.size * pull.energy(replace(state, clean=clean)) for pull in pulls]
     if not pulls:
         return estimate, clean, torch.zeros_like(clean)
@@ -186,9 +186,11 @@ def _look(
     return estimate.detach(), clean.detach(), shift
 
 
-def _ask(task: Task, state: State, active: Sequence[Edits], recorder: Recorder | None) -> Ask:
+def _ask(
+    task: DenoisingTask, state: State, active: Sequence[Edits], recorder: Recorder | None
+) -> Ask:
     step = state.step
-    query = Query(
+    query = NoiseRequest(
         state.noisy,
         task.schedule.timesteps[step],
         task.told(step),
@@ -222,7 +224,7 @@ def _attend(
     return attend
 
 
-def asked_maps(active: Sequence[Edits], step: int) -> Maps | None:
+def asked_maps(active: Sequence[Edits], step: int) -> AttentionMapEdit | None:
     """Who looks at attention maps in one step: each of them in turn, where it wants to."""
     found = [maps for edits in active if edits.maps and (maps := edits.maps(step))]
     if len(found) < 2:
@@ -234,11 +236,15 @@ def asked_maps(active: Sequence[Edits], step: int) -> Maps | None:
                 shown = maps.edit(layer, shown)
         return shown
 
-    return Maps(lambda layer, cells: any(maps.wants(layer, cells) for maps in found), edit)
+    return AttentionMapEdit(
+        lambda layer, cells: any(maps.wants(layer, cells) for maps in found), edit
+    )
 
 
-def together(active: Sequence[Edits], step: int, ordinal: int | None) -> Together | None:
+def together(active: Sequence[Edits], step: int, ordinal: int | None) -> JointAttention | None:
     """A key frame's place among those that are denoised together; None of one that is not."""
     if ordinal is None:
         return None
-    return Together(ordinal, step, tuple(edits.together for edits in active if edits.together))
+    return JointAttention(
+        ordinal, step, tuple(edits.together for edits in active if edits.together)
+    )

@@ -1,7 +1,7 @@
 """Key frames translated together: all of a shot in lockstep, each seeing the others.
 
-Joint constraints (`rerender.contracts.Joint`) are bound once for a shot. A question that a key
-frame asks in their company waits until all key frames of the shot ask theirs, and all are answered
+Joint constraints (`JointConstraint`) are bound once for a shot. A question that a key frame
+asks in their company waits until all key frames of the shot ask theirs, and all are answered
 in one batch, or in batches that each hold the pivots, the key frames that the others look at.
 Constraints that refer to earlier key frames work as ever: in a batch earlier ones come first.
 """
@@ -15,22 +15,30 @@ import torch
 from torch import Tensor
 
 from rerender.config.parts import Parts
-from rerender.contracts import Act, Edits, Joint, Model, Opening, Query, Stage
+from rerender.contracts import (
+    Edits,
+    InitialLatent,
+    JointConstraint,
+    JointEdits,
+    Model,
+    NoiseRequest,
+    StartContext,
+)
 from rerender.scene import Noise, Shot, Translation, Watch
 from rerender.translate import Progress
 from rerender.translation.denoise import (
     Ask,
-    Bound,
+    BoundEdits,
+    DenoisingTask,
     Recorder,
-    Task,
     asked_maps,
     denoise,
     start,
     together,
 )
 from rerender.translation.key_frame import Draw, Studio, Work
-from rerender.translation.lanes import Lane, Predict
-from rerender.translation.references import Cast, Ledger
+from rerender.translation.lanes import Predict, RunningJob
+from rerender.translation.references import References, ResumePoint
 from rerender.video import Clip, KeyFrame
 
 
@@ -42,7 +50,7 @@ def translate_together(
     seed: int = 0,
     watch: Watch | None = None,
     draw: Draw | None = None,
-    ledger: Ledger | None = None,
+    ledger: ResumePoint | None = None,
 ) -> Iterator[Translation]:
     """Translate the key frames of a clip, those of a shot together.
 
@@ -55,7 +63,7 @@ def translate_together(
     parts.check(clip)
     studio = Ensemble(clip, model, parts, seed, watch or Watch(), draw)
     alone = Studio(clip, model, parts, seed, studio.watch, draw)
-    ledger = ledger or Ledger()
+    ledger = ledger or ResumePoint()
     finished = ledger.finished
     progress = Progress(studio, shots, finished)
     for number, shot in enumerate(shots):
@@ -82,7 +90,7 @@ class Ensemble(Studio):
     """
 
     shot: tuple[int, ...] = ()
-    acts: tuple[tuple[range, Sequence[Act]], ...] = ()
+    acts: tuple[tuple[range, Sequence[JointEdits]], ...] = ()
 
     def gather(self, shot: Sequence[int]) -> Ensemble:
         """The same for one shot, its joint constraints bound."""
@@ -90,11 +98,11 @@ class Ensemble(Studio):
         acts = [
             (self.parts.sampling.window(constraint), constraint.unite(whole, self.model))
             for constraint in self._acting()
-            if isinstance(constraint, Joint)
+            if isinstance(constraint, JointConstraint)
         ]
         return replace(self, shot=whole.indices, acts=tuple(acts))
 
-    def predict(self, queries: Sequence[Query]) -> list[Tensor]:
+    def predict(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         """Answer what all key frames of a shot ask in company, or some of them on their own."""
         answers: dict[int, Tensor] = {}
         company = queries[0].together is not None
@@ -122,11 +130,11 @@ class Ensemble(Studio):
             yield [*range(first, min(first + lanes, count))]
 
     def _pivots(self, count: int) -> set[int]:
-        joint = [c for c in self.parts.constraint if isinstance(c, Joint)]
+        joint = [c for c in self.parts.constraint if isinstance(c, JointConstraint)]
         return {ordinal for constraint in joint for ordinal in constraint.pivots(count)}
 
     def _work(
-        self, own: Translation, cast: Cast | None, palette: Tensor | None, recorder: Recorder
+        self, own: Translation, cast: References | None, palette: Tensor | None, recorder: Recorder
     ) -> Work:
         """Translate one key frame in the company of the others."""
         task, opening = yield from self._begin(own.key, palette, cast)
@@ -136,16 +144,16 @@ class Ensemble(Studio):
         end = yield from denoise(task, start(opening), len(task.schedule), bound, recorder)
         return self._finished(own, end)
 
-    def _company(self, index: int) -> list[Bound]:
+    def _company(self, index: int) -> list[BoundEdits]:
         """What joint constraints do to the sampling of a key frame."""
         ordinal = self.shot.index(index)
-        return [Bound(steps, acts[ordinal].sampling) for steps, acts in self.acts]
+        return [BoundEdits(steps, acts[ordinal].sampling) for steps, acts in self.acts]
 
-    def _task(self, key: KeyFrame, noise: Noise, cast: Cast | None) -> Task:
+    def _task(self, key: KeyFrame, noise: Noise, cast: References | None) -> DenoisingTask:
         task = super()._task(key, noise, cast)
         return replace(task, ready=lambda step: True, ordinal=self.shot.index(key.index))
 
-    def _open(self, stage: Stage) -> Generator[Ask, Tensor | None, Opening]:
+    def _open(self, stage: StartContext) -> Generator[Ask, Tensor | None, InitialLatent]:
         """What the start makes of the stage, joint constraints looking on."""
         opened, answer = super()._open(stage), None
         told = stage.source().text[-1:] if self._looks_on() else None
@@ -153,7 +161,7 @@ class Ensemble(Studio):
             try:
                 ask = opened.send(answer)
             except StopIteration as stop:
-                opening: Opening = stop.value
+                opening: InitialLatent = stop.value
                 return opening
             if told is not None and ask.query is not None:
                 ask = ask._replace(query=self._watched(ask.query, stage, told))
@@ -163,7 +171,7 @@ class Ensemble(Studio):
         """Whether a joint constraint has a part in the inversion."""
         return any(act.inversion != Edits() for _, acts in self.acts for act in acts)
 
-    def _watched(self, query: Query, stage: Stage, told: Tensor) -> Query:
+    def _watched(self, query: NoiseRequest, stage: StartContext, told: Tensor) -> NoiseRequest:
         """A question of the start; with the edits of joint constraints where it is ``told`` the
         source prompt."""
         if not torch.equal(query.condition.text[-1:], told):
@@ -182,7 +190,7 @@ def lockstep(
 ) -> Iterator[Translation]:
     """Run jobs a question at a time, and yield their results in order when all are done.
 
-    A question asked in company (`rerender.contracts.Together`) is answered when every job that
+    A question asked in company (`JointAttention`) is answered when every job that
     goes on asks one; other questions are answered in the meantime.
 
     Args:
@@ -190,7 +198,7 @@ def lockstep(
         predict: answers questions that are all asked in company, or all not.
         report: told of every evaluation done or spared.
     """
-    lanes = [Lane(job) for job in jobs]
+    lanes = [RunningJob(job) for job in jobs]
     for lane in lanes:
         lane.answer(None)
     while going := [lane for lane in lanes if lane.ask is not None]:
@@ -199,12 +207,12 @@ def lockstep(
     yield from (lane.result for lane in lanes)
 
 
-def _in_company(lane: Lane) -> bool:
+def _in_company(lane: RunningJob) -> bool:
     query = lane.ask.query if lane.ask is not None else None
     return query is not None and query.together is not None
 
 
-def _answer(group: Sequence[Lane], predict: Predict, report: Callable[[Ask], None]) -> None:
+def _answer(group: Sequence[RunningJob], predict: Predict, report: Callable[[Ask], None]) -> None:
     queries = [lane.ask.query for lane in group if lane.ask is not None and lane.ask.query]
     answers = iter(predict(queries) if queries else ())
     for lane in group:

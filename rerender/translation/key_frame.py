@@ -11,14 +11,22 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from rerender.config.parts import Parts
-from rerender.contracts import Condition, Constraint, Model, Opening, Schedule, Stage
+from rerender.contracts import Condition, Constraint, InitialLatent, Model, Schedule, StartContext
 from rerender.flow.field import Flow, colored
 from rerender.scene import Noise, Reference, Scene, Trace, Translation, Watch
-from rerender.translation.denoise import Ask, Bound, Position, Recorder, Task, denoise, start
+from rerender.translation.denoise import (
+    Ask,
+    BoundEdits,
+    DenoisingTask,
+    Position,
+    Recorder,
+    denoise,
+    start,
+)
 from rerender.translation.lanes import run
 from rerender.translation.noise import keyed
 from rerender.translation.recolor import recolor
-from rerender.translation.references import Cast
+from rerender.translation.references import References
 from rerender.video import Clip, KeyFrame
 
 Draw = Callable[[KeyFrame], Noise]
@@ -62,7 +70,7 @@ class Studio:
         number: int,
         palette: Tensor | None,
         first: int = 0,
-        cast: Cast | None = None,
+        cast: References | None = None,
     ) -> Iterator[Work]:
         """One job for each key frame of a shot from the ``first``-th on; each refers to those
         before it, the first one to ``cast``."""
@@ -73,9 +81,11 @@ class Studio:
             yield self._work(translation, cast, palette, Recorder(translation.trace, layers))
             cast = self.next_cast(translation, cast, ordinal)
 
-    def next_cast(self, translation: Translation, before: Cast | None, ordinal: int) -> Cast:
+    def next_cast(
+        self, translation: Translation, before: References | None, ordinal: int
+    ) -> References:
         """What the key frame after the ``ordinal``-th of a shot refers to."""
-        return Cast.after(translation, before, bool(self._remembered_layers(ordinal)))
+        return References.after(translation, before, bool(self._remembered_layers(ordinal)))
 
     def palette(self, index: int, shot: int, report: Callable[[Ask], None]) -> Tensor | None:
         """A first result from pure noise, whose colours the source will take; None where it is to
@@ -103,7 +113,7 @@ class Studio:
         return KeyFrame(index, image, controls, shot)
 
     def _work(
-        self, own: Translation, cast: Cast | None, palette: Tensor | None, recorder: Recorder
+        self, own: Translation, cast: References | None, palette: Tensor | None, recorder: Recorder
     ) -> Work:
         """Translate one key frame: (draft,) final pass, decode."""
         task, opening = yield from self._begin(own.key, palette, cast)
@@ -131,13 +141,13 @@ class Studio:
         return own
 
     def _begin(
-        self, key: KeyFrame, palette: Tensor | None, cast: Cast | None
-    ) -> Generator[Ask, Tensor | None, tuple[Task, Tensor]]:
+        self, key: KeyFrame, palette: Tensor | None, cast: References | None
+    ) -> Generator[Ask, Tensor | None, tuple[DenoisingTask, Tensor]]:
         """All that lasts over a key frame, and the latent that its passes begin with."""
         source = key.image if palette is None else recolor(key.image, palette)
         latent = self.model.encode(source)
         task = self._task(key, self._noise(key, latent), cast)
-        stage = Stage(
+        stage = StartContext(
             key=key,
             distance=key.index - cast.anchor.key.index if cast else 0,
             latent=latent,
@@ -152,7 +162,7 @@ class Studio:
         opening = yield from self._open(stage)
         return replace(task, texts=opening.texts), opening.noisy
 
-    def _open(self, stage: Stage) -> Generator[Ask, Tensor | None, Opening]:
+    def _open(self, stage: StartContext) -> Generator[Ask, Tensor | None, InitialLatent]:
         """What the start makes of the stage; it waits for nobody."""
         start, asked = self.parts.start, 0
         begun, answer = start.begin(stage), None
@@ -160,7 +170,7 @@ class Studio:
             try:
                 query = next(begun) if answer is None else begun.send(answer)
             except StopIteration as stop:
-                opening: Opening = stop.value
+                opening: InitialLatent = stop.value
                 break
             asked += 1
             answer = yield Ask(lambda: True, query, f"key frame {stage.key.index}, start")
@@ -178,14 +188,14 @@ class Studio:
         negative, guided = self.clip.negative_prompt, self.parts.sampling.guided
         return self.model.condition(prompt, negative, key.controls, guided)
 
-    def _task(self, key: KeyFrame, noise: Noise, cast: Cast | None) -> Task:
+    def _task(self, key: KeyFrame, noise: Noise, cast: References | None) -> DenoisingTask:
         sampling, schedule = self.parts.sampling, self.schedule
         windows = [(c.weight, sampling.window(c)) for c in self.parts.control]
         weights = [
             tuple(weight if step in window else 0.0 for weight, window in windows)
             for step in range(len(schedule))
         ]
-        return Task(
+        return DenoisingTask(
             schedule=schedule,
             sampler=self.parts.sampler,
             condition=self._told(key, self.clip.prompt),
@@ -196,7 +206,7 @@ class Studio:
             label=f"key frame {key.index}",
         )
 
-    def _scene(self, key: KeyFrame, cast: Cast, noise: Noise) -> Scene:
+    def _scene(self, key: KeyFrame, cast: References, noise: Noise) -> Scene:
         anchor = self._reference(key, cast.anchor)
         same = cast.previous is cast.anchor
         previous = anchor if same else self._reference(key, cast.previous)
@@ -211,7 +221,7 @@ class Studio:
 
         return Reference(earlier, estimate)
 
-    def _bind(self, scene: Scene, early: Sequence[Bound] = ()) -> list[Bound]:
+    def _bind(self, scene: Scene, early: Sequence[BoundEdits] = ()) -> list[BoundEdits]:
         """The edits of every acting constraint that can act yet, in the configured order; those
         that were bound before there was a draft are taken over from ``early``."""
         drafting, before = self._drafting(), iter(early)
@@ -220,11 +230,13 @@ class Studio:
             return [self._bound(c, scene) for c in chosen if c not in drafting]
         return [self._bound(c, scene) if c in drafting else next(before) for c in chosen]
 
-    def _bound(self, constraint: Constraint, scene: Scene) -> Bound:
-        return Bound(self.parts.sampling.window(constraint), constraint.bind(scene, self.model))
+    def _bound(self, constraint: Constraint, scene: Scene) -> BoundEdits:
+        return BoundEdits(
+            self.parts.sampling.window(constraint), constraint.bind(scene, self.model)
+        )
 
 
-def _readiness(cast: Cast | None, constraint: Sequence[Constraint]) -> Callable[[int], bool]:
+def _readiness(cast: References | None, constraint: Sequence[Constraint]) -> Callable[[int], bool]:
     """Whether the key frames that constraints look back at have settled a step."""
     if cast is None or not constraint:
         return lambda step: True

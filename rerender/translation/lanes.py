@@ -13,14 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from rerender.contracts import Query
+from rerender.contracts import NoiseRequest
 from rerender.translation.denoise import Ask, Job
 
-Predict = Callable[[Sequence[Query]], list[Tensor]]
+Predict = Callable[[Sequence[NoiseRequest]], list[Tensor]]
 
 
 @dataclass
-class Lane:
+class RunningJob:
     """A job under way, the question it asks now, and its result once it has one."""
 
     job: Job
@@ -52,7 +52,7 @@ def run(
         RuntimeError: the first unfinished job waits, so that nothing can ever go on (a bug).
     """
     waiting = iter(jobs)
-    running: list[Lane] = []
+    running: list[RunningJob] = []
     while True:
         _admit(waiting, running, lanes)
         if not running:
@@ -62,14 +62,14 @@ def run(
             yield running.pop(0).result
 
 
-def _admit(waiting: Iterator[Job], running: list[Lane], lanes: int) -> None:
+def _admit(waiting: Iterator[Job], running: list[RunningJob], lanes: int) -> None:
     while len(running) < lanes and (job := next(waiting, None)) is not None:
-        lane = Lane(job)
+        lane = RunningJob(job)
         lane.answer(None)
         running.append(lane)
 
 
-def _tick(running: Sequence[Lane], predict: Predict, report: Callable[[Ask], None]) -> None:
+def _tick(running: Sequence[RunningJob], predict: Predict, report: Callable[[Ask], None]) -> None:
     """Answer every question that can be answered now, all of them in one batch."""
     ready = [lane for lane in running if lane.ask is not None and lane.ask.ready()]
     if running[0] not in ready and running[0].ask is not None:

@@ -8,7 +8,7 @@ from rerender.scene import Translation
 
 
 @dataclass(frozen=True)
-class Cast:
+class References:
     """The translations a key frame refers to; some may still be under way.
 
     Attributes:
@@ -22,7 +22,7 @@ class Cast:
     remembered: Translation
 
     @classmethod
-    def after(cls, translation: Translation, before: Cast | None, kept: bool) -> Cast:
+    def after(cls, translation: Translation, before: References | None, kept: bool) -> References:
         """The cast of the next key frame of a shot; ``kept`` says whether features of this one
         are."""
         if before is None:
@@ -30,7 +30,7 @@ class Cast:
         return cls(before.anchor, translation, translation if kept else before.remembered)
 
 
-class Ledger:
+class ResumePoint:
     """What an earlier attempt at the same key frames has finished, and where this one notes what it
     finishes. This one knows of nothing and notes nothing.
 
@@ -40,13 +40,13 @@ class Ledger:
     """
 
     finished: int = 0
-    cast: Cast | None = None
+    cast: References | None = None
 
     def recall(self, index: int, shot: int) -> Translation:
         """A finished key frame, with its final image."""
         raise LookupError(f"key frame {index} of shot {shot} is in no ledger")
 
-    def finish(self, translation: Translation, cast: Cast | None) -> None:
+    def finish(self, translation: Translation, cast: References | None) -> None:
         """Note a key frame.
 
         Args:

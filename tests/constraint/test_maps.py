@@ -11,12 +11,12 @@ from torch import Tensor
 from rerender.constraint.cross_guidance import CrossGuidance
 from rerender.constraint.cross_maps import CrossMaps
 from rerender.constraint.self_maps import SelfMaps
-from rerender.contracts import Query
+from rerender.contracts import NoiseRequest
 from rerender.scene import Layer, Shot, State
 from rerender.video import Clip, MemoryVideo
 
 if TYPE_CHECKING:
-    from rerender.contracts import Act, Edits, Joint, Maps
+    from rerender.contracts import AttentionMapEdit, Edits, JointConstraint, JointEdits
     from rerender.model.diffusion import StableDiffusion
 
 CROSS, SELF = Layer("cross", "up", 0, cross=True), Layer("self", "up", 0)
@@ -29,11 +29,11 @@ def clip(source: str, prompt: str) -> Clip:
     return Clip("clip", VIDEO, prompt, source)
 
 
-def act(part: Joint, asked: Clip, model: StableDiffusion, ordinal: int = 1) -> Act:
+def act(part: JointConstraint, asked: Clip, model: StableDiffusion, ordinal: int = 1) -> JointEdits:
     return part.unite(Shot(asked, (0, 1)), model)[ordinal]
 
 
-def at(edits: Edits, step: int = 3) -> Maps:
+def at(edits: Edits, step: int = 3) -> AttentionMapEdit:
     assert edits.maps is not None
     found = edits.maps(step)
     assert found is not None
@@ -74,7 +74,7 @@ def test_frames_steps_and_layers_are_kept_apart(tiny: StableDiffusion) -> None:
         assert torch.equal(at(both[ordinal].sampling, step).edit(layer, shown), source)
 
 
-def recorded(done: Act, where: Tensor, source: Tensor) -> None:
+def recorded(done: JointEdits, where: Tensor, source: Tensor) -> None:
     """An inversion in which the first letter of the prompt was seen at ``where [8,4]``."""
     words = torch.full((1, 2, 32, LENGTH), 0.01)
     words[0, :, :, 1] = where.flatten()
@@ -127,9 +127,9 @@ def test_the_energy_is_the_distance_of_the_maps_and_falls_along_its_gradient(
 ) -> None:
     noisy = torch.randn(1, 4, 8, 4, generator=torch.Generator().manual_seed(0))
 
-    def query(prompt: str, latent: Tensor, maps: Maps) -> Query:
+    def query(prompt: str, latent: Tensor, maps: AttentionMapEdit) -> NoiseRequest:
         condition = tiny.condition(prompt, "", [torch.zeros(3, 16, 8)], guided=False)
-        return Query(latent, 500, condition, (0.0,), maps=maps)
+        return NoiseRequest(latent, 500, condition, (0.0,), maps=maps)
 
     def energy(prompt: str, latent: Tensor) -> tuple[float, Tensor]:
         """The energy and its gradient of a latent, against an inversion at ``noisy``."""

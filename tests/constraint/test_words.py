@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerender.constraint._stored_maps import Keep, Shelf
+from rerender.constraint._stored_maps import Keep, StoredMaps
 from rerender.constraint._words import common, given_up, words
 
 LENGTH, BEGIN, END = 12, 900, 901
@@ -48,7 +48,7 @@ def test_alignment_is_one_to_one_in_order_and_of_equal_tokens(a: list[int], b: l
 
 @pytest.mark.parametrize("keep", ["memory", "disk"])
 def test_a_shelf_gives_back_halves_the_last_ones_put(keep: Keep) -> None:
-    shelf = Shelf(keep)
+    shelf = StoredMaps(keep)
     maps = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0))
     shelf.put("first", maps * 0)
     shelf.put(("second", 1), maps[:, :, 1:])

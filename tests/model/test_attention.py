@@ -10,7 +10,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor
 
-from rerender.contracts import Maps, Query, Together
+from rerender.contracts import AttentionMapEdit, JointAttention, NoiseRequest
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components
 from tests.model.test_diffusion import query
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5  # softmax maps written out against fused attention, float32
 
 
-UNCHANGED = Maps(lambda layer, cells: True, lambda layer, maps: maps)
+UNCHANGED = AttentionMapEdit(lambda layer, cells: True, lambda layer, maps: maps)
 
 
-def predicted(model: StableDiffusion, *queries: Query) -> Tensor:
+def predicted(model: StableDiffusion, *queries: NoiseRequest) -> Tensor:
     return torch.cat(model.predict_noise(queries))
 
 
@@ -67,7 +67,7 @@ def test_maps_are_shown_where_they_are_wanted_and_nowhere_else(tiny: StableDiffu
         shown.append((layer, tuple(maps.shape)))
         return maps
 
-    maps = Maps(lambda layer, cells: layer.cross and cells <= 16, edit)
+    maps = AttentionMapEdit(lambda layer, cells: layer.cross and cells <= 16, edit)
     predicted(tiny, query(tiny, maps=maps))
     assert {layer.place for layer, _ in shown} == {"down", "mid", "up"}
     length = tiny.parts.tokenizer.model_max_length
@@ -81,7 +81,7 @@ def test_a_replaced_map_changes_the_answer_of_its_own_query_only(tiny: StableDif
 
     asked = [query(tiny, 900), query(tiny, 500)]
     before = tiny.predict_noise(asked)
-    asked[1] = asked[1]._replace(maps=Maps(lambda layer, cells: not layer.cross, flat))
+    asked[1] = asked[1]._replace(maps=AttentionMapEdit(lambda layer, cells: not layer.cross, flat))
     after = tiny.predict_noise(asked)
     assert torch.allclose(before[0], after[0], atol=TOLERANCE)
     assert not torch.allclose(before[1], after[1], atol=1e-3)
@@ -96,7 +96,7 @@ def test_a_map_that_looks_at_one_token_gives_its_value(tiny: StableDiffusion) ->
     asked = query(tiny, weights=(0.0,))
     text = asked.condition.text[:, :1].expand_as(asked.condition.text)
     only = asked._replace(condition=replace(asked.condition, text=text))
-    mapped = asked._replace(maps=Maps(lambda layer, cells: layer.cross, first))
+    mapped = asked._replace(maps=AttentionMapEdit(lambda layer, cells: layer.cross, first))
     assert torch.allclose(predicted(tiny, only), predicted(tiny, mapped), atol=TOLERANCE)
 
 
@@ -113,9 +113,9 @@ def copied(layer: Layer, shown: Mapping[int, Tensor], step: int) -> Mapping[int,
     return {ordinal: tokens.clone() for ordinal, tokens in dense(layer, shown, step).items()}
 
 
-def joint(model: StableDiffusion, look: object, *times: int) -> list[Query]:
+def joint(model: StableDiffusion, look: object, *times: int) -> list[NoiseRequest]:
     return [
-        query(model, time, together=Together(ordinal, 0, (look,)))  # type: ignore[arg-type]
+        query(model, time, together=JointAttention(ordinal, 0, (look,)))  # type: ignore[arg-type]
         for ordinal, time in enumerate(times)
     ]
 
@@ -141,7 +141,7 @@ def test_equal_frames_looking_at_each_other_see_themselves(tiny: StableDiffusion
 
 def test_groups_of_a_batch_do_not_see_each_other(tiny: StableDiffusion) -> None:
     first, second = joint(tiny, dense, 900, 500), joint(tiny, dense, 300, 100)
-    later = [q._replace(together=Together(i, 1, (dense,))) for i, q in enumerate(second)]
+    later = [q._replace(together=JointAttention(i, 1, (dense,))) for i, q in enumerate(second)]
     mixed = predicted(tiny, *first, *later, query(tiny, 700))
     apart = [predicted(tiny, *first), predicted(tiny, *second), predicted(tiny, query(tiny, 700))]
     assert torch.allclose(mixed, torch.cat(apart), atol=TOLERANCE)
@@ -149,7 +149,9 @@ def test_groups_of_a_batch_do_not_see_each_other(tiny: StableDiffusion) -> None:
 
 def test_gradients_reach_latents_and_maps_only_where_asked(tiny: StableDiffusion) -> None:
     seen: list[Tensor] = []
-    maps = Maps(lambda layer, cells: layer.cross, lambda layer, maps: (seen.append(maps), maps)[1])
+    maps = AttentionMapEdit(
+        lambda layer, cells: layer.cross, lambda layer, maps: (seen.append(maps), maps)[1]
+    )
     asked = query(tiny, maps=maps)
     assert not predicted(tiny, asked).requires_grad
     noisy = asked.noisy.clone().requires_grad_()
@@ -163,7 +165,7 @@ def test_gradients_reach_latents_and_maps_only_where_asked(tiny: StableDiffusion
     assert float((gradient * nudge).sum()) == pytest.approx(slope, rel=0.05, abs=1e-4)
 
 
-def _slope(model: StableDiffusion, asked: Query, nudge: Tensor, seen: list[Tensor]) -> float:
+def _slope(model: StableDiffusion, asked: NoiseRequest, nudge: Tensor, seen: list[Tensor]) -> float:
     """The same derivative by central differences."""
     values = []
     for sign in (1, -1):
@@ -174,6 +176,6 @@ def _slope(model: StableDiffusion, asked: Query, nudge: Tensor, seen: list[Tenso
 
 
 def test_tokens_are_as_many_as_the_text_has_rows(tiny: StableDiffusion) -> None:
-    tokens = tiny.tokens("a cat")
+    tokens = tiny.token_ids("a cat")
     assert len(tokens) == tiny.condition("a cat", "", [torch.rand(3, 32, 32)], True).text.shape[1]
     assert tokens[0] == 0 and tokens[-1] == 1 and len(set(tokens[1:5])) == 4

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionControlNetImg2ImgPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from rerender.contracts import Query
+from rerender.contracts import NoiseRequest
 from rerender.model._freeu import FreeU, scale_backbone, scale_skip
 from rerender.model.tiny import SCHEDULER, components
 
@@ -22,10 +22,10 @@ IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
 CONTROL = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)) > 0.7).float()
 
 
-def query(model: StableDiffusion, timestep: int = 500, **changes: object) -> Query:
+def query(model: StableDiffusion, timestep: int = 500, **changes: object) -> NoiseRequest:
     condition = model.condition("a cat", "blurry", [CONTROL], guided=True)
     noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(timestep))
-    return Query(noisy, timestep, condition, (1.0,))._replace(**changes)
+    return NoiseRequest(noisy, timestep, condition, (1.0,))._replace(**changes)
 
 
 def test_plain_attention_is_diffusers_attention(tiny: StableDiffusion) -> None:
@@ -116,13 +116,13 @@ def test_velocity_prediction_becomes_noise(tiny: StableDiffusion) -> None:
         noise = tiny.predict_noise([asked])[0]
     finally:
         tiny.parts.scheduler["prediction_type"] = "epsilon"
-    alpha = float(tiny.alphas[500])
+    alpha = float(tiny.alphas_cumprod[500])
     assert torch.allclose(noise, alpha**0.5 * raw + (1 - alpha) ** 0.5 * asked.noisy, atol=1e-6)
 
 
 def test_alphas_and_digest(tiny: StableDiffusion) -> None:
     stock = DDIMScheduler.from_config(SCHEDULER).alphas_cumprod
-    assert torch.allclose(tiny.alphas.float(), stock, atol=1e-6)
+    assert torch.allclose(tiny.alphas_cumprod.float(), stock, atol=1e-6)
     assert len(tiny.digest()) == 16
 
 

@@ -25,7 +25,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 def checkpoint(**changes: Any) -> Any:
     """A stand-in for a model: noise schedule and spacing are all that a sampler reads."""
     config = {**SCHEDULER, **changes}
-    return SimpleNamespace(alphas=alphas_of(config), spacing=config, config=config)
+    return SimpleNamespace(alphas_cumprod=alphas_of(config), spacing=config, config=config)
 
 
 def network(noisy: torch.Tensor, time: int) -> torch.Tensor:
@@ -42,13 +42,13 @@ def ours(sampler: Sampler, model: Any, steps: int) -> list[torch.Tensor]:
     noisy, history, seen = noise("start", 99), None, []
     direction = torch.zeros_like(noisy)
     for step, time in enumerate(schedule.timesteps):
-        alpha = schedule.alphas[step]
+        alpha = schedule.alphas_cumprod[step]
         estimate = network(noisy, time)
         clean = (noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
         state = State(step, alpha, noisy, direction, clean)
         moved = sampler.move(schedule, state, estimate, Memory(history, noise))
         noisy, direction, history = moved
-        following = schedule.alphas[step + 1]
+        following = schedule.alphas_cumprod[step + 1]
         seen.append(noisy)
         if not isinstance(sampler, LCM):
             assert torch.allclose(noisy, following**0.5 * clean + direction, atol=1e-5)
@@ -120,7 +120,7 @@ def test_official_timesteps_and_signal_levels() -> None:
     """Method notes §1.11: S = 20 visits 951, 901, ..., 1 with these sqrt(alpha)."""
     schedule = DDIM().schedule(20, checkpoint())
     assert schedule.timesteps == tuple(range(951, 0, -50))
-    levels = dict(zip(schedule.timesteps, schedule.alphas, strict=False))
+    levels = dict(zip(schedule.timesteps, schedule.alphas_cumprod, strict=False))
     expected = {951: 0.0903, 801: 0.1912, 701: 0.2862, 451: 0.5878, 401: 0.6503, 1: 0.9991}
     for time, level in expected.items():
         assert levels[time] ** 0.5 == pytest.approx(level, abs=5e-5)
@@ -177,11 +177,11 @@ def raw(sampler: Sampler, model: Any, steps: int) -> list[torch.Tensor]:
 
     schedule = sampler.schedule(steps, model)
     holder: Any = SimpleNamespace(
-        parts=SimpleNamespace(scheduler=model.config), alphas=model.alphas
+        parts=SimpleNamespace(scheduler=model.config), alphas_cumprod=model.alphas_cumprod
     )
     noisy, history, seen = noise("start", 99), None, []
     for step, time in enumerate(schedule.timesteps):
-        alpha = schedule.alphas[step]
+        alpha = schedule.alphas_cumprod[step]
         query: Any = SimpleNamespace(timestep=time, noisy=noisy)
         estimate = StableDiffusion._noise(holder, query, network(noisy, time))
         clean = (noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
@@ -199,7 +199,7 @@ def test_the_last_level_of_multistep_solvers_is_the_checkpoints(
     import diffusers
 
     model = checkpoint(final_sigmas_type="sigma_min")
-    assert sampler.schedule(steps, model).alphas[-1] == float(model.alphas[0])
+    assert sampler.schedule(steps, model).alphas_cumprod[-1] == float(model.alphas_cumprod[0])
     if isinstance(sampler, DPM):
         cls, options = diffusers.DPMSolverMultistepScheduler, {"lower_order_final": False}
     else:
@@ -207,7 +207,7 @@ def test_the_last_level_of_multistep_solvers_is_the_checkpoints(
     scheduler = cls.from_config(model.config, **options)
     scheduler.set_timesteps(steps)
     level = float(1 / (1 + scheduler.sigmas[-1] ** 2))
-    assert sampler.schedule(steps, model).alphas[-1] == pytest.approx(level, abs=1e-6)
+    assert sampler.schedule(steps, model).alphas_cumprod[-1] == pytest.approx(level, abs=1e-6)
 
 
 def test_steps_that_lead_beyond_the_last_timestep_are_refused() -> None:

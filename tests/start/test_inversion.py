@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rerender.contracts import Condition, Query, Schedule
+from rerender.contracts import Condition, NoiseRequest, Schedule
 from rerender.start._inversion import invert, lower_noise, raise_noise
 
 Noise = Callable[[Tensor, int], Tensor]
@@ -26,13 +26,13 @@ def latent(seed: int = 0) -> Tensor:
 def cosine(steps: int) -> Schedule:
     """A smooth schedule from nearly pure noise to a nearly clean latent."""
     grid = torch.linspace(0.97, 0.02, steps + 1, dtype=torch.float64)
-    alphas = torch.cos(grid * torch.pi / 2) ** 2
-    return Schedule(tuple(range(steps, 0, -1)), tuple(float(a) for a in alphas))
+    alphas_cumprod = torch.cos(grid * torch.pi / 2) ** 2
+    return Schedule(tuple(range(steps, 0, -1)), tuple(float(a) for a in alphas_cumprod))
 
 
 def walked(clean: Tensor, schedule: Schedule, noise: Noise, evaluations: int = 1) -> list[Tensor]:
     """The path of an inversion whose noise estimates are ``noise(noisy, step)``."""
-    walk = invert(clean, schedule, lambda x, step: Query(x, step, NOTHING, ()), evaluations)
+    walk = invert(clean, schedule, lambda x, step: NoiseRequest(x, step, NOTHING, ()), evaluations)
     query = next(walk)
     while True:
         try:
@@ -52,7 +52,7 @@ def gaussian(schedule: Schedule, spread: float) -> Noise:
     """The exact noise estimate where clean latents are normal with this standard deviation."""
 
     def noise(noisy: Tensor, step: int) -> Tensor:
-        alpha = schedule.alphas[step]
+        alpha = schedule.alphas_cumprod[step]
         return (1 - alpha) ** 0.5 / (alpha * spread**2 + 1 - alpha) * noisy
 
     return noise
@@ -65,7 +65,9 @@ def test_a_linear_estimate_has_a_closed_form(steps: int, slope: float, seed: int
     schedule, clean = cosine(steps), latent(seed)
     path = walked(clean, schedule, lambda noisy, step: slope * noisy)
     factor = 1.0
-    for before, after in zip(schedule.alphas[::-1][1:], schedule.alphas[::-1], strict=False):
+    for before, after in zip(
+        schedule.alphas_cumprod[::-1][1:], schedule.alphas_cumprod[::-1], strict=False
+    ):
         gain = (before / after) ** 0.5
         factor *= gain + slope * ((1 - before) ** 0.5 - gain * (1 - after) ** 0.5)
     assert len(path) == steps + 1

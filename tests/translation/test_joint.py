@@ -18,7 +18,7 @@ from rerender.constraint.pixel import Pixel
 from rerender.constraint.self_maps import SelfMaps
 from rerender.constraint.shape import Shape
 from rerender.constraint.spatio_temporal import SpatioTemporal
-from rerender.contracts import Act, Edits, Joint, Model
+from rerender.contracts import Edits, JointConstraint, JointEdits, Model
 from rerender.errors import ConfigError
 from rerender.scene import Shot, Watch
 from rerender.start.ddim_inversion import DDIMInversion
@@ -38,14 +38,14 @@ TOLD = replace(SCENE, source_prompt="a cat")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alone(Joint):
+class Alone(JointConstraint):
     """A joint constraint that looks at its own frame only."""
 
     inversion: bool = False
 
-    def unite(self, shot: Shot, model: Model) -> list[Act]:
+    def unite(self, shot: Shot, model: Model) -> list[JointEdits]:
         edits = Edits(together=lambda layer, shown, step: shown)
-        return [Act(edits, edits if self.inversion else Edits())] * len(shot)
+        return [JointEdits(edits, edits if self.inversion else Edits())] * len(shot)
 
 
 def together(model: Any, chosen: Parts, keys: int = 4, **more: Any) -> list[Translation]:
@@ -177,7 +177,7 @@ def test_what_does_not_go_together_is_refused(tiny: StableDiffusion) -> None:
 # -- FateZero -------------------------------------------------------------------------------------
 
 
-def fatezero(keep: Any = "memory") -> tuple[Joint, ...]:
+def fatezero(keep: Any = "memory") -> tuple[JointConstraint, ...]:
     middle = SpatioTemporal(frames="middle", inversion=True)
     return (middle, CrossMaps(keep=keep), SelfMaps(keep=keep))
 

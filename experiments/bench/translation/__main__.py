@@ -29,7 +29,7 @@ from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.job import Job
 from rerender.config.parts import Parts
-from rerender.contracts import Condition, Model, Query
+from rerender.contracts import Condition, Model, NoiseRequest
 from rerender.scene import Layer, Translation
 from rerender.translate import translate
 from rerender.translation.key_frame import Studio
@@ -65,7 +65,7 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         """As the model's own, counted."""
         branches = queries[0].condition.text.shape[0]
         self.calls += branches if self.apart else 1
@@ -74,7 +74,7 @@ class Counted:
             return self.model.predict_noise(queries)
         return [self._one_by_one(query, branches) for query in queries]
 
-    def _one_by_one(self, query: Query, branches: int) -> Tensor:
+    def _one_by_one(self, query: NoiseRequest, branches: int) -> Tensor:
         seen: dict[str, list[Tensor]] = {}
         parts = []
         for branch in range(branches):

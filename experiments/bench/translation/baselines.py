@@ -27,7 +27,7 @@ from rerender import files, peak_memory
 from rerender.config.allowlist import CONF
 from rerender.config.compose import preflight
 from rerender.config.job import Job
-from rerender.contracts import Query
+from rerender.contracts import NoiseRequest
 from rerender.pipeline import render
 from rerender.start.noised import Noised
 from rerender.video import Clip, MemoryVideo
@@ -66,7 +66,7 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def predict_noise(self, queries: Sequence[Query]) -> list[Tensor]:
+    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         for query in queries:
             branches = query.condition.text.shape[0]
             traced = query.noisy.requires_grad or query.condition.text.requires_grad

@@ -12,7 +12,6 @@ from rerender.contracts import Model
 from rerender.propagate import propagate
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
-from rerender.translation.joint import translate_together
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
@@ -44,13 +43,12 @@ def translated(
     parts: Parts,
     seed: int = 0,
     watch: Watch | None = None,
-    ledger: ResumePoint | None = None,
+    resume: ResumePoint | None = None,
 ) -> Iterator[Translation]:
     """The first half: key frames through the diffusion model (arguments as `render`, and
-    ``ledger`` as `rerender.translate.translate`)."""
+    ``resume`` as `rerender.translate.translate`)."""
     parts = replace(parts, flow=parts.flow.open(clip))
-    verb = translate_together if parts.joint else translate
-    return verb(clip, shots, model, parts, seed, watch, ledger=ledger)
+    return translate(clip, shots, model, parts, seed, watch, resume=resume)
 
 
 def filled(

@@ -1,6 +1,18 @@
 """The nouns of translation: Layer, Trace, Translation, Scene, Shot, State.
 
-They are all that a constraint may look at.
+They are all that a constraint may look at. Notation of equations, here and in docstrings:
+
+==============  =========================  ====================================================
+paper           code                       what it is
+==============  =========================  ====================================================
+x_t             ``state.noisy``            latent that enters the network at step t
+x^0_t           ``clean``                  clean latent that the network predicts at step t
+eps             ``noise_estimate``         predicted noise, after classifier-free guidance
+alpha-bar_t     ``state.alpha_bar``        cumulative product of 1 - beta; signal sqrt(alpha-bar)
+D, E            ``model.decode, .encode``  the autoencoder
+w, M            ``flow.warp``, ``mask``    warp by optical flow, and where its source is visible
+T_s, T_p, T_a   ``start``, ``stop``        shares of the steps in which a constraint acts
+==============  =========================  ====================================================
 """
 
 from __future__ import annotations
@@ -8,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +30,8 @@ from rerender.video import Clip, KeyFrame
 
 
 class Watch:
-    """Looks on while a run works; this one looks away. Long stages report here."""
+    """What a run tells of its progress and shows of its pictures. This class is the null object: it
+    ignores everything."""
 
     def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
         """``done`` of ``total`` units of a stage are finished."""
@@ -59,36 +72,36 @@ class Trace:
 
     Attributes:
         clean: the clean latent ``[1,C,h,w]`` predicted at each executed step, after all edits.
-        features: normalised input tokens ``[B,N,C]`` of a self-attention layer at a step; B runs
+        hidden_states: normalised inputs ``[B,N,C]`` of a self-attention layer at a step; B runs
             over the guidance branches (unconditional, conditional).
         latent: the final latent ``[1,C,h,w]``, once the frame is done.
         image: the decoded result ``[3,H,W]``, un-quantised, once the frame is done.
-        settled: steps whose features will not change any more; a pass that is only a draft
+        settled: steps whose hidden states will not change any more; a pass that is only a draft
             settles the steps up to the first one in which the final pass differs.
-        dtype: storage type of features; None keeps what the network computed in.
-        device: storage device of features; None keeps them where they are.
+        dtype: storage type of hidden states; None keeps what the network computed in.
+        device: storage device of hidden states; None keeps them where they are.
     """
 
     clean: dict[int, Tensor] = field(default_factory=dict)
-    features: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    hidden_states: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     latent: Tensor | None = None
     image: Tensor | None = None
     settled: int = 0
     dtype: torch.dtype | None = None
     device: torch.device | None = None
 
-    def keep(self, step: int, layer: Layer, tokens: Tensor) -> None:
-        """Store the tokens of one layer at one step."""
-        kept = tokens.detach().to(dtype=self.dtype, device=self.device, copy=True)
-        self.features[step, layer.name] = kept
+    def keep(self, step: int, layer: Layer, hidden_states: Tensor) -> None:
+        """Store the hidden states of one layer at one step."""
+        kept = hidden_states.detach().to(dtype=self.dtype, device=self.device, copy=True)
+        self.hidden_states[step, layer.name] = kept
 
     def recall(self, step: int, layer: Layer, like: Tensor) -> Tensor:
-        """The tokens of one layer at one step, in the type and device of ``like``."""
-        return self.features[step, layer.name].to(like)
+        """The hidden states of one layer at one step, in the type and device of ``like``."""
+        return self.hidden_states[step, layer.name].to(like)
 
     def nbytes(self) -> int:
-        """Memory held by the features and clean latents, in bytes."""
-        held = [*self.features.values(), *self.clean.values()]
+        """Memory held by hidden states and clean latents, in bytes."""
+        held = [*self.hidden_states.values(), *self.clean.values()]
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
@@ -143,7 +156,7 @@ class Scene:
         key: the key frame.
         anchor: the first key frame of its shot.
         previous: the key frame before it (the anchor itself for the second key frame).
-        remembered: the last key frame whose attention features were kept (at first the anchor).
+        remembered: the last key frame whose hidden states were kept (at first the anchor).
         noise: the fixed noise of this key frame.
         watch: takes pictures of masks, flows and overlays where they are asked for.
         draft: the same key frame translated without the constraints that need a draft,
@@ -177,19 +190,19 @@ class Shot:
 
 @dataclass(frozen=True)
 class State:
-    """One moment of the denoising loop.
+    """Where the denoising of a key frame stands; enough to go on from, more than once.
 
     Attributes:
-        step: executed step, from 0.
-        alpha_bar: cumulative alpha-bar at this step's timestep.
-        noisy: the latent that enters the network, ``[1,C,h,w]``.
+        step: the next step to execute, from 0.
+        alpha_bar: of its timestep.
+        noisy: x_t, the latent that enters the network, ``[1,C,h,w]``.
         direction: what the step before added on top of its signal, ``[1,C,h,w]``: the noise part of
             ``noisy``; zero at the first step.
-        clean: the predicted clean latent, ``[1,C,h,w]``; None before the network has run.
+        history: what the sampler keeps from step to step; nobody else looks at it.
     """
 
     step: int
     alpha_bar: float
     noisy: Tensor
     direction: Tensor
-    clean: Tensor | None = None
+    history: Any = None

@@ -1,17 +1,20 @@
 """Key-frame translation (Rerender §4.1): the anchor, then every key frame under its constraints.
 
-Each key frame is a job of `rerender.translation.key_frame`; `rerender.translation.lanes` runs them.
+Each key frame is a job of `rerender.translation.key_frame`. Jobs run one after the other (as many
+side by side as a batch holds), or all of a shot in lockstep where a constraint is joint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from rerender.config.parts import Parts
 from rerender.contracts import Model
 from rerender.scene import Translation, Watch
-from rerender.translation.denoise import Ask
-from rerender.translation.key_frame import Draw, Studio
+from rerender.translation.joint import JointShot, lockstep
+from rerender.translation.key_frame import Draw, KeyFrameTranslator
 from rerender.translation.lanes import run
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip
@@ -25,7 +28,7 @@ def translate(
     seed: int = 0,
     watch: Watch | None = None,
     draw: Draw | None = None,
-    ledger: ResumePoint | None = None,
+    resume: ResumePoint | None = None,
 ) -> Iterator[Translation]:
     """Translate the key frames of a clip, in order, as they are finished.
 
@@ -33,53 +36,70 @@ def translate(
         clip: the video and its prompts; frames must be sized to ``model.size_multiple``.
         shots: indices of the key frames of each shot; the first of a shot is its anchor.
         model: what denoises.
-        parts: controls, sampler, sampling, flow (opened for this clip) and constraints.
+        parts: controls, sampler, sampling, start, flow (opened for this clip) and constraints.
         seed: of all noise.
         watch: told of every network evaluation, stage ``"translate"``.
         draw: other noise than the seed's, such as recorded tensors.
-        ledger: key frames that are finished already are taken from here, others noted here.
+        resume: key frames that are finished already are taken from here, others kept here.
 
     Yields:
-        Translations with their images; traces are kept no longer than a later key frame needs.
+        Translations with their images; traces are kept no longer than a later key frame needs, and
+        under a joint constraint until their shot is done.
+
+    Raises:
+        ConfigError: a constraint compares with the source prompt, and the clip has none.
     """
-    studio = Studio(clip, model, parts, seed, watch or Watch(), draw)
-    ledger = ledger or ResumePoint()
-    finished = ledger.finished
-    progress = Progress(studio, shots, finished)
+    if parts.joint:
+        parts.check(clip)
+    translator = KeyFrameTranslator(clip, model, parts, seed, watch or Watch(), draw)
+    resume = resume or ResumePoint()
+    finished = resume.finished
+    progress = Progress(translator, shots, finished)
     for number, shot in enumerate(shots):
         known = min(finished, len(shot))
         finished -= known
-        yield from (ledger.recall(index, number) for index in shot[:known])
+        yield from (resume.recall(index, number) for index in shot[:known])
         if known == len(shot):
             continue
-        cast = ledger.cast if known else None
-        palette = studio.palette(shot[0], number, progress.evaluated)
-        jobs = studio.jobs(shot, number, palette, known, cast)
-        alone = parts.sampling.lanes == 1
-        ran = run(jobs, model.predict_noise, parts.sampling.lanes, progress.evaluated)
-        for ordinal, translation in enumerate(ran, known):
-            # With lanes, later key frames are under way already: only the whole shot is a state
-            # that can be gone on from with the same batches, and so with the same bytes.
-            cast = studio.next_cast(translation, cast, ordinal) if alone else None
-            ledger.finish(translation, cast)
+        palette = translator.palette(shot[0], number, progress.report)
+        if parts.joint:
+            joint = JointShot.of(clip, shot, model, parts)
+            jobs = replace(translator, joint=joint).jobs(shot, number, palette)
+            translations = lockstep(jobs, partial(joint.predict, model), progress.report)
+            known, references, resumable = 0, None, False
+        else:
+            references = resume.references if known else None
+            jobs = translator.jobs(shot, number, palette, known, references)
+            batch_size = parts.sampling.batch_size
+            translations = run(jobs, model.predict_noise, batch_size, progress.report)
+            # In a batch of several, later key frames are under way already: only the whole shot is
+            # a state that can be gone on from with the same batches, and so with the same bytes.
+            resumable = batch_size == 1
+        for ordinal, translation in enumerate(translations, known):
+            if resumable:
+                references = translator.next_references(translation, references, ordinal)
+            resume.finish(translation, references if resumable else None)
             yield translation
 
 
 class Progress:
     """Counts network evaluations against the number that all key frames will take."""
 
-    def __init__(self, studio: Studio, shots: Sequence[Sequence[int]], finished: int) -> None:
-        executed = len(studio.schedule)
-        first = executed + studio.parts.start.evaluations(executed)
-        again = executed - studio.fork() if studio.parts.constraint else 0
-        palette = studio.parts.sampling.steps if studio.parts.sampling.recolor else 0
+    def __init__(
+        self, translator: KeyFrameTranslator, shots: Sequence[Sequence[int]], finished: int
+    ) -> None:
+        parts, executed = translator.parts, len(translator.schedule)
+        first = executed + parts.start.evaluations(executed)
+        again = executed - translator.fork() if parts.constraint else 0
+        palette = parts.sampling.steps if parts.sampling.recolor else 0
         costs = [
             first + (again if ordinal else palette)
             for shot in shots
             for ordinal in range(len(shot))
         ]
-        self.watch, self.done, self.total = studio.watch, 0, sum(costs[finished:])
+        self.watch, self.done, self.total = translator.watch, 0, sum(costs[finished:])
 
-    def evaluated(self, ask: Ask) -> None:
-        self.done += ask.spared if ask.query is None else 1
-        self.watch.advance("translate", self.done, self.total, ask.note)
+    def report(self, count: int, note: str) -> None:
+        """So many evaluations are done or turned out not to be needed."""
+        self.done += count
+        self.watch.advance("translate", self.done, self.total, note)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rerender.config.parts import Parts, Sampling
+from rerender.config.parts import Parts
+from rerender.config.sampling import Sampling
 from rerender.constraint.color import Color
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel

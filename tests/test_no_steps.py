@@ -54,7 +54,7 @@ def test_no_step_returns_the_source(tiny: StableDiffusion, group: str, name: str
 @pytest.mark.parametrize(
     "setting",
     [
-        "sampling.lanes=2",
+        "sampling.batch_size=2",
         "sampling.strength=0.2",  # floor(4 * 0.2) steps
         "sampling.steps=1",
         "sampling.windows=schedule",

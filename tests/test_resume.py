@@ -171,7 +171,7 @@ def test_killed_at_random_times(
 @pytest.mark.parametrize(
     "more",
     [
-        ["sampling.lanes=2"],
+        ["sampling.batch_size=2"],
         ["smooth=median"],
         ["data.motion=cut", "keyframes=scene_cut", "keyframes.interval=2"],
         ["data.seeds=[1000000,1000001]"],

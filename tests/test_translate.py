@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rerender.config.parts import Sampling
+from rerender.config.sampling import Sampling
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
 from rerender.constraint.shape import Shape
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Counting:
-    """A model that counts batches and queries."""
+    """A model that counts batches."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.batches = model, list[int]()
@@ -40,9 +40,9 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
-        self.batches.append(len(queries))
-        answers: list[Tensor] = self.model.predict_noise(queries)
+    def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
+        self.batches.append(len(requests))
+        answers: list[Tensor] = self.model.predict_noise(requests)
         return answers
 
 
@@ -97,28 +97,33 @@ def test_evaluations_per_key_frame(
 def test_the_shared_beginning_is_bit_identical_to_a_second_full_pass(
     tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rerender.translation.key_frame import Studio
+    from rerender.translation.key_frame import KeyFrameTranslator
 
     once = latents(translated(tiny, parts(ALL)))
-    monkeypatch.setattr(Studio, "fork", lambda self: 0)
+    monkeypatch.setattr(KeyFrameTranslator, "fork", lambda self: 0)
     assert torch.equal(once, latents(translated(tiny, parts(ALL))))
 
 
 @settings(max_examples=5, deadline=None)
 @given(
-    lanes=st.integers(2, 5),
+    batch_size=st.integers(2, 5),
     keys=st.integers(2, 5),
     seed=st.integers(0, 99),
     refresh=st.integers(0, 2),
     strength=st.sampled_from([0.5, 0.9, None]),
 )
 def test_lanes_agree_with_one_by_one(
-    tiny: StableDiffusion, lanes: int, keys: int, seed: int, refresh: int, strength: float | None
+    tiny: StableDiffusion,
+    batch_size: int,
+    keys: int,
+    seed: int,
+    refresh: int,
+    strength: float | None,
 ) -> None:
     clip = replace(SCENE, video=moving(keys, seed=seed))
     constraint = (CrossFrame(refresh=refresh), *ALL[1:])
     single = parts(constraint, steps=8, strength=strength)
-    several = parts(constraint, steps=8, strength=strength, lanes=lanes)
+    several = parts(constraint, steps=8, strength=strength, batch_size=batch_size)
     one = translated(tiny, single, keys, clip=clip, seed=seed)
     many = translated(tiny, several, keys, clip=clip, seed=seed)
     assert torch.allclose(latents(one), latents(many), atol=1e-3)
@@ -129,7 +134,7 @@ def test_lanes_form_batches(tiny: StableDiffusion) -> None:
 
     def batches(refresh: int) -> list[int]:
         model = Counting(tiny)
-        chosen = parts((CrossFrame(refresh=refresh),), steps=6, strength=None, lanes=4)
+        chosen = parts((CrossFrame(refresh=refresh),), steps=6, strength=None, batch_size=4)
         translated(model, chosen, keys=4)
         return model.batches
 
@@ -139,7 +144,7 @@ def test_lanes_form_batches(tiny: StableDiffusion) -> None:
 
 def test_without_constraints_all_frames_are_one_batch(tiny: StableDiffusion) -> None:
     model = Counting(tiny)
-    translated(model, parts((), lanes=4), keys=4)
+    translated(model, parts((), batch_size=4), keys=4)
     assert model.batches == [4] * 8
 
 
@@ -222,7 +227,7 @@ def test_progress_ends_at_its_total(tiny: StableDiffusion) -> None:
             self.rows.append((stage, done, total))
 
     watch = Watching()
-    translated(tiny, parts(ALL, lanes=2), watch=watch)
+    translated(tiny, parts(ALL, batch_size=2), watch=watch)
     assert [done for _, done, _ in watch.rows] == list(range(1, watch.rows[0][2] + 1))
 
 
@@ -272,7 +277,7 @@ def test_choices_that_do_not_go_together_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"strength": 1.5}, {"strength": float("nan")}, {"lanes": 0}]
+    "bad", [{"steps": 0}, {"strength": 1.5}, {"strength": float("nan")}, {"batch_size": 0}]
 )
 def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="sampling"):
@@ -289,7 +294,7 @@ def test_prompt_reaches_the_result(tiny: StableDiffusion) -> None:
 
 
 class Noted(ResumePoint):
-    """A ledger in memory; it ends the attempt after each key frame."""
+    """A resume point in memory; it ends the attempt after each key frame."""
 
     def __init__(self) -> None:
         self.made: dict[int, Translation] = {}
@@ -298,9 +303,9 @@ class Noted(ResumePoint):
         assert self.made[index].key.shot == shot
         return self.made[index]
 
-    def finish(self, translation: Translation, cast: References | None) -> None:
+    def finish(self, translation: Translation, references: References | None) -> None:
         self.made[translation.key.index] = translation
-        self.finished, self.cast = self.finished + 1, cast
+        self.finished, self.references = self.finished + 1, references
         raise KeyboardInterrupt
 
 
@@ -308,28 +313,28 @@ class Noted(ResumePoint):
 def test_a_stopped_translation_goes_on_to_the_same_bits(
     tiny: StableDiffusion, refresh: int
 ) -> None:
-    """One key frame at a time, over two shots, each attempt knowing only the ledger."""
+    """One key frame at a time, over two shots, each attempt knowing only the resume point."""
     chosen = parts((CrossFrame(refresh=refresh), *ALL[1:]), steps=5, strength=1.0, recolor=True)
     clip, shots = Clip("clip", moving(6), "a cat"), [[0, 1, 2, 3], [4, 5]]
     whole = [made.image for made in translate(clip, shots, tiny, chosen, 3)]
     noted = Noted()
     for _ in range(6):
         with pytest.raises(KeyboardInterrupt):
-            list(translate(clip, shots, tiny, chosen, 3, ledger=noted))
+            list(translate(clip, shots, tiny, chosen, 3, resume=noted))
     model: Any = Counting(tiny)
-    again = list(translate(clip, shots, model, chosen, 3, ledger=noted))
+    again = list(translate(clip, shots, model, chosen, 3, resume=noted))
     assert not model.batches, "nothing is left to do"
     assert all(torch.equal(a, b.image) for a, b in zip(whole, again, strict=True))
 
 
 def test_with_lanes_a_shot_is_taken_up_at_its_end_only(tiny: StableDiffusion) -> None:
-    casts = []
+    seen = []
 
-    class Casts(ResumePoint):
-        def finish(self, translation: Translation, cast: References | None) -> None:
-            casts.append(cast)
+    class Seen(ResumePoint):
+        def finish(self, translation: Translation, references: References | None) -> None:
+            seen.append(references)
 
-    chosen = parts(ALL, steps=5, strength=1.0, lanes=3)
+    chosen = parts(ALL, steps=5, strength=1.0, batch_size=3)
     clip = Clip("clip", moving(5), "a cat")
-    list(translate(clip, [[0, 1, 2, 3, 4]], tiny, chosen, 3, ledger=Casts()))
-    assert casts == [None] * 5
+    list(translate(clip, [[0, 1, 2, 3, 4]], tiny, chosen, 3, resume=Seen()))
+    assert seen == [None] * 5

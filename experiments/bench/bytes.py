@@ -27,7 +27,7 @@ from rerender.codec import open_video
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = ("tracker=none", "store=null", "metrics=[]")
-ONE_CLIP = ("data=demo_study", "data.seeds=[1000000]", "data.frames=5", "sampling.lanes=2")
+ONE_CLIP = ("data=demo_study", "data.seeds=[1000000]", "data.frames=5", "sampling.batch_size=2")
 KEYS, SIDE = (0, 10, 20), 240  # numbers of the key frames, and their short side in pixels
 
 

@@ -24,7 +24,7 @@ TARGET = "_target_"
 LISTS = ("control", "constraint", "metrics")  # groups from which any number may be chosen
 
 _MAX_BYTES, _MAX_DEPTH = 64 * 1024, 20  # of a configuration file from elsewhere
-_ALSO = frozenset({"rerender.config.parts.Sampling"})  # a part without a folder of choices
+_ALSO = frozenset({"rerender.config.sampling.Sampling"})  # a part without a folder of choices
 ALONE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # jobs here, one by one
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _LAUNCHERS = "rerender.launcher."

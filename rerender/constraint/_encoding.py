@@ -1,4 +1,4 @@
-"""Fidelity-oriented image encoding (Rerender §4.1, eq. 8-9)."""
+"""Fidelity-oriented image encoding (Rerender §4.1, eq. 8-9): x* = x + lambda * (x - E(D(x)))."""
 
 from __future__ import annotations
 

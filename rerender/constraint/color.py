@@ -16,16 +16,18 @@ EPSILON = 1e-5
 @dataclass(frozen=True, kw_only=True)
 class Color(Constraint):
     """The predicted clean latent takes the channel statistics that the anchor's had at the same
-    step (AdaIN, Huang & Belongie 2017)."""
+    step (AdaIN, Huang & Belongie 2017):
+
+        x^0_t <- std(a) * (x^0_t - mean(x^0_t)) / std(x^0_t) + mean(a),   a = x^0_t of the anchor
+    """
 
     def bind(self, scene: Scene, model: Model) -> Edits:
         anchor = scene.anchor.trace
 
-        def clean(state: State) -> Tensor:
-            assert state.clean is not None
-            return adain(state.clean, anchor.clean[state.step].to(state.clean))
+        def match(state: State, clean: Tensor) -> Tensor:
+            return adain(clean, anchor.clean[state.step].to(clean))
 
-        return Edits(clean=clean)
+        return Edits(clean=match)
 
 
 def adain(content: Tensor, style: Tensor) -> Tensor:

@@ -14,15 +14,17 @@ from rerender.scene import Layer, Scene
 
 @dataclass(frozen=True, kw_only=True)
 class CrossFrame(Constraint):
-    """Decoder self-attention looks at the first and at a previous key frame, not at its own.
+    """Decoder self-attention attends to the first and to a previous key frame, not to its own:
 
-    Keys and values are made of the tokens that those frames had at the same step and layer and in
-    the same guidance branch; queries stay the frame's own.
+        Attention(Q(h), K(h'), V(h')),   h' = [h of the anchor; h of the previous one]       (eq. 6)
+
+    Keys and values are made of the hidden states h that those frames had at the same step and layer
+    and in the same guidance branch; queries stay the frame's own.
 
     Attributes:
         loose: leave the coarsest decoder layers to themselves, for more freedom in shape.
-        refresh: take the tokens of a new previous key frame every so many key frames; 0 stays
-            with the anchor's.
+        refresh: take the hidden states of a new previous key frame every so many key frames; 0
+            stays with the anchor's.
     """
 
     loose: bool = False
@@ -48,13 +50,13 @@ class CrossFrame(Constraint):
     def bind(self, scene: Scene, model: Model) -> Edits:
         anchor, remembered = scene.anchor.trace, scene.remembered.trace
 
-        def attend(layer: Layer, tokens: Tensor, step: int) -> Tensor:
+        def attend(layer: Layer, hidden_states: Tensor, step: int) -> Tensor:
             if not self.acts_on(layer):
-                return tokens
-            first = anchor.recall(step, layer, tokens)
+                return hidden_states
+            first = anchor.recall(step, layer, hidden_states)
             if remembered is anchor:
-                # The same tokens twice weigh the same as once.
+                # The same hidden states twice weigh the same as once.
                 return first
-            return torch.cat([first, remembered.recall(step, layer, tokens)], 1)
+            return torch.cat([first, remembered.recall(step, layer, hidden_states)], 1)
 
         return Edits(attend=attend)

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from rerender.constraint._inversion_maps import CrossMemory, crossing
 from rerender.constraint._stored_maps import Keep
-from rerender.contracts import AttentionMapEdit, Edits, Guidance, JointConstraint, JointEdits, Model
+from rerender.contracts import (
+    AttentionMapEdit,
+    Edits,
+    Guidance,
+    InversionEdits,
+    JointConstraint,
+    JointEdits,
+    Model,
+)
 from rerender.scene import Layer, Shot, State
 
 
@@ -25,20 +33,23 @@ class CrossGuidance(JointConstraint):
     looks again).
 
     Attributes:
-        size: how far it moves along the negative gradient.
+        step_size: how far it moves along the negative gradient.
         keep: where the maps wait, in main "memory" or on "disk".
     """
 
-    size: Annotated[float, Field(gt=0, le=100)] = 0.1
+    step_size: Annotated[float, Field(gt=0, le=100)] = 0.1
     keep: Keep = "memory"
 
     needs_source: ClassVar[bool] = True
     edits_noisy: ClassVar[bool] = True
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+    def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         memory = CrossMemory(shot, model, self.keep)
         return [
-            JointEdits(self._edits(memory, ordinal), Edits(maps=partial(memory.recording, ordinal)))
+            JointEdits(
+                self._edits(memory, ordinal),
+                inversion=InversionEdits(maps=partial(memory.recording, ordinal)),
+            )
             for ordinal in range(len(shot))
         ]
 
@@ -54,9 +65,9 @@ class CrossGuidance(JointConstraint):
 
             return AttentionMapEdit(crossing, edit)
 
-        def energy(state: State) -> Tensor:
+        def loss(state: State, clean: Tensor) -> Tensor:
             total = sum(apart.values(), state.noisy.new_zeros(()))
             apart.clear()
             return total
 
-        return Edits(maps=comparing, pull=Guidance(energy, self.size))
+        return Edits(maps=comparing, guidance=Guidance(loss, self.step_size))

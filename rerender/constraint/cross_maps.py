@@ -11,7 +11,14 @@ from torch import Tensor
 
 from rerender.constraint._inversion_maps import CrossMemory, crossing
 from rerender.constraint._stored_maps import Keep
-from rerender.contracts import AttentionMapEdit, Edits, JointConstraint, JointEdits, Model
+from rerender.contracts import (
+    AttentionMapEdit,
+    Edits,
+    InversionEdits,
+    JointConstraint,
+    JointEdits,
+    Model,
+)
 from rerender.scene import Layer, Shot
 
 
@@ -29,7 +36,7 @@ class CrossMaps(JointConstraint):
 
     needs_source: ClassVar[bool] = True
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+    def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         memory = CrossMemory(shot, model, self.keep)
 
         def replacing(ordinal: int, step: int) -> AttentionMapEdit:
@@ -43,7 +50,7 @@ class CrossMaps(JointConstraint):
         return [
             JointEdits(
                 Edits(maps=partial(replacing, ordinal)),
-                Edits(maps=partial(memory.recording, ordinal)),
+                inversion=InversionEdits(maps=partial(memory.recording, ordinal)),
             )
             for ordinal in range(len(shot))
         ]

@@ -14,7 +14,7 @@ from rerender.scene import Layer, Scene
 @dataclass(frozen=True, kw_only=True)
 class FirstFrame(Constraint):
     """Every self-attention layer, encoder and bottleneck included, makes keys and values of the
-    first key frame's tokens at the same step; queries stay the frame's own."""
+    first key frame's hidden states at the same step; queries stay the frame's own."""
 
     def remembers(self, layer: Layer, ordinal: int) -> bool:
         return ordinal == 0
@@ -22,7 +22,7 @@ class FirstFrame(Constraint):
     def bind(self, scene: Scene, model: Model) -> Edits:
         anchor = scene.anchor.trace
 
-        def attend(layer: Layer, tokens: Tensor, step: int) -> Tensor:
-            return anchor.recall(step, layer, tokens)
+        def attend(layer: Layer, hidden_states: Tensor, step: int) -> Tensor:
+            return anchor.recall(step, layer, hidden_states)
 
         return Edits(attend=attend)

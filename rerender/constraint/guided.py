@@ -19,21 +19,20 @@ class Guided(Constraint):
     the squared distance between the two.
 
     Attributes:
-        size: how far it moves along the negative gradient; 0 leaves attention alone to act.
+        step_size: how far it moves along the negative gradient; 0 leaves attention alone to act.
     """
 
-    size: Annotated[float, Field(ge=0, le=100)] = 0.1
+    step_size: Annotated[float, Field(ge=0, le=100)] = 0.1
 
     edits_noisy: ClassVar[bool] = True
     needs_previous: ClassVar[bool] = True
 
     def bind(self, scene: Scene, model: Model) -> Edits:
-        if self.size == 0:
+        if self.step_size == 0:
             return Edits()
         previous = scene.previous.trace
 
-        def energy(state: State) -> Tensor:
-            assert state.clean is not None
-            return (state.clean - previous.clean[state.step].to(state.clean)).square().sum()
+        def loss(state: State, clean: Tensor) -> Tensor:
+            return (clean - previous.clean[state.step].to(clean)).square().sum()
 
-        return Edits(pull=Guidance(energy, self.size))
+        return Edits(guidance=Guidance(loss, self.step_size))

@@ -18,7 +18,13 @@ from rerender.scene import Reference, Scene, State
 @dataclass(frozen=True, kw_only=True)
 class Pixel(Constraint):
     """Pixels of the anchor and of the previous key frame are moved onto a draft of this one; where
-    either is visible, the noisy latent is blended with the noised latent of that picture.
+    either is visible, the noisy latent is blended with the noised latent of that picture:
+
+        x_t <- s M * (sqrt(alpha-bar) E(p) + sqrt(1 - alpha-bar) eps') + (1 - s M) * x_t   (eq. 11)
+
+    p is the draft with the moved pixels laid over it (eq. 10), E the encoder (fidelity-oriented,
+    eq. 9), eps' fixed noise, M where a moved pixel is known and s the strength. ``detail`` gives
+    back variance that is lost where two noises are blended.
 
     Attributes:
         strength: weight of the reference where it is known (the paper's eq. 11 is 1); small

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from rerender.constraint._stored_maps import Keep, StoredMaps
 from rerender.constraint._words import given_up
-from rerender.contracts import AttentionMapEdit, Edits, JointConstraint, JointEdits, Model
+from rerender.contracts import (
+    AttentionMapEdit,
+    Edits,
+    InversionEdits,
+    JointConstraint,
+    JointEdits,
+    Model,
+)
 from rerender.errors import ConfigError
 from rerender.scene import Layer, Shot
 
@@ -28,24 +35,24 @@ class SelfMaps(JointConstraint):
     Attributes:
         threshold: a cell belongs to such a word if the word's cross-attention map, averaged over
             heads and layers of the step and divided by its maximum, exceeds this (the paper's tau).
-        tokens: layers with more query tokens are left alone: their maps would be too large.
+        max_query_tokens: layers with more are left alone: their maps would be too large.
         keep: where the maps wait, in main "memory" or on "disk".
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    tokens: Annotated[int, Field(ge=1)] = 1024
+    max_query_tokens: Annotated[int, Field(ge=1)] = 1024
     keep: Keep = "memory"
 
     needs_source: ClassVar[bool] = True
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+    def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         source, target = model.token_ids(shot.clip.source_prompt), model.token_ids(shot.clip.prompt)
         height, width = (side // model.vae_scale_factor for side in shot.clip.video.size)
         memory = _Memory(self, given_up(source, target), (height, width))
         return [
             JointEdits(
                 Edits(maps=partial(memory.blending, ordinal)),
-                Edits(maps=partial(memory.recording, ordinal)),
+                inversion=InversionEdits(maps=partial(memory.recording, ordinal)),
             )
             for ordinal in range(len(shot))
         ]
@@ -69,7 +76,7 @@ class _Memory:
         """Keep the self-attention maps of a step of the inversion, and where the words were."""
 
         def wants(layer: Layer, cells: int) -> bool:
-            return cells <= self.settings.tokens and (not layer.cross or bool(self.words))
+            return cells <= self.settings.max_query_tokens and (not layer.cross or bool(self.words))
 
         def edit(layer: Layer, maps: Tensor) -> Tensor:
             if layer.cross:
@@ -85,7 +92,7 @@ class _Memory:
         """Give the positive branch the kept maps, its own ones where the words were."""
 
         def wants(layer: Layer, cells: int) -> bool:
-            return cells <= self.settings.tokens and not layer.cross
+            return cells <= self.settings.max_query_tokens and not layer.cross
 
         def edit(layer: Layer, maps: Tensor) -> Tensor:
             kept = self.shelf.get((ordinal, step, layer.name), maps)

@@ -15,7 +15,12 @@ from rerender.scene import Scene, State
 @dataclass(frozen=True, kw_only=True)
 class Shape(Constraint):
     """Where the anchor is visible, its clean latent of the same step, moved by the flow, replaces
-    the predicted one. Latents are warped by nearest neighbour: their values do not mix."""
+    the predicted one:
+
+        x^0_t <- M * w(x^0_t of the anchor) + (1 - M) * x^0_t        (eq. 7)
+
+    M is 1 where the anchor is visible, softened and pooled to latent cells; w warps by nearest
+    neighbour, so that the values of latents do not mix."""
 
     def bind(self, scene: Scene, model: Model) -> Edits:
         flow, anchor = scene.anchor.flow, scene.anchor.trace
@@ -24,10 +29,9 @@ class Shape(Constraint):
         moved = resize(flow, height, width)
         scene.watch.picture("shape", scene.key.index, visible[0])
 
-        def clean(state: State) -> Tensor:
-            assert state.clean is not None
-            mask = visible.to(state.clean)
-            warped = moved.warp(anchor.clean[state.step].to(state.clean), "nearest")
-            return mask * warped + (1 - mask) * state.clean
+        def fuse(state: State, clean: Tensor) -> Tensor:
+            mask = visible.to(clean)
+            warped = moved.warp(anchor.clean[state.step].to(clean), "nearest")
+            return mask * warped + (1 - mask) * clean
 
-        return Edits(clean=clean)
+        return Edits(clean=fuse)

@@ -10,8 +10,8 @@ import torch
 
 from rerender.contracts import (
     AttendJointly,
-    Edits,
     HiddenStates,
+    InversionEdits,
     JointConstraint,
     JointEdits,
     Model,
@@ -36,24 +36,24 @@ class SpatioTemporal(JointConstraint):
     def pivots(self, count: int) -> Sequence[int]:
         return range(count) if self.frames == "all" else (count // 2,)
 
-    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
-        look = _everyone if self.frames == "all" else _beside(*self.pivots(len(shot)))
-        edits = Edits(together=look)
-        return [JointEdits(edits, edits if self.inversion else Edits())] * len(shot)
+    def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+        attend = _everyone if self.frames == "all" else _beside(*self.pivots(len(shot)))
+        inversion = InversionEdits(attend_jointly=attend if self.inversion else None)
+        return [JointEdits(attend_jointly=attend, inversion=inversion)] * len(shot)
 
 
-def _everyone(layer: Layer, shown: HiddenStates, step: int) -> HiddenStates:
-    """The tokens of all, the same object for each: keys and values are then made once."""
-    return dict.fromkeys(shown, torch.cat([*shown.values()], 1))
+def _everyone(layer: Layer, hidden_states: HiddenStates, step: int) -> HiddenStates:
+    """Those of all, the same object for each: keys and values are then made once."""
+    return dict.fromkeys(hidden_states, torch.cat([*hidden_states.values()], 1))
 
 
 def _beside(pivot: int) -> AttendJointly:
-    """One's own tokens and those of the pivot (which attends to itself once, not twice)."""
+    """One's own hidden states and those of the pivot (which attends to itself once, not twice)."""
 
-    def look(layer: Layer, shown: HiddenStates, step: int) -> HiddenStates:
+    def attend(layer: Layer, hidden_states: HiddenStates, step: int) -> HiddenStates:
         return {
-            ordinal: tokens if ordinal == pivot else torch.cat([tokens, shown[pivot]], 1)
-            for ordinal, tokens in shown.items()
+            ordinal: own if ordinal == pivot else torch.cat([own, hidden_states[pivot]], 1)
+            for ordinal, own in hidden_states.items()
         }
 
-    return look
+    return attend

@@ -7,11 +7,12 @@ calls, and they refuse bad values when they are built.
 from rerender.contracts.constraint import (
     Attend,
     Constraint,
-    Edit,
     Edits,
     Guidance,
+    InversionEdits,
     JointConstraint,
     JointEdits,
+    Part,
 )
 from rerender.contracts.network import (
     AttendJointly,
@@ -27,7 +28,6 @@ from rerender.contracts.network import (
 from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
 from rerender.contracts.sampling import (
     InitialLatent,
-    Memory,
     Sampler,
     Schedule,
     Start,
@@ -46,19 +46,19 @@ __all__ = [
     "Constraint",
     "Control",
     "Data",
-    "Edit",
     "Edits",
     "FlowEstimator",
     "Guidance",
     "HiddenStates",
     "InitialLatent",
+    "InversionEdits",
     "JointAttention",
     "JointConstraint",
     "JointEdits",
     "KeyFrames",
-    "Memory",
     "Model",
     "NoiseRequest",
+    "Part",
     "Propagation",
     "Sampler",
     "Schedule",

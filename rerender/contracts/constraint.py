@@ -14,45 +14,47 @@ from rerender.contracts.source import require_window
 from rerender.scene import Layer, Scene, Shot, State
 
 Attend = Callable[[Layer, Tensor, int], Tensor]
-"""``attend(layer, tokens [B,N,C], step) -> [B,M,C]``: what keys and values are made of."""
+"""``attend(layer, hidden_states [B,N,C], step) -> [B,M,C]``: what keys and values are made of."""
 
-
-Edit = Callable[[State], Tensor]
-"""``edit(state) -> [1,C,h,w]``: the latent that takes the place of the state's."""
+MapsAt = Callable[[int], AttentionMapEdit | None]
+"""``maps(step)``: what is done to softmax maps of attention in that step, if anything."""
 
 
 class Guidance(NamedTuple):
-    """A scalar that is made smaller: its gradient, taken through the network, moves the latent
-    that leaves the step.
+    """A scalar that is made smaller: ``x_t-1 <- x_t-1 - step_size * grad_x_t loss``, the gradient
+    taken through the network.
 
     Attributes:
-        energy: ``energy(state)`` -> scalar. The state's clean latent is a function of its noisy
-            one, and so is all that attention has seen in the evaluation just made.
-        size: how far the latent moves along the negative gradient.
+        loss: ``loss(state, clean)`` -> scalar. The clean latent is a function of ``state.noisy``,
+            and so is all that attention has seen in the evaluation just made.
+        step_size: how far the latent that leaves the step moves along the negative gradient.
     """
 
-    energy: Callable[[State], Tensor]
-    size: float
+    loss: Callable[[State, Tensor], Tensor]
+    step_size: float
 
 
 class Edits(NamedTuple):
-    """What a constraint does to the denoising of one key frame. None leaves that thing alone."""
+    """What a constraint does to the denoising of one key frame. None leaves that thing alone.
 
-    attend: Attend | None = None  # tokens self-attention looks at
-    clean: Edit | None = None  # predicted clean latent of a step
-    noisy: Edit | None = None  # latent that enters the network
-    pull: Guidance | None = None  # energy whose gradient moves the latent
-    maps: Callable[[int], AttentionMapEdit | None] | None = (
-        None  # step -> who looks at attention maps
-    )
-    together: AttendJointly | None = (
-        None  # which key frames attend to which; joint constraints only
-    )
+    Attributes:
+        attend: what self-attention makes keys and values of.
+        clean: ``clean(state, clean [1,C,h,w]) -> [1,C,h,w]``: the predicted clean latent.
+        noisy: ``noisy(state) -> [1,C,h,w]``: the latent that enters the network.
+        guidance: a loss whose gradient moves the latent that leaves a step.
+        maps: what is done to softmax maps of attention.
+    """
+
+    attend: Attend | None = None
+    clean: Callable[[State, Tensor], Tensor] | None = None
+    noisy: Callable[[State], Tensor] | None = None
+    guidance: Guidance | None = None
+    maps: MapsAt | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constraint(ABC):
-    """A cross-frame constraint on the denoising of a key frame.
+class Part(ABC):  # noqa: B024, its kinds have the methods
+    """Something that acts in a window of the steps.
 
     Attributes:
         start: first moment it acts, as a share of the steps.
@@ -63,21 +65,27 @@ class Constraint(ABC):
     start: float = 0.0
     stop: float = 1.0
 
-    needs_draft: ClassVar[bool] = False  # wants the key frame translated once without it
-    edits_noisy: ClassVar[bool] = False  # changes the latent that enters the network
-    needs_previous: ClassVar[bool] = False  # reads clean latents of the key frame before
+    edits_noisy: ClassVar[bool] = False  # changes the latent between two steps
 
     def __post_init__(self) -> None:
         require_window(f"constraint.{self.name}", self.start, self.stop)
 
     @property
     def name(self) -> str:
-        """The word this constraint is known by: its file and its yaml."""
+        """The word it is known by: its file and its yaml."""
         return type(self).__module__.rpartition(".")[2]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint(Part):
+    """A cross-frame constraint: a key frame is denoised under it with regard to earlier ones."""
+
+    needs_draft: ClassVar[bool] = False  # wants the key frame translated once without it
+    needs_previous: ClassVar[bool] = False  # reads clean latents of the key frame before
+
     def remembers(self, layer: Layer, ordinal: int) -> bool:
-        """Whether later key frames read this layer's tokens of the ``ordinal``-th key frame of a
-        shot (0 is the anchor)."""
+        """Whether later key frames read this layer's hidden states of the ``ordinal``-th key frame
+        of a shot (0 is the anchor)."""
         return False
 
     @abstractmethod
@@ -85,35 +93,46 @@ class Constraint(ABC):
         """What to do to this key frame. What lasts over it lives in the closures returned."""
 
 
+class InversionEdits(NamedTuple):
+    """What a joint constraint looks at while a start goes back from the source, told the source
+    prompt.
+
+    Attributes:
+        maps: what is done to softmax maps of attention.
+        attend_jointly: which key frames attend to which.
+    """
+
+    maps: MapsAt | None = None
+    attend_jointly: AttendJointly | None = None
+
+
 class JointEdits(NamedTuple):
     """What a joint constraint does to one key frame.
 
     Attributes:
         sampling: edits of its denoising.
-        inversion: ``maps`` and ``together`` while a start goes back from the source, told the
-            source prompt; the other edits have no place there.
+        attend_jointly: which key frames attend to which meanwhile.
+        inversion: edits of the inversion that its denoising begins with.
     """
 
     sampling: Edits = Edits()
-    inversion: Edits = Edits()
+    attend_jointly: AttendJointly | None = None
+    inversion: InversionEdits = InversionEdits()
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointConstraint(Constraint):
+class JointConstraint(Part):
     """A constraint on all key frames of a shot at once: they are denoised in lockstep, a step at a
     time, the first one like the others. One such constraint makes a run joint."""
 
     needs_source: ClassVar[bool] = False  # compares with an inversion told the source prompt
 
     def pivots(self, count: int) -> Sequence[int]:
-        """Ordinals of those of ``count`` key frames that others look at: every batch holds them."""
+        """Ordinals of those of ``count`` key frames that others attend to: every batch holds
+        them."""
         return ()
 
     @abstractmethod
-    def unite(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+    def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         """What to do to each key frame. What lasts over the shot lives in the closures returned;
         they may be asked more than once for the same step."""
-
-    def bind(self, scene: Scene, model: Model) -> Edits:
-        """Nothing: `unite` has said it all."""
-        return Edits()

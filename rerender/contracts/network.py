@@ -12,12 +12,13 @@ from torch import Tensor
 from rerender.scene import Layer
 
 HiddenStates = Mapping[int, Tensor]
-"""Tokens ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
+"""Hidden states ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
 
 
 AttendJointly = Callable[[Layer, HiddenStates, int], HiddenStates]
-"""``look(layer, tokens, step)``: what each of the key frames attends to, ``[B,M,C]``. It is shown
-the key frames that share a batch: its constraint's pivots always, the others or a part of them."""
+"""``attend_jointly(layer, hidden_states, step)``: what each of the key frames attends to,
+``[B,M,C]``. It is given the key frames that share a batch: its constraint's pivots always, the
+others or a part of them."""
 
 
 @dataclass(frozen=True)
@@ -25,41 +26,47 @@ class Condition:
     """What the denoising network is told besides the noisy latent.
 
     Attributes:
-        text: ``[B,T,D]`` prompt embeddings; the branches are (negative, positive), or positive only
-            where no guidance is asked for.
-        hints: one encoded control map ``[1,C,h,w]`` for each ControlNet.
+        prompt_embeds: ``[B,T,D]``; the branches are (negative, positive), or positive only where
+            no guidance is asked for.
+        control_embeds: one encoded control map ``[1,C,h,w]`` for each ControlNet.
     """
 
-    text: Tensor
-    hints: tuple[Tensor, ...] = ()
+    prompt_embeds: Tensor
+    control_embeds: tuple[Tensor, ...] = ()
 
 
 class JointAttention(NamedTuple):
-    """A key frame's place among those of its shot that look at each other in a batch.
+    """A key frame's place among those of its shot that attend to each other in a batch.
 
     Attributes:
         ordinal: its number in the shot.
         step: executed step, the same for all.
-        looks: applied in turn, the same for all.
+        attend_jointly: applied in turn, the same for all.
     """
 
     ordinal: int
     step: int
-    looks: tuple[AttendJointly, ...]
+    attend_jointly: tuple[AttendJointly, ...]
 
 
 class AttentionMapEdit(NamedTuple):
-    """Looks at softmax maps of attention layers and says what takes their place.
+    """What is done to softmax maps of attention layers.
 
     Attributes:
         wants: ``wants(layer, N)``: whether it asks for the maps of a layer with N query tokens;
             maps that nobody wants are never computed.
         edit: ``edit(layer, maps [B,heads,N,M]) -> [B,heads,N,M]``, float32, B over the guidance
-            branches, M keys: tokens attended to, or of the prompt where ``layer.cross``.
+            branches, M keys: hidden states attended to, or tokens of the prompt where
+            ``layer.cross``.
     """
 
     wants: Callable[[Layer, int], bool]
     edit: Callable[[Layer, Tensor], Tensor]
+
+
+def always() -> bool:
+    """A request that waits for nothing."""
+    return True
 
 
 class NoiseRequest(NamedTuple):
@@ -68,20 +75,24 @@ class NoiseRequest(NamedTuple):
     Attributes:
         noisy: ``[1,C,h,w]``.
         timestep: training timestep.
-        condition: text and control hints.
-        weights: strength of each ControlNet at this step; 0 switches it off.
-        attend: what self-attention looks at; None means at itself.
-        maps: who looks at attention maps.
-        together: which other samples of the batch its self-attention looks at.
+        condition: embedded prompts and control maps.
+        conditioning_scale: strength of each ControlNet at this step; 0 switches it off.
+        attend: what self-attention makes keys and values of; None takes its own hidden states.
+        maps: what is done to softmax maps of attention.
+        joint: which other samples of the batch its self-attention attends to.
+        ready: whether all that the evaluation reads has been computed.
+        note: where in the run it stands, for the progress display.
     """
 
     noisy: Tensor
     timestep: int
     condition: Condition
-    weights: tuple[float, ...]
+    conditioning_scale: tuple[float, ...]
     attend: Callable[[Layer, Tensor], Tensor] | None = None
     maps: AttentionMapEdit | None = None
-    together: JointAttention | None = None
+    joint: JointAttention | None = None
+    ready: Callable[[], bool] = always
+    note: str = ""
 
 
 def guide(branches: Tensor, scale: float) -> Tensor:
@@ -108,7 +119,7 @@ class Model(ABC):
     @property
     @abstractmethod
     def alphas_cumprod(self) -> Tensor:
-        """Cumulative alpha-bar of every training timestep, ``[T]`` float64."""
+        """alpha-bar of every training timestep, ``[T]`` float64."""
 
     @property
     @abstractmethod
@@ -141,14 +152,15 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
-        """The noise ``[B,C,h,w]`` predicted for each query, B over guidance branches, in one
-        batch; float32. Differentiable where a noisy latent or a text asks for gradients."""
+    def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
+        """The noise ``[B,C,h,w]`` predicted for each request, B over guidance branches, in one
+        batch; float32. Differentiable where a noisy latent or an embedded prompt asks for
+        gradients."""
 
     @abstractmethod
     def token_ids(self, prompt: str) -> Sequence[int]:
-        """The tokens of a prompt, as many as its embedding has rows: a beginning, the words, then
-        ends up to the model's length."""
+        """The token ids of a prompt, as many as its embedding has rows: a beginning, the words,
+        then ends up to the model's length."""
 
     @abstractmethod
     def digest(self) -> str:

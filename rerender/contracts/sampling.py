@@ -32,6 +32,11 @@ class Schedule:
         return len(self.timesteps)
 
 
+def unchanged(request: NoiseRequest, step: int) -> NoiseRequest:
+    """A request that no joint constraint has a part in."""
+    return request
+
+
 @dataclass(frozen=True)
 class StartContext:
     """What a start may use: one key frame before its first step.
@@ -42,11 +47,14 @@ class StartContext:
         latent: the source's latent, ``[1,C,h,w]``.
         noise: the fixed noise of this key frame.
         schedule: the executed steps.
-        weights: strength of each ControlNet at each step, ``[steps][nets]``.
-        guidance: scale of classifier-free guidance.
+        conditioning_scale: strength of each ControlNet at each step, ``[steps][nets]``.
+        guidance_scale: scale of classifier-free guidance.
         condition: what the key frame is told.
-        source: makes the same condition with the source prompt in place of the prompt.
-        pure: whether pure noise is asked for, not the source.
+        source_condition: makes the same condition with the source prompt in place of the prompt.
+        from_noise: whether pure noise is asked for, not the source.
+        edited: ``edited(request, step)``: a request of an inversion that is told the source prompt,
+            with what joint constraints look at in it.
+        label: the key frame in words, for the progress display.
     """
 
     key: KeyFrame
@@ -54,11 +62,29 @@ class StartContext:
     latent: Tensor
     noise: Noise
     schedule: Schedule
-    weights: Sequence[tuple[float, ...]]
-    guidance: float
+    conditioning_scale: Sequence[tuple[float, ...]]
+    guidance_scale: float
     condition: Condition
-    source: Callable[[], Condition]
-    pure: bool = False
+    source_condition: Callable[[], Condition]
+    from_noise: bool = False
+    edited: Callable[[NoiseRequest, int], NoiseRequest] = unchanged
+    label: str = ""
+
+    def request(
+        self, noisy: Tensor, step: int, condition: Condition, control: bool = True
+    ) -> NoiseRequest:
+        """The network evaluation at a latent ``[1,C,h,w]`` and an executed step.
+
+        Args:
+            noisy: the latent.
+            step: the executed step.
+            condition: what the network is told.
+            control: whether ControlNets act.
+        """
+        scale = self.conditioning_scale[step]
+        scale = scale if control else (0.0,) * len(scale)
+        time, note = self.schedule.timesteps[step], f"{self.label}, start"
+        return NoiseRequest(noisy, time, condition, scale, note=note)
 
 
 class InitialLatent(NamedTuple):
@@ -66,11 +92,13 @@ class InitialLatent(NamedTuple):
 
     Attributes:
         noisy: the latent that enters the first executed step, ``[1,C,h,w]``.
-        texts: prompt embeddings ``[B,T,D]`` for each executed step; () keeps the condition's.
+        prompt_embeds: ``[B,T,D]`` for each executed step; () keeps the condition's.
+        evaluations: how many network evaluations it took.
     """
 
     noisy: Tensor
-    texts: tuple[Tensor, ...] = ()
+    prompt_embeds: tuple[Tensor, ...] = ()
+    evaluations: int = 0
 
 
 class Start(ABC):
@@ -81,8 +109,8 @@ class Start(ABC):
     needs_noise: ClassVar[bool] = False  # begins with noise alone, not with the source
 
     @abstractmethod
-    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
-        """Ask for network evaluations, be sent the predicted noise, return the opening."""
+    def begin(self, context: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
+        """Ask for network evaluations, be sent the predicted noise, return the initial latent."""
 
     def evaluations(self, steps: int) -> int:
         """The most evaluations that `begin` asks for with so many executed steps."""
@@ -94,7 +122,7 @@ class StepOutput(NamedTuple):
 
     Attributes:
         noisy: the next latent ``[1,C,h,w]``.
-        direction: the part of it that is not ``sqrt(alpha_next) * clean``.
+        direction: the part of it that is not ``sqrt(alpha_bar_next) * clean``.
         history: what the sampler wants to see again at its next step; never changed in place.
     """
 
@@ -103,34 +131,26 @@ class StepOutput(NamedTuple):
     history: Any = None
 
 
-class Memory(NamedTuple):
-    """What a sampler may look back at: its own history and the fixed noise of the key frame."""
-
-    history: Any
-    noise: Noise
-
-
 class Sampler(ABC):
     """The numerical solver of the denoising process."""
 
     rewrites_past: ClassVar[bool] = False  # corrects the latent of the step before
-    invertible: ClassVar[bool] = (
-        False  # each step is the one that `rerender.start._inversion` reverses
-    )
+    invertible: ClassVar[bool] = False  # `rerender.start._inversion` reverses its steps
 
     @abstractmethod
     def schedule(self, steps: int, model: Model) -> Schedule:
         """All ``steps`` steps from pure noise, spaced as the checkpoint asks."""
 
     @abstractmethod
-    def move(
-        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    def step(
+        self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise
     ) -> StepOutput:
         """From one step to the next.
 
         Args:
             schedule: the executed steps.
-            state: the present step, with the clean latent after all edits.
-            estimate: the network's noise estimate ``[1,C,h,w]``, not edited.
-            memory: what the last step left, and the fixed noise.
+            state: the present step, with the history of the step before.
+            clean: the predicted clean latent ``[1,C,h,w]`` after all edits.
+            noise_estimate: of the network, ``[1,C,h,w]``, not edited.
+            noise: the fixed noise of the key frame.
         """

@@ -1,9 +1,9 @@
-"""The attention processors: they show a layer's tokens and maps and ask what to make of them.
+"""Attention processors that let the requests of a batch edit hidden states and attention maps.
 
-Attention of a stock UNet is left as it is until a query of the batch asks for something. Keys and
-values of self-attention are made of the tokens that ``attend`` and ``together`` return (Rerender
-§4.1, eq. 6, of which ordinary self-attention is the case "own tokens"). Softmax maps of self- and
-cross-attention (prompt-to-prompt, arXiv 2208.01626) exist only in the layers that ``maps`` wants.
+Attention of a stock UNet is left as it is until a request of the batch asks for something. Keys and
+values of self-attention are made of the hidden states that ``attend`` and ``joint`` return
+(Rerender §4.1, eq. 6, of which ordinary self-attention is the case h' = h). Softmax maps of self-
+and cross-attention (prompt-to-prompt, arXiv 2208.01626) exist only in layers that ``maps`` wants.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerender.contracts import AttentionMapEdit, NoiseRequest
+from rerender.contracts import AttentionMapEdit, JointAttention, NoiseRequest
 from rerender.scene import Layer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Attention:
     """
 
     def __init__(self, unet: Any) -> None:
-        self._queries: Sequence[NoiseRequest] = ()
+        self._requests: Sequence[NoiseRequest] = ()
         stock = unet.attn_processors
         every = _layers(stock)
         self.layers = [layer for layer in every if not layer.cross]
@@ -48,61 +48,55 @@ class Attention:
         unet.set_attn_processor({**stock, **ours})
 
     @contextmanager
-    def asking(self, queries: Sequence[NoiseRequest]) -> Iterator[None]:
-        """The ``i``-th of the equal parts of a batch belongs to ``queries[i]``."""
-        self._queries = queries
+    def asking(self, requests: Sequence[NoiseRequest]) -> Iterator[None]:
+        """The ``i``-th of the equal parts of a batch belongs to ``requests[i]``."""
+        self._requests = requests
         try:
             yield
         finally:
-            self._queries = ()
+            self._requests = ()
 
-    def contexts(self, layer: Layer, tokens: Tensor) -> list[Tensor]:
+    def contexts(self, layer: Layer, hidden_states: Tensor) -> list[Tensor]:
         """What each part of a batch ``[P*B,N,C]`` attends to: P tensors ``[B,M,C]``."""
-        if not self._queries:
-            return [tokens]
+        if not self._requests:
+            return [hidden_states]
         contexts = [
-            query.attend(layer, part) if query.attend else part
-            for query, part in zip(self._queries, self._parts(tokens), strict=True)
+            request.attend(layer, part) if request.attend else part
+            for request, part in zip(self._requests, self._parts(hidden_states), strict=True)
         ]
-        for members in self._meetings():
-            together = self._queries[members[0]].together
-            assert together is not None
-            shown = {self._ordinal(index): contexts[index] for index in members}
-            for look in together.looks:
-                shown = dict(look(layer, shown, together.step))
-            for index in members:
-                contexts[index] = shown[self._ordinal(index)]
+        for members in self._joint():
+            by_ordinal = {members[index].ordinal: contexts[index] for index in members}
+            joint = next(iter(members.values()))
+            for attend_jointly in joint.attend_jointly:
+                by_ordinal = dict(attend_jointly(layer, by_ordinal, joint.step))
+            for index, member in members.items():
+                contexts[index] = by_ordinal[member.ordinal]
         return contexts
 
-    def maps(self, layer: Layer, tokens: Tensor) -> list[AttentionMapEdit | None]:
+    def maps(self, layer: Layer, hidden_states: Tensor) -> list[AttentionMapEdit | None]:
         """For each part of a batch ``[P*B,N,C]``, who wants the maps of the layer."""
-        cells = tokens.shape[1]
-        asked = [query.maps for query in self._queries]
+        cells = hidden_states.shape[1]
+        asked = [request.maps for request in self._requests]
         return [maps if maps and maps.wants(layer, cells) else None for maps in asked]
 
-    def _parts(self, tokens: Tensor) -> Sequence[Tensor]:
-        return tokens.chunk(max(len(self._queries), 1))
+    def _parts(self, hidden_states: Tensor) -> Sequence[Tensor]:
+        return hidden_states.chunk(max(len(self._requests), 1))
 
-    def _ordinal(self, index: int) -> int:
-        together = self._queries[index].together
-        assert together is not None
-        return together.ordinal
-
-    def _meetings(self) -> list[list[int]]:
-        """Parts that look at each other: same step, same looks."""
-        found: dict[Any, list[int]] = {}
-        for index, query in enumerate(self._queries):
-            if query.together is not None:
-                key = (query.together.step, query.together.looks)
-                found.setdefault(key, []).append(index)
+    def _joint(self) -> list[dict[int, JointAttention]]:
+        """Parts that attend to each other, by their number: those with the same step and edits."""
+        found: dict[Any, dict[int, JointAttention]] = {}
+        for index, request in enumerate(self._requests):
+            if request.joint is not None:
+                key = (request.joint.step, request.joint.attend_jointly)
+                found.setdefault(key, {})[index] = request.joint
         return list(found.values())
 
 
 class _Self:
-    """Scaled dot-product self-attention whose keys and values may come from other tokens."""
+    """Scaled dot-product self-attention whose keys and values may come from other hidden states."""
 
-    def __init__(self, layer: Layer, room: Attention) -> None:
-        self.layer, self.room = layer, room
+    def __init__(self, layer: Layer, attention: Attention) -> None:
+        self.layer, self.attention = layer, attention
 
     def __call__(
         self,
@@ -112,8 +106,8 @@ class _Self:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        contexts = self.room.contexts(self.layer, hidden_states)
-        maps = self.room.maps(self.layer, hidden_states)
+        contexts = self.attention.contexts(self.layer, hidden_states)
+        maps = self.attention.maps(self.layer, hidden_states)
         if any(maps):
             attended = _mapped(attn, self.layer, hidden_states, contexts, maps)
         else:
@@ -124,8 +118,8 @@ class _Self:
 class _Cross:
     """The stock cross-attention, unless somebody wants its maps."""
 
-    def __init__(self, layer: Layer, room: Attention, stock: Any) -> None:
-        self.layer, self.room, self.stock = layer, room, stock
+    def __init__(self, layer: Layer, attention: Attention, stock: Any) -> None:
+        self.layer, self.attention, self.stock = layer, attention, stock
 
     def __call__(
         self,
@@ -135,7 +129,7 @@ class _Cross:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        maps = self.room.maps(self.layer, hidden_states)
+        maps = self.attention.maps(self.layer, hidden_states)
         if not any(maps):
             answer: Tensor = self.stock(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb
@@ -151,46 +145,46 @@ def _projected(attn: Any, attended: Tensor) -> Tensor:
     return projected
 
 
-def _attention(attn: Any, tokens: Tensor, contexts: Sequence[Tensor]) -> Tensor:
+def _attention(attn: Any, hidden_states: Tensor, contexts: Sequence[Tensor]) -> Tensor:
     """Multi-head attention of ``[P*B,N,C]`` over P contexts, in one call where lengths agree."""
     if len(contexts) > 1 and all(context is contexts[0] for context in contexts):
-        return _shared(attn, tokens, contexts[0], len(contexts))
+        return _shared(attn, hidden_states, contexts[0], len(contexts))
     if len({context.shape[1] for context in contexts}) == 1:
-        return _heads(attn, tokens, torch.cat(list(contexts)))
-    parts = tokens.chunk(len(contexts))
-    # Parts of a batch may look at one or at two frames: each length is a call of its own.
+        return _heads(attn, hidden_states, torch.cat(list(contexts)))
+    parts = hidden_states.chunk(len(contexts))
+    # Parts of a batch may attend to one or to two frames: each length is a call of its own.
     return torch.cat([_heads(attn, *pair) for pair in zip(parts, contexts, strict=True)])
 
 
-def _shared(attn: Any, tokens: Tensor, context: Tensor, parts: int) -> Tensor:
-    """All parts look at one and the same context: keys and values are made once."""
-    branches, cells = context.shape[0], tokens.shape[1]
-    joined = tokens.reshape(parts, branches, cells, -1).transpose(0, 1).flatten(1, 2)
+def _shared(attn: Any, hidden_states: Tensor, context: Tensor, parts: int) -> Tensor:
+    """All parts attend to one and the same context: keys and values are made once."""
+    branches, cells = context.shape[0], hidden_states.shape[1]
+    joined = hidden_states.reshape(parts, branches, cells, -1).transpose(0, 1).flatten(1, 2)
     mixed = _heads(attn, joined, context)
     return mixed.reshape(branches, parts, cells, -1).transpose(0, 1).flatten(0, 1)
 
 
-def _heads(attn: Any, tokens: Tensor, context: Tensor) -> Tensor:
-    query, key, value = _split(attn, tokens, context)
+def _heads(attn: Any, hidden_states: Tensor, context: Tensor) -> Tensor:
+    query, key, value = _split(attn, hidden_states, context)
     mixed = F.scaled_dot_product_attention(query, key, value)
-    return mixed.transpose(1, 2).flatten(2).to(tokens.dtype)
+    return mixed.transpose(1, 2).flatten(2).to(hidden_states.dtype)
 
 
-def _split(attn: Any, tokens: Tensor, context: Tensor) -> list[Tensor]:
+def _split(attn: Any, hidden_states: Tensor, context: Tensor) -> list[Tensor]:
     """Queries, keys and values, ``[B,heads,N or M,d]`` each."""
-    projected = (attn.to_q(tokens), attn.to_k(context), attn.to_v(context))
+    projected = (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
     return [x.reshape(*x.shape[:2], attn.heads, -1).transpose(1, 2) for x in projected]
 
 
 def _mapped(
     attn: Any,
     layer: Layer,
-    tokens: Tensor,
+    hidden_states: Tensor,
     contexts: Sequence[Tensor],
     maps: Sequence[AttentionMapEdit | None],
 ) -> Tensor:
     """Attention part by part, through explicit softmax maps where they are wanted."""
-    parts = tokens.chunk(len(maps))
+    parts = hidden_states.chunk(len(maps))
     rows = zip(parts, contexts, maps, strict=True)
     return torch.cat(
         [
@@ -201,14 +195,14 @@ def _mapped(
 
 
 def _explicit(
-    attn: Any, layer: Layer, tokens: Tensor, context: Tensor, maps: AttentionMapEdit
+    attn: Any, layer: Layer, hidden_states: Tensor, context: Tensor, maps: AttentionMapEdit
 ) -> Tensor:
-    query, key, value = _split(attn, tokens, context)
+    query, key, value = _split(attn, hidden_states, context)
     # Scaled first: in half precision the product itself could overflow.
     scores = (query * float(attn.scale)) @ key.transpose(-1, -2)
     weights = maps.edit(layer, scores.float().softmax(-1))
     mixed = weights.to(value) @ value
-    return mixed.transpose(1, 2).flatten(2).to(tokens.dtype)
+    return mixed.transpose(1, 2).flatten(2).to(hidden_states.dtype)
 
 
 def _layers(processors: dict[str, Any]) -> list[Layer]:

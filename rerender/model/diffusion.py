@@ -75,7 +75,7 @@ class StableDiffusion(Model):
             nn.Module.to(network, self.device, dtype)
             network.eval().requires_grad_(False)
         # The control embedding does not depend on the step: it is run once in `condition`.
-        self._hint_encoders = [net.controlnet_cond_embedding for net in parts.controlnets]
+        self._control_encoders = [net.controlnet_cond_embedding for net in parts.controlnets]
         for net in parts.controlnets:
             net.controlnet_cond_embedding = nn.Identity()
         if freeu is not None:
@@ -129,14 +129,14 @@ class StableDiffusion(Model):
     def condition(
         self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
     ) -> Condition:
-        text = self._text((negative_prompt, prompt) if guided else (prompt,))
-        hints = tuple(
+        embeds = self._prompt_embeds((negative_prompt, prompt) if guided else (prompt,))
+        control_embeds = tuple(
             encoder(control[None].to(self.device, self.dtype))
-            for encoder, control in zip(self._hint_encoders, controls, strict=True)
+            for encoder, control in zip(self._control_encoders, controls, strict=True)
         )
-        return Condition(text, hints)
+        return Condition(embeds, control_embeds)
 
-    def _text(self, prompts: tuple[str, ...]) -> Tensor:
+    def _prompt_embeds(self, prompts: tuple[str, ...]) -> Tensor:
         """The embedding of the prompts; that of the last prompts is kept, since all key frames of
         a clip have the same."""
         if self._embedded is None or self._embedded[0] != prompts:
@@ -168,24 +168,24 @@ class StableDiffusion(Model):
     def token_ids(self, prompt: str) -> Sequence[int]:
         return [int(token) for token in self._tokenized([prompt])[0]]
 
-    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
+    def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
         answers: dict[int, Tensor] = {}
-        for traced, group in _batches(queries):
+        for traced, group in _batches(requests):
             with torch.set_grad_enabled(traced):
-                answered = self._predict([queries[index] for index in group])
+                answered = self._predict([requests[index] for index in group])
             answers.update(zip(group, answered, strict=True))
-        return [answers[index] for index in range(len(queries))]
+        return [answers[index] for index in range(len(requests))]
 
-    def _predict(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
-        branches = queries[0].condition.text.shape[0]
-        noisy = torch.cat([query.noisy for query in queries]).to(self.device)
+    def _predict(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
+        branches = requests[0].condition.prompt_embeds.shape[0]
+        noisy = torch.cat([request.noisy for request in requests]).to(self.device)
         batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
-        times = torch.tensor([query.timestep for query in queries], device=self.device)
-        text = torch.cat([query.condition.text for query in queries])
+        times = torch.tensor([request.timestep for request in requests], device=self.device)
+        text = torch.cat([request.condition.prompt_embeds for request in requests])
         steps = times.repeat_interleave(branches)
-        down, mid = self._residuals(queries, batch, steps, text)
-        asked = any(query.attend or query.maps or query.together for query in queries)
-        with self._attention.asking(queries) if asked else nullcontext():
+        down, mid = self._residuals(requests, batch, steps, text)
+        asked = any(request.attend or request.maps or request.joint for request in requests)
+        with self._attention.asking(requests) if asked else nullcontext():
             output = self.parts.unet(
                 batch,
                 steps,
@@ -194,39 +194,39 @@ class StableDiffusion(Model):
                 mid_block_additional_residual=mid,
                 return_dict=False,
             )[0].float()
-        predicted = [part.float() for part in output.chunk(len(queries))]
-        return [self._noise(q, out) for q, out in zip(queries, predicted, strict=True)]
+        predicted = [part.float() for part in output.chunk(len(requests))]
+        return [self._noise(q, out) for q, out in zip(requests, predicted, strict=True)]
 
     def _residuals(
-        self, queries: Sequence[NoiseRequest], batch: Tensor, steps: Tensor, text: Tensor
+        self, requests: Sequence[NoiseRequest], batch: Tensor, steps: Tensor, text: Tensor
     ) -> tuple[Any, Any]:
-        """The sum of all ControlNets' residuals, each weighted per query; nets at 0 are not run."""
+        """The sum of all ControlNets' residuals, weighted per request; nets at 0 are not run."""
         total: list[Tensor] | None = None
-        branches = text.shape[0] // len(queries)
+        branches = text.shape[0] // len(requests)
         for index, net in enumerate(self.parts.controlnets):
-            weights = [query.weights[index] for query in queries]
-            if not any(weights):
+            scale = [request.conditioning_scale[index] for request in requests]
+            if not any(scale):
                 continue
-            hint = torch.cat([query.condition.hints[index] for query in queries])
+            control = torch.cat([request.condition.control_embeds[index] for request in requests])
             down, mid = net(
                 batch,
                 steps,
                 encoder_hidden_states=text,
-                controlnet_cond=hint.repeat_interleave(branches, 0),
+                controlnet_cond=control.repeat_interleave(branches, 0),
                 return_dict=False,
             )
-            weight = batch.new_tensor(weights).repeat_interleave(branches)[:, None, None, None]
+            weight = batch.new_tensor(scale).repeat_interleave(branches)[:, None, None, None]
             scaled = [residual * weight for residual in (*down, mid)]
             total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
         return (tuple(total[:-1]), total[-1]) if total else (None, None)
 
-    def _noise(self, query: NoiseRequest, predicted: Tensor) -> Tensor:
+    def _noise(self, request: NoiseRequest, predicted: Tensor) -> Tensor:
         """The network's output as a noise prediction, whatever it was trained to predict."""
         kind = self.parts.scheduler.get("prediction_type", "epsilon")
         if kind == "epsilon":
             return predicted
-        alpha = float(self.alphas_cumprod[query.timestep])
-        noisy = query.noisy.to(predicted)
+        alpha = float(self.alphas_cumprod[request.timestep])
+        noisy = request.noisy.to(predicted)
         if kind == "sample":
             return (noisy - float(alpha**0.5) * predicted) / float((1 - alpha) ** 0.5)
         return float(alpha**0.5) * predicted + float((1 - alpha) ** 0.5) * noisy
@@ -252,20 +252,20 @@ class StableDiffusion(Model):
         return self._digest
 
 
-def _batches(queries: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
-    """Numbers of the queries that share a batch, and whether it keeps a graph for autograd: they
+def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
+    """Numbers of the requests that share a batch, and whether it keeps a graph for autograd: they
     have as many branches, and a graph is shared only by those that look at each other."""
     groups: dict[tuple[int, int], list[int]] = {}
-    for index, query in enumerate(queries):
-        alone = _traced(query) and query.together is None
-        key = (query.condition.text.shape[0], index if alone else -1)
+    for index, request in enumerate(requests):
+        alone = _traced(request) and request.joint is None
+        key = (request.condition.prompt_embeds.shape[0], index if alone else -1)
         groups.setdefault(key, []).append(index)
-    return [(any(_traced(queries[i]) for i in group), group) for group in groups.values()]
+    return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
 
 
-def _traced(query: NoiseRequest) -> bool:
+def _traced(request: NoiseRequest) -> bool:
     """Whether gradients are asked for."""
-    return query.noisy.requires_grad or query.condition.text.requires_grad
+    return request.noisy.requires_grad or request.condition.prompt_embeds.requires_grad
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
+from rerender.contracts import Model, Sampler, Schedule, StepOutput
 from rerender.sampler._spacing import scheduled, spaced
-from rerender.scene import State
+from rerender.scene import Noise, State
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,9 @@ class DDIM(Sampler):
         )
         return scheduled(spaced(steps, model, steps), model.alphas_cumprod, final)
 
-    def move(
-        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    def step(
+        self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise
     ) -> StepOutput:
-        assert state.clean is not None
         alpha = schedule.alphas_cumprod[state.step + 1]
-        direction = (1 - alpha) ** 0.5 * estimate
-        return StepOutput(alpha**0.5 * state.clean + direction, direction)
+        direction = (1 - alpha) ** 0.5 * noise_estimate
+        return StepOutput(alpha**0.5 * clean + direction, direction)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
+from rerender.contracts import Model, Sampler, Schedule, StepOutput
 from rerender.sampler._exponential import first_order, log_snr
 from rerender.sampler._spacing import scheduled, solver_end, spaced
-from rerender.scene import State
+from rerender.scene import Noise, State
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,15 @@ class DPM(Sampler):
     def schedule(self, steps: int, model: Model) -> Schedule:
         return scheduled(spaced(steps, model, steps + 1), model.alphas_cumprod, solver_end(model))
 
-    def move(
-        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    def step(
+        self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise
     ) -> StepOutput:
-        assert state.clean is not None
         alpha, target = schedule.alphas_cumprod[state.step], schedule.alphas_cumprod[state.step + 1]
-        signal = state.clean
-        if memory.history is not None and state.step < len(schedule) - 1:
+        signal = clean
+        if state.history is not None and state.step < len(schedule) - 1:
             # The last interval over the one before it weighs the slope of the clean latent.
             before = log_snr(schedule.alphas_cumprod[state.step - 1])
             ratio = (log_snr(alpha) - before) / (log_snr(target) - log_snr(alpha))
-            signal = signal + (signal - memory.history) / (2 * ratio)
+            signal = signal + (signal - state.history) / (2 * ratio)
         noisy = first_order(state.noisy, signal, alpha, target)
-        return StepOutput(noisy, noisy - target**0.5 * state.clean, state.clean)
+        return StepOutput(noisy, noisy - target**0.5 * clean, clean)

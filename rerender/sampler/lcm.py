@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
+from rerender.contracts import Model, Sampler, Schedule, StepOutput
 from rerender.errors import ConfigError
 from rerender.sampler._spacing import scheduled
-from rerender.scene import State
+from rerender.scene import Noise, State
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
@@ -46,16 +46,15 @@ class LCM(Sampler):
         )
         return scheduled([int(time) for time in origin[::-1][picked]], model.alphas_cumprod, final)
 
-    def move(
-        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    def step(
+        self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise
     ) -> StepOutput:
-        assert state.clean is not None
         scaled = schedule.timesteps[state.step] * TIMESTEP_SCALING
         keep = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
         take = scaled / (scaled**2 + SIGMA_DATA**2) ** 0.5
-        clean = take * state.clean + keep * state.noisy
+        jumped = take * clean + keep * state.noisy
         if state.step == len(schedule) - 1:
-            return StepOutput(clean, clean - clean)
+            return StepOutput(jumped, jumped - jumped)
         alpha = schedule.alphas_cumprod[state.step + 1]
-        direction = (1 - alpha) ** 0.5 * memory.noise("lcm", state.step).to(clean)
-        return StepOutput(alpha**0.5 * clean + direction, direction)
+        direction = (1 - alpha) ** 0.5 * noise("lcm", state.step).to(jumped)
+        return StepOutput(alpha**0.5 * jumped + direction, direction)

@@ -8,10 +8,10 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts import Memory, Model, Sampler, Schedule, StepOutput
+from rerender.contracts import Model, Sampler, Schedule, StepOutput
 from rerender.sampler._exponential import first_order, log_snr
 from rerender.sampler._spacing import scheduled, solver_end, spaced
-from rerender.scene import State
+from rerender.scene import Noise, State
 
 
 class _Past(NamedTuple):
@@ -31,17 +31,16 @@ class UniPC(Sampler):
     def schedule(self, steps: int, model: Model) -> Schedule:
         return scheduled(spaced(steps, model, steps + 1), model.alphas_cumprod, solver_end(model))
 
-    def move(
-        self, schedule: Schedule, state: State, estimate: Tensor, memory: Memory
+    def step(
+        self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise
     ) -> StepOutput:
-        assert state.clean is not None
-        past: _Past | None = memory.history
-        noisy = state.noisy if past is None else _correct(schedule, state.step, state.clean, past)
-        cleans = (state.clean, *(past.cleans[:1] if past else ()))
+        past: _Past | None = state.history
+        noisy = state.noisy if past is None else _correct(schedule, state.step, clean, past)
+        cleans = (clean, *(past.cleans[:1] if past else ()))
         last = state.step == len(schedule) - 1
         moved = _predict(schedule, state.step, noisy, cleans[:1] if last else cleans)
         alpha = schedule.alphas_cumprod[state.step + 1]
-        return StepOutput(moved, moved - alpha**0.5 * state.clean, _Past(noisy, cleans))
+        return StepOutput(moved, moved - alpha**0.5 * clean, _Past(noisy, cleans))
 
 
 def _slope(schedule: Schedule, step: int, cleans: tuple[Tensor, ...]) -> tuple[Tensor, float]:

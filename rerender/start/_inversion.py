@@ -13,7 +13,7 @@ from rerender.contracts import NoiseRequest, Schedule
 def invert(
     latent: Tensor,
     schedule: Schedule,
-    ask: Callable[[Tensor, int], NoiseRequest],
+    request: Callable[[Tensor, int], NoiseRequest],
     evaluations: int = 1,
 ) -> Generator[NoiseRequest, Tensor, list[Tensor]]:
     """Walk the executed steps backwards, asking for one or more evaluations in each.
@@ -26,7 +26,7 @@ def invert(
     Args:
         latent: the clean latent ``[1,C,h,w]``, the end of the last step.
         schedule: the executed steps.
-        ask: ``ask(noisy, step)`` -> the query at a latent and a step, of one branch.
+        request: ``request(noisy, step)``: the evaluation at a latent and a step, of one branch.
         evaluations: for each step, at least 1.
 
     Returns:
@@ -37,7 +37,7 @@ def invert(
     for step in reversed(range(len(schedule))):
         guess = path[-1]
         for _ in range(evaluations):
-            estimate = yield ask(guess, step)
+            estimate = yield request(guess, step)
             guess = raise_noise(schedule, step, path[-1], estimate)
         path.append(guess)
     return path[::-1]

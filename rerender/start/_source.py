@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
@@ -10,20 +9,17 @@ from torch import Tensor
 from rerender.contracts import Condition, NoiseRequest, StartContext
 
 
-def asking(
-    stage: StartContext, told: Condition, control: bool
-) -> Callable[[Tensor, int], NoiseRequest]:
-    """``ask(noisy, step)`` -> the query of the positive branch alone.
+def source_request(
+    context: StartContext, condition: Condition, noisy: Tensor, step: int, control: bool
+) -> NoiseRequest:
+    """The evaluation of the positive branch alone at a latent ``[1,C,h,w]`` and a step.
 
     Args:
-        stage: gives timesteps and ControlNet strengths.
-        told: the condition.
+        context: of the key frame.
+        condition: told the source prompt.
+        noisy: the latent.
+        step: the executed step.
         control: whether ControlNets act.
     """
-    positive = replace(told, text=told.text[-1:])
-
-    def ask(noisy: Tensor, step: int) -> NoiseRequest:
-        weights = stage.weights[step] if control else (0.0,) * len(stage.weights[step])
-        return NoiseRequest(noisy, stage.schedule.timesteps[step], positive, weights)
-
-    return ask
+    positive = replace(condition, prompt_embeds=condition.prompt_embeds[-1:])
+    return context.request(noisy, step, positive, control)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
 from rerender.start._inversion import invert
-from rerender.start._source import asking
+from rerender.start._source import source_request
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,15 @@ class DDIMInversion(Start):
 
     inverts: ClassVar[bool] = True
 
-    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
-        ask = asking(stage, stage.source(), self.control)
-        path = yield from invert(stage.latent, stage.schedule, ask, self.evaluations_a_step)
-        return InitialLatent(path[0])
+    def begin(self, context: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
+        source = context.source_condition()
+
+        def request(noisy: Tensor, step: int) -> NoiseRequest:
+            asked = source_request(context, source, noisy, step, self.control)
+            return context.edited(asked, step)
+
+        path = yield from invert(context.latent, context.schedule, request, self.evaluations_a_step)
+        return InitialLatent(path[0], evaluations=self.evaluations(len(context.schedule)))
 
     def evaluations(self, steps: int) -> int:
         return steps * self.evaluations_a_step

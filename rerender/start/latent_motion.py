@@ -35,24 +35,22 @@ class LatentMotion(Start):
     def evaluations(self, steps: int) -> int:
         return min(self.depth, steps)
 
-    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
-        fresh = stage.noise("start", 0).to(stage.latent)
-        depth = self.evaluations(len(stage.schedule))
-        if stage.distance == 0:
+    def begin(self, context: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
+        fresh = context.noise("start", 0).to(context.latent)
+        if context.distance == 0:
             return InitialLatent(fresh)
-        noisy = fresh
+        depth, noisy = self.evaluations(len(context.schedule)), fresh
         for step in range(depth):
-            time, weights = stage.schedule.timesteps[step], stage.weights[step]
-            branches = yield NoiseRequest(noisy, time, stage.condition, weights)
-            estimate = guide(branches, stage.guidance).to(noisy)
-            noisy = lower_noise(stage.schedule, step, noisy, estimate)
-        pixels = stage.key.image.shape[-1] / noisy.shape[-1]
+            branches = yield context.request(noisy, step, context.condition)
+            estimate = guide(branches, context.guidance_scale).to(noisy)
+            noisy = lower_noise(context.schedule, step, noisy, estimate)
+        pixels = context.key.image.shape[-1] / noisy.shape[-1]
         moved = shifted(
-            noisy, *(stage.distance * pace / pixels for pace in (self.right, self.down))
+            noisy, *(context.distance * pace / pixels for pace in (self.right, self.down))
         )
-        kept = stage.schedule.alphas_cumprod[0] / stage.schedule.alphas_cumprod[depth]
-        again = stage.noise("motion", stage.distance).to(noisy)
-        return InitialLatent(kept**0.5 * moved + (1 - kept) ** 0.5 * again)
+        kept = context.schedule.alphas_cumprod[0] / context.schedule.alphas_cumprod[depth]
+        again = context.noise("motion", context.distance).to(noisy)
+        return InitialLatent(kept**0.5 * moved + (1 - kept) ** 0.5 * again, evaluations=depth)
 
 
 def shifted(latent: Tensor, right: float, down: float) -> Tensor:

@@ -15,12 +15,12 @@ class Noised(Start):
     """The source's latent with as much noise as the first executed step expects; with
     ``sampling.strength=null`` the noise alone."""
 
-    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
+    def begin(self, context: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
         yield from ()  # it asks for nothing
-        fresh = stage.noise("start", 0).to(stage.latent)
-        if stage.pure:
+        fresh = context.noise("start", 0).to(context.latent)
+        if context.from_noise:
             return InitialLatent(fresh)
-        if not len(stage.schedule):
-            return InitialLatent(stage.latent)
-        alpha = stage.schedule.alphas_cumprod[0]
-        return InitialLatent(alpha**0.5 * stage.latent + (1 - alpha) ** 0.5 * fresh)
+        if not len(context.schedule):
+            return InitialLatent(context.latent)
+        alpha = context.schedule.alphas_cumprod[0]
+        return InitialLatent(alpha**0.5 * context.latent + (1 - alpha) ** 0.5 * fresh)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
 from rerender.start._inversion import invert, lower_noise
-from rerender.start._source import asking
+from rerender.start._source import source_request
 
 EASING = 2e-5  # how much the tolerance grows with each step
 COOLING = 0.01  # how much the learning rate falls with each step
@@ -44,55 +44,72 @@ class NullText(Start):
     def evaluations(self, steps: int) -> int:
         return steps * (self.evaluations_a_step + 2 + self.iterations)
 
-    def begin(self, stage: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
-        source = stage.source()
-        ask = asking(stage, source, self.control)
-        path = yield from invert(stage.latent, stage.schedule, ask, self.evaluations_a_step)
-        null, positive = source.text[:1].float(), stage.condition.text[-1:]
-        latent, texts = path[0], []
-        for step in range(len(stage.schedule)):
-            wanted = yield ask(latent, step)
-            branch = _Branch(stage, ask(latent, step), step, wanted)
-            null = yield from self._settled(branch, null, path[step + 1])
-            texts.append(torch.cat([null.to(positive), positive]))
-            estimate = yield branch.query(null)
-            latent = branch.end(estimate)
-        return InitialLatent(path[0], tuple(texts))
+    def begin(self, context: StartContext) -> Generator[NoiseRequest, Tensor, InitialLatent]:
+        source = context.source_condition()
+
+        def request(noisy: Tensor, step: int) -> NoiseRequest:
+            asked = source_request(context, source, noisy, step, self.control)
+            return context.edited(asked, step)
+
+        steps = len(context.schedule)
+        path = yield from invert(context.latent, context.schedule, request, self.evaluations_a_step)
+        null, positive = source.prompt_embeds[:1].float(), context.condition.prompt_embeds[-1:]
+        latent, embeds, evaluations = path[0], [], steps * self.evaluations_a_step
+        for step in range(steps):
+            conditional = yield request(latent, step)
+            plain = source_request(context, source, latent, step, self.control)
+            branch = _Branch(context, plain, step, conditional)
+            null, count = yield from self._settled(branch, null, path[step + 1])
+            embeds.append(torch.cat([null.to(positive), positive]))
+            unconditional = yield branch.request(null)
+            latent = branch.end(unconditional)
+            evaluations += count + 2
+        return InitialLatent(path[0], tuple(embeds), evaluations)
 
     def _settled(
         self, branch: _Branch, null: Tensor, target: Tensor
-    ) -> Generator[NoiseRequest, Tensor, Tensor]:
-        """The unconditional embedding ``[1,T,D]`` that leads closest to ``target``."""
-        null = null.clone().requires_grad_()
+    ) -> Generator[NoiseRequest, Tensor, tuple[Tensor, int]]:
+        """The unconditional embedding ``[1,T,D]`` that leads closest to ``target``, and how many
+        evaluations it took."""
+        null, count = null.clone().requires_grad_(), 0
         rate = self.rate * max(1 - COOLING * branch.step, COOLING)
         optimiser = torch.optim.Adam([null], lr=rate)
         for _ in range(self.iterations):
-            estimate = yield branch.query(null)
+            unconditional = yield branch.request(null)
+            count += 1
             with torch.enable_grad():
-                loss = (branch.end(estimate) - target).square().mean()
+                loss = (branch.end(unconditional) - target).square().mean()
             if loss.item() < self.tolerance + EASING * branch.step:
                 break
             (null.grad,) = torch.autograd.grad(loss, null)
             optimiser.step()
-        return null.detach()
+        return null.detach(), count
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """The unconditional branch of one step, beside a conditional one that is known."""
+    """The unconditional branch of one step, beside a conditional one that is known.
 
-    stage: StartContext
-    conditional: NoiseRequest
+    Attributes:
+        context: of the key frame.
+        plain: the request of the conditional branch, without edits.
+        step: the executed step.
+        conditional: its noise estimate.
+    """
+
+    context: StartContext
+    plain: NoiseRequest
     step: int
-    wanted: Tensor
+    conditional: Tensor
 
-    def query(self, null: Tensor) -> NoiseRequest:
+    def request(self, null: Tensor) -> NoiseRequest:
+        """The evaluation of an unconditional embedding ``[1,T,D]``."""
         with torch.enable_grad():
-            text = null.to(self.conditional.condition.text.dtype)
-        condition = replace(self.conditional.condition, text=text)
-        return self.conditional._replace(condition=condition)
+            embeds = null.to(self.plain.condition.prompt_embeds.dtype)
+        return self.plain._replace(condition=replace(self.plain.condition, prompt_embeds=embeds))
 
-    def end(self, estimate: Tensor) -> Tensor:
+    def end(self, unconditional: Tensor) -> Tensor:
         """Where the guided step leads, ``[1,C,h,w]``."""
-        guided = estimate + self.stage.guidance * (self.wanted - estimate)
-        return lower_noise(self.stage.schedule, self.step, self.conditional.noisy, guided)
+        scale = self.context.guidance_scale
+        guided = unconditional + scale * (self.conditional - unconditional)
+        return lower_noise(self.context.schedule, self.step, self.plain.noisy, guided)

@@ -2,8 +2,8 @@
 
 Each image is kept as it was computed, in float32. To go on in the middle of a shot it also takes
 what the next key frame refers to: the traces of its anchor, of the key frame before and of the one
-whose features are remembered. Those can be large; they are written at most so often that writing
-takes a fiftieth of the time.
+whose hidden states are remembered. Those can be large; they are written at most so often that
+writing takes a fiftieth of the time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StoredKeyFrames(ResumePoint):
         work: the stage under way.
         video: the source, as it is translated.
         shots: its key frames.
-        storage: type and device in which traces keep features.
+        storage: type and device in which traces keep hidden states.
         seconds: what translation has taken, earlier attempts included.
         watch: shown the pictures of key frames that were finished earlier.
     """
@@ -58,22 +58,22 @@ class StoredKeyFrames(ResumePoint):
         self._work, self._video, self._shots, self._storage = work, video, shots, storage
         self._seconds, self._watch = seconds, watch
         self._made = self.finished = int(work.facts.get("finished", 0))
-        self._members: Mapping[str, int] = work.facts.get("cast") or {}
+        self._members: Mapping[str, int] = work.facts.get("references") or {}
         self._earliest = 0.0  # when traces may be written again
-        self.cast = self._restored() if self._members else None
+        self.references = self._restored() if self._members else None
 
     def recall(self, index: int, shot: int) -> Translation:
         data = self._work.read(_image(index))
         return _translation(data, self._video.frame(index), shot, self._watch)
 
-    def finish(self, translation: Translation, cast: References | None) -> None:
+    def finish(self, translation: Translation, references: References | None) -> None:
         index = translation.key.index
         self._work.put(_image(index), save({"image": translation.image.detach().contiguous()}))
         self._made += 1
         if any(index == shot[-1] for shot in self._shots):
             self._commit(None)  # the next key frame begins a shot and refers to none before it
-        elif cast is not None and (begun := time.monotonic()) >= self._earliest:
-            self._commit(cast)
+        elif references is not None and (begun := time.monotonic()) >= self._earliest:
+            self._commit(references)
             ended = time.monotonic()
             self._earliest = ended + (SHARE - 1) * (ended - begun)
 
@@ -83,18 +83,18 @@ class StoredKeyFrames(ResumePoint):
         facts = {"shots": shots, "seconds": self._seconds(), "peak": peak()}
         return self._work.finish(facts, tuple(_image(i) for shot in self._shots for i in shot))
 
-    def _commit(self, cast: References | None) -> None:
+    def _commit(self, references: References | None) -> None:
         written = {_trace(index) for index in self._members.values()}
-        members = {role: getattr(cast, role) for role in _ROLES} if cast else {}
+        members = {role: getattr(references, role) for role in _ROLES} if references else {}
         traces = {_trace(member.key.index): member.trace for member in members.values()}
         for name in traces.keys() - written:
             self._work.put(name, _dump(traces[name]))
         self._members = {role: member.key.index for role, member in members.items()}
-        facts = {"finished": self._made, "cast": self._members, "seconds": self._seconds()}
+        facts = {"finished": self._made, "references": self._members, "seconds": self._seconds()}
         self._work.commit(facts, without=tuple(sorted(written - traces.keys())))
 
     def _restored(self) -> References:
-        """The cast of the last commit; members that were one are one again."""
+        """The references of the last commit; members that were one are one again."""
         found = {index: self._member(index) for index in self._members.values()}
         return References(**{role: found[index] for role, index in self._members.items()})
 
@@ -121,8 +121,8 @@ def _translation(data: bytes, frame: Frame, shot: int, watch: Watch) -> Translat
 
 def _dump(trace: Trace) -> bytes:
     tensors: dict[str, Tensor] = {f"clean/{step}": latent for step, latent in trace.clean.items()}
-    for (step, layer), tokens in trace.features.items():
-        tensors[f"features/{step}/{layer}"] = tokens
+    for (step, layer), hidden in trace.hidden_states.items():
+        tensors[f"hidden_states/{step}/{layer}"] = hidden
     assert trace.latent is not None
     tensors["latent"] = trace.latent
     return save({name: tensor.contiguous() for name, tensor in tensors.items()})
@@ -136,6 +136,6 @@ def _loaded(data: bytes, dtype: torch.dtype | None, device: torch.device | None)
         if kind == "clean":
             trace.clean[int(step)] = tensor
         else:
-            trace.features[int(step), layer[0]] = tensor
+            trace.hidden_states[int(step), layer[0]] = tensor
     trace.settled = len(trace.clean)
     return trace

@@ -5,25 +5,18 @@ step on: up to there the passes are one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from rerender.config.parts import Parts
-from rerender.contracts import Condition, Constraint, InitialLatent, Model, Schedule, StartContext
+from rerender.contracts import Condition, Constraint, Model, Schedule, StartContext
 from rerender.flow.field import Flow, colored
-from rerender.scene import Noise, Reference, Scene, Trace, Translation, Watch
-from rerender.translation.denoise import (
-    Ask,
-    BoundEdits,
-    DenoisingTask,
-    Position,
-    Recorder,
-    denoise,
-    start,
-)
-from rerender.translation.lanes import run
+from rerender.scene import Noise, Reference, Scene, State, Trace, Translation, Watch
+from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
+from rerender.translation.joint import JointShot
+from rerender.translation.lanes import Job, Report, Wait, run
 from rerender.translation.noise import keyed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
@@ -32,12 +25,20 @@ from rerender.video import Clip, KeyFrame
 Draw = Callable[[KeyFrame], Noise]
 """The noise of a key frame; the default is `rerender.translation.noise.keyed`."""
 
-Work = Generator[Ask, Tensor | None, Translation]
-
 
 @dataclass(frozen=True)
-class Studio:
-    """What the key frames of one clip have in common."""
+class KeyFrameTranslator:
+    """Translates the key frames of one clip.
+
+    Attributes:
+        clip: the video and its prompts.
+        model: what denoises.
+        parts: controls, sampler, sampling, start, flow (opened for this clip) and constraints.
+        seed: of all noise.
+        watch: told of progress, shown pictures.
+        draw: other noise than the seed's.
+        joint: the shot whose key frames are denoised jointly; None denoises one after the other.
+    """
 
     clip: Clip
     model: Model
@@ -45,9 +46,11 @@ class Studio:
     seed: int
     watch: Watch
     draw: Draw | None = None
+    joint: JointShot | None = None
 
     @property
     def schedule(self) -> Schedule:
+        """The executed steps."""
         return self.parts.sampling.schedule(self.parts.sampler, self.model)
 
     def fork(self) -> int:
@@ -55,50 +58,100 @@ class Studio:
         starts = [self.parts.sampling.window(c).start for c in self._drafting()]
         return min(starts, default=len(self.schedule))
 
-    def _acting(self) -> list[Constraint]:
-        """Constraints that act in some executed step; the others are never bound, since what they
-        wait for, such as a draft, need not come."""
-        return [c for c in self.parts.constraint if self.parts.sampling.window(c)]
-
-    def _drafting(self) -> list[Constraint]:
-        """Constraints that need a draft and act at all."""
-        return [c for c in self._acting() if c.needs_draft]
-
     def jobs(
         self,
         shot: Sequence[int],
         number: int,
         palette: Tensor | None,
         first: int = 0,
-        cast: References | None = None,
-    ) -> Iterator[Work]:
+        references: References | None = None,
+    ) -> Iterator[Job]:
         """One job for each key frame of a shot from the ``first``-th on; each refers to those
-        before it, the first one to ``cast``."""
+        before it, the first one to ``references``.
+
+        Args:
+            shot: frame numbers of its key frames.
+            number: of the shot.
+            palette: a picture whose colours the source takes first; None keeps its own.
+            first: ordinal of the first key frame to translate.
+            references: what that one refers to.
+        """
         for ordinal, index in enumerate(shot[first:], first):
             layers = self._remembered_layers(ordinal)
             dtype, device = self.parts.sampling.storage()
             translation = Translation(self._key(index, number), Trace(dtype=dtype, device=device))
-            yield self._work(translation, cast, palette, Recorder(translation.trace, layers))
-            cast = self.next_cast(translation, cast, ordinal)
+            recorder = Recorder(translation.trace, layers)
+            yield self.translate(translation, references, palette, recorder)
+            references = self.next_references(translation, references, ordinal)
 
-    def next_cast(
+    def next_references(
         self, translation: Translation, before: References | None, ordinal: int
     ) -> References:
         """What the key frame after the ``ordinal``-th of a shot refers to."""
         return References.after(translation, before, bool(self._remembered_layers(ordinal)))
 
-    def palette(self, index: int, shot: int, report: Callable[[Ask], None]) -> Tensor | None:
+    def palette(self, index: int, shot: int, report: Report) -> Tensor | None:
         """A first result from pure noise, whose colours the source will take; None where it is to
         keep its own."""
         if not self.parts.sampling.recolor:
             return None
-        studio = replace(self, parts=self.parts.from_noise())
-        jobs = studio.jobs([index], shot, None)
-        result: Translation = next(run(jobs, self.model.predict_noise, 1, report))
-        return result.image
+        translator = replace(self, parts=self.parts.from_noise(), joint=None)
+        jobs = translator.jobs([index], shot, None)
+        return next(run(jobs, self.model.predict_noise, 1, report)).image
+
+    def translate(
+        self,
+        own: Translation,
+        references: References | None,
+        palette: Tensor | None,
+        recorder: Recorder,
+    ) -> Job:
+        """Translate one key frame: (draft,) final pass, decode.
+
+        Args:
+            own: the key frame and its empty trace, which is filled.
+            references: the key frames that it refers to; None of the first one of a shot.
+            palette: a picture whose colours the source takes first; None keeps its own.
+            recorder: keeps what later key frames need.
+        """
+        model, parts, key = self.model, self.parts, own.key
+        source = key.image if palette is None else recolor(key.image, palette)
+        latent = model.encode(source)
+        task = self._task(key, self._noise(key, latent), references)
+        context = self._start_context(key, latent, task, references)
+        initial = yield from parts.start.begin(context)
+        if skipped := parts.start.evaluations(len(task.schedule)) - initial.evaluations:
+            yield Wait(lambda: True, skipped)
+        task = replace(task, prompt_embeds=initial.prompt_embeds)
+        state, last, fork = task.beginning(initial.noisy), len(task.schedule), self.fork()
+        bound = self.joint.bound(key.index) if self.joint else []
+        if references is None or not parts.constraint:
+            state = yield from denoise(task, state, last, bound, recorder)
+            return self._finished(own, state)
+        scene = self._scene(key, references, task.noise)
+        early = self._bind(scene)
+        state = yield from denoise(task, state, fork, [*bound, *early], recorder)
+        if fork < last:
+            draft = yield from denoise(task, state, last, [*bound, *early])
+            image = model.decode(draft.noisy)
+            yield Wait(lambda: references.previous.trace.image is not None)
+            edits = self._bind(replace(scene, draft=image), early)
+            state = yield from denoise(task, state, last, [*bound, *edits], recorder)
+        return self._finished(own, state)
+
+    def _finished(self, own: Translation, end: State) -> Translation:
+        """The translation with its latent and its image."""
+        own.trace.latent = end.noisy
+        own.trace.image = self.model.decode(end.noisy).cpu()
+        self.watch.picture("keys", own.key.index, own.image)
+        return own
+
+    def _drafting(self) -> list[Constraint]:
+        """Acting constraints that need a draft."""
+        return [c for c in self.parts.sequential if c.needs_draft]
 
     def _remembered_layers(self, ordinal: int) -> frozenset[str]:
-        constraints = self.parts.constraint
+        constraints = self.parts.sequential
         return frozenset(
             layer.name
             for layer in self.model.layers()
@@ -112,105 +165,71 @@ class Studio:
             self.watch.picture(f"control_{control.name}", index, map_)
         return KeyFrame(index, image, controls, shot)
 
-    def _work(
-        self, own: Translation, cast: References | None, palette: Tensor | None, recorder: Recorder
-    ) -> Work:
-        """Translate one key frame: (draft,) final pass, decode."""
-        task, opening = yield from self._begin(own.key, palette, cast)
-        position, noise = start(opening), task.noise
-        last, fork = len(task.schedule), self.fork()
-        if cast is None or not self.parts.constraint:
-            position = yield from denoise(task, position, last, (), recorder)
-        else:
-            scene = self._scene(own.key, cast, noise)
-            bound = self._bind(scene)
-            position = yield from denoise(task, position, fork, bound, recorder)
-            if fork < last:
-                draft = yield from denoise(task, position, last, bound)
-                image = self.model.decode(draft.noisy)
-                yield Ask(lambda: cast.previous.trace.image is not None, None)
-                bound = self._bind(replace(scene, draft=image), bound)
-                position = yield from denoise(task, position, last, bound, recorder)
-        return self._finished(own, position)
-
-    def _finished(self, own: Translation, end: Position) -> Translation:
-        """The translation with its latent and its image."""
-        own.trace.latent = end.noisy
-        own.trace.image = self.model.decode(end.noisy).cpu()
-        self.watch.picture("keys", own.key.index, own.image)
-        return own
-
-    def _begin(
-        self, key: KeyFrame, palette: Tensor | None, cast: References | None
-    ) -> Generator[Ask, Tensor | None, tuple[DenoisingTask, Tensor]]:
-        """All that lasts over a key frame, and the latent that its passes begin with."""
-        source = key.image if palette is None else recolor(key.image, palette)
-        latent = self.model.encode(source)
-        task = self._task(key, self._noise(key, latent), cast)
-        stage = StartContext(
-            key=key,
-            distance=key.index - cast.anchor.key.index if cast else 0,
-            latent=latent,
-            noise=task.noise,
-            schedule=task.schedule,
-            weights=task.weights,
-            guidance=task.guidance,
-            condition=task.condition,
-            source=lambda: self._told(key, self.clip.source_prompt),
-            pure=self.parts.sampling.strength is None,
-        )
-        opening = yield from self._open(stage)
-        return replace(task, texts=opening.texts), opening.noisy
-
-    def _open(self, stage: StartContext) -> Generator[Ask, Tensor | None, InitialLatent]:
-        """What the start makes of the stage; it waits for nobody."""
-        start, asked = self.parts.start, 0
-        begun, answer = start.begin(stage), None
-        while True:
-            try:
-                query = next(begun) if answer is None else begun.send(answer)
-            except StopIteration as stop:
-                opening: InitialLatent = stop.value
-                break
-            asked += 1
-            answer = yield Ask(lambda: True, query, f"key frame {stage.key.index}, start")
-        if spared := start.evaluations(len(stage.schedule)) - asked:
-            yield Ask(lambda: True, None, spared=spared)
-        return opening
-
     def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
         if self.draw is not None:
             return self.draw(key)
         frame = key.index if self.parts.sampling.noise == "per_frame" else None
         return keyed(self.seed, tuple(latent.shape), frame)
 
-    def _told(self, key: KeyFrame, prompt: str) -> Condition:
+    def _condition(self, key: KeyFrame, prompt: str) -> Condition:
         negative, guided = self.clip.negative_prompt, self.parts.sampling.guided
         return self.model.condition(prompt, negative, key.controls, guided)
 
-    def _task(self, key: KeyFrame, noise: Noise, cast: References | None) -> DenoisingTask:
+    def _start_context(
+        self, key: KeyFrame, latent: Tensor, task: DenoisingTask, references: References | None
+    ) -> StartContext:
+        context = StartContext(
+            key=key,
+            distance=key.index - references.anchor.key.index if references else 0,
+            latent=latent,
+            noise=task.noise,
+            schedule=task.schedule,
+            conditioning_scale=task.conditioning_scale,
+            guidance_scale=task.guidance_scale,
+            condition=task.condition,
+            source_condition=lambda: self._condition(key, self.clip.source_prompt),
+            from_noise=self.parts.sampling.strength is None,
+            label=task.label,
+        )
+        if self.joint is None or not self.joint.edits_inversion:
+            return context
+        return replace(context, edited=self.joint.inversion(key.index))
+
+    def _task(self, key: KeyFrame, noise: Noise, references: References | None) -> DenoisingTask:
         sampling, schedule = self.parts.sampling, self.schedule
         windows = [(c.weight, sampling.window(c)) for c in self.parts.control]
-        weights = [
+        scale = [
             tuple(weight if step in window else 0.0 for weight, window in windows)
             for step in range(len(schedule))
         ]
         return DenoisingTask(
             schedule=schedule,
             sampler=self.parts.sampler,
-            condition=self._told(key, self.clip.prompt),
-            weights=weights,
-            guidance=sampling.guidance,
+            condition=self._condition(key, self.clip.prompt),
+            conditioning_scale=scale,
+            guidance_scale=sampling.guidance,
             noise=noise,
-            ready=_readiness(cast, self.parts.constraint),
+            ready=self._readiness(references),
             label=f"key frame {key.index}",
+            ordinal=self.joint.ordinal(key.index) if self.joint else None,
         )
 
-    def _scene(self, key: KeyFrame, cast: References, noise: Noise) -> Scene:
-        anchor = self._reference(key, cast.anchor)
-        same = cast.previous is cast.anchor
-        previous = anchor if same else self._reference(key, cast.previous)
-        return Scene(key, anchor, previous, cast.remembered, noise, self.watch)
+    def _readiness(self, references: References | None) -> Callable[[int], bool]:
+        """Whether the key frames that constraints look back at have settled a step. In lockstep
+        they have: earlier ones come first in a batch."""
+        constraints = self.parts.sequential
+        if references is None or not constraints or self.joint is not None:
+            return lambda step: True
+        traces = [references.anchor.trace, references.remembered.trace]
+        if any(each.needs_previous for each in constraints):
+            traces.append(references.previous.trace)
+        return lambda step: all(trace.settled > step for trace in traces)
+
+    def _scene(self, key: KeyFrame, references: References, noise: Noise) -> Scene:
+        anchor = self._reference(key, references.anchor)
+        same = references.previous is references.anchor
+        previous = anchor if same else self._reference(key, references.previous)
+        return Scene(key, anchor, previous, references.remembered, noise, self.watch)
 
     def _reference(self, key: KeyFrame, earlier: Translation) -> Reference:
         def estimate() -> Flow:
@@ -225,22 +244,12 @@ class Studio:
         """The edits of every acting constraint that can act yet, in the configured order; those
         that were bound before there was a draft are taken over from ``early``."""
         drafting, before = self._drafting(), iter(early)
-        chosen = self._acting()
-        if scene.draft is None:
-            return [self._bound(c, scene) for c in chosen if c not in drafting]
-        return [self._bound(c, scene) if c in drafting else next(before) for c in chosen]
-
-    def _bound(self, constraint: Constraint, scene: Scene) -> BoundEdits:
-        return BoundEdits(
-            self.parts.sampling.window(constraint), constraint.bind(scene, self.model)
-        )
-
-
-def _readiness(cast: References | None, constraint: Sequence[Constraint]) -> Callable[[int], bool]:
-    """Whether the key frames that constraints look back at have settled a step."""
-    if cast is None or not constraint:
-        return lambda step: True
-    traces = [cast.anchor.trace, cast.remembered.trace]
-    if any(each.needs_previous for each in constraint):
-        traces.append(cast.previous.trace)
-    return lambda step: all(trace.settled > step for trace in traces)
+        window, bound = self.parts.sampling.window, []
+        for constraint in self.parts.sequential:
+            if constraint in drafting and scene.draft is None:
+                continue
+            if constraint not in drafting and scene.draft is not None:
+                bound.append(next(before))
+            else:
+                bound.append(BoundEdits(window(constraint), constraint.bind(scene, self.model)))
+        return bound

@@ -1,86 +1,107 @@
-"""Lanes: key frames that do not wait for each other share the network's batch.
+"""Key frames that do not wait for each other share the network's batch.
 
-A job asks for one network evaluation at a time and says whether the features it needs are there
-yet. The first unfinished job never waits, so there is always something to run. With cross-frame
-attention the frames run one step behind each other, a wavefront; without, side by side.
+A job asks for one network evaluation at a time and says whether the hidden states that it reads are
+there yet. The first unfinished job never waits, so there is always something to run. With
+cross-frame attention key frames run one step behind each other; without, side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import NamedTuple
 
 from torch import Tensor
 
 from rerender.contracts import NoiseRequest
-from rerender.translation.denoise import Ask, Job
+from rerender.scene import Translation
+
+
+class Wait(NamedTuple):
+    """What a job yields when it needs no evaluation to go on.
+
+    Attributes:
+        ready: whether what it waits for is there.
+        skipped: evaluations that were counted on and turned out not to be needed.
+    """
+
+    ready: Callable[[], bool]
+    skipped: int = 0
+
+
+Job = Generator[NoiseRequest | Wait, Tensor, Translation]
+"""Is sent the predicted noise ``[B,C,h,w]`` of each request (None after a wait)."""
 
 Predict = Callable[[Sequence[NoiseRequest]], list[Tensor]]
+
+Report = Callable[[int, str], None]
+"""``report(count, note)`` is told of evaluations done or skipped."""
+
+
+def unreported(count: int, note: str) -> None:
+    """A report that nobody reads."""
 
 
 @dataclass
 class RunningJob:
-    """A job under way, the question it asks now, and its result once it has one."""
+    """A job under way, what it asks for now, and its result once it has one."""
 
     job: Job
-    ask: Ask | None = None
-    result: Any = None
+    request: NoiseRequest | Wait | None = None
+    result: Translation | None = None
 
-    def answer(self, value: Tensor | None) -> None:
-        try:
-            self.ask = self.job.send(value)
-        except StopIteration as stop:
-            self.ask, self.result = None, stop.value
+    @property
+    def translation(self) -> Translation:
+        """The result of a job that has ended."""
+        assert self.result is not None
+        return self.result
 
 
 def run(
-    jobs: Iterable[Job],
-    predict: Predict,
-    lanes: int = 1,
-    report: Callable[[Ask], None] = lambda ask: None,
-) -> Iterator[Any]:
-    """Run jobs, up to ``lanes`` of them at once, and yield their results in order.
+    jobs: Iterable[Job], predict: Predict, batch_size: int = 1, report: Report = unreported
+) -> Iterator[Translation]:
+    """Run jobs, up to ``batch_size`` of them at once, and yield their results in order.
 
     Args:
-        jobs: taken one by one, when a lane is free; a job may wait for those before it only.
-        predict: evaluates the network for a batch of queries.
-        lanes: the most queries in a batch, and the most jobs under way.
-        report: told of every evaluation done or spared.
+        jobs: taken one by one, when there is room; a job may wait for those before it only.
+        predict: evaluates the network for a batch of requests.
+        batch_size: the most requests in a batch, and the most jobs under way.
+        report: told of every evaluation done or skipped.
 
     Raises:
         RuntimeError: the first unfinished job waits, so that nothing can ever go on (a bug).
     """
-    waiting = iter(jobs)
-    running: list[RunningJob] = []
+    waiting, running = iter(jobs), list[RunningJob]()
     while True:
-        _admit(waiting, running, lanes)
+        fresh = [RunningJob(job) for job in islice(waiting, batch_size - len(running))]
+        running += fresh
         if not running:
             return
-        _tick(running, predict, report)
-        while running and running[0].ask is None:
-            yield running.pop(0).result
+        for each, noise in [(each, None) for each in fresh] or answered(running, predict, report):
+            try:
+                each.request = each.job.send(noise)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                each.request, each.result = None, stop.value
+        while running and running[0].request is None:
+            yield running.pop(0).translation
 
 
-def _admit(waiting: Iterator[Job], running: list[RunningJob], lanes: int) -> None:
-    while len(running) < lanes and (job := next(waiting, None)) is not None:
-        lane = RunningJob(job)
-        lane.answer(None)
-        running.append(lane)
-
-
-def _tick(running: Sequence[RunningJob], predict: Predict, report: Callable[[Ask], None]) -> None:
-    """Answer every question that can be answered now, all of them in one batch."""
-    ready = [lane for lane in running if lane.ask is not None and lane.ask.ready()]
-    if running[0] not in ready and running[0].ask is not None:
+def answered(
+    running: Sequence[RunningJob], predict: Predict, report: Report
+) -> list[tuple[RunningJob, Tensor | None]]:
+    """Every job that can go on now with its predicted noise, all evaluated in one batch; None after
+    a wait."""
+    ready = [each for each in running if each.request is not None and each.request.ready()]
+    if running[0] not in ready:
         raise RuntimeError("the first unfinished key frame waits for something that never comes")
-    batch = [(lane, lane.ask) for lane in ready if lane.ask is not None and lane.ask.query]
-    answers = predict([ask.query for _, ask in batch if ask.query]) if batch else []
-    for lane in ready:
-        if lane.ask is not None and lane.ask.query is None:
-            if lane.ask.spared:
-                report(lane.ask)
-            lane.answer(None)
-    for (lane, ask), value in zip(batch, answers, strict=True):
-        report(ask)
-        lane.answer(value)
+    waited = [each for each in ready if isinstance(each.request, Wait)]
+    asking = [each for each in ready if isinstance(each.request, NoiseRequest)]
+    requests = [each.request for each in asking if isinstance(each.request, NoiseRequest)]
+    noises = predict(requests) if requests else []
+    for each in waited:
+        if isinstance(each.request, Wait) and each.request.skipped:
+            report(each.request.skipped, "")
+    for request in requests:
+        report(1, request.note)
+    return [*((each, None) for each in waited), *zip(asking, noises, strict=True)]

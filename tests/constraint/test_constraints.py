@@ -120,8 +120,8 @@ def test_refresh_counts_key_frames(refresh: int, kept: list[int]) -> None:
 
 def test_attends_to_first_and_previous_frame_not_to_its_own(tiny: StableDiffusion) -> None:
     first, previous, own = (torch.full((2, 3, 4), float(n)) for n in range(3))
-    anchor = earlier(0, features={(7, "up.1"): first})
-    before = earlier(1, features={(7, "up.1"): previous})
+    anchor = earlier(0, hidden_states={(7, "up.1"): first})
+    before = earlier(1, hidden_states={(7, "up.1"): previous})
     attend = CrossFrame().bind(scene(anchor, before, identity(SIDE, SIDE), None), tiny).attend
     assert attend is not None
     assert torch.equal(attend(UP_FINE, own, 7), torch.cat([first, previous], 1))
@@ -139,7 +139,7 @@ def fused(tiny: StableDiffusion, flow: Flow) -> tuple[Tensor, Tensor, Tensor]:
     own = latent(2)
     clean = Shape(stop=0.5).bind(scene(anchor, anchor, flow, None), tiny).clean
     assert clean is not None
-    return clean(State(0, 0.5, own, own * 0, own)), anchor.trace.clean[0], own
+    return clean(State(0, 0.5, own, own * 0), own), anchor.trace.clean[0], own
 
 
 def test_shape_of_a_still_scene_is_the_anchors(tiny: StableDiffusion) -> None:

@@ -16,7 +16,13 @@ from rerender.scene import Layer, Shot, State
 from rerender.video import Clip, MemoryVideo
 
 if TYPE_CHECKING:
-    from rerender.contracts import AttentionMapEdit, Edits, JointConstraint, JointEdits
+    from rerender.contracts import (
+        AttentionMapEdit,
+        Edits,
+        InversionEdits,
+        JointConstraint,
+        JointEdits,
+    )
     from rerender.model.diffusion import StableDiffusion
 
 CROSS, SELF = Layer("cross", "up", 0, cross=True), Layer("self", "up", 0)
@@ -30,10 +36,10 @@ def clip(source: str, prompt: str) -> Clip:
 
 
 def act(part: JointConstraint, asked: Clip, model: StableDiffusion, ordinal: int = 1) -> JointEdits:
-    return part.unite(Shot(asked, (0, 1)), model)[ordinal]
+    return part.bind(Shot(asked, (0, 1)), model)[ordinal]
 
 
-def at(edits: Edits, step: int = 3) -> AttentionMapEdit:
+def at(edits: Edits | InversionEdits, step: int = 3) -> AttentionMapEdit:
     assert edits.maps is not None
     found = edits.maps(step)
     assert found is not None
@@ -60,7 +66,7 @@ def test_common_words_take_the_columns_of_the_source(tiny: StableDiffusion, keep
 
 def test_frames_steps_and_layers_are_kept_apart(tiny: StableDiffusion) -> None:
     asked = clip("cat", "cat")
-    both = CrossMaps().unite(Shot(asked, (0, 1)), tiny)
+    both = CrossMaps().bind(Shot(asked, (0, 1)), tiny)
     kept = {}
     for ordinal in (0, 1):
         for step in (0, 1):
@@ -117,32 +123,32 @@ def test_a_style_added_keeps_the_whole_layout_and_asks_for_no_words(tiny: Stable
 
 
 def test_large_layers_are_left_alone(tiny: StableDiffusion) -> None:
-    done = act(SelfMaps(tokens=100), clip("cat", "bat"), tiny)
+    done = act(SelfMaps(max_query_tokens=100), clip("cat", "bat"), tiny)
     for edits in (done.inversion, done.sampling):
         assert at(edits).wants(SELF, 100) and not at(edits).wants(SELF, 101)
 
 
-def test_the_energy_is_the_distance_of_the_maps_and_falls_along_its_gradient(
+def test_the_loss_is_the_distance_of_the_maps_and_falls_along_its_gradient(
     tiny: StableDiffusion,
 ) -> None:
     noisy = torch.randn(1, 4, 8, 4, generator=torch.Generator().manual_seed(0))
 
-    def query(prompt: str, latent: Tensor, maps: AttentionMapEdit) -> NoiseRequest:
+    def request(prompt: str, latent: Tensor, maps: AttentionMapEdit) -> NoiseRequest:
         condition = tiny.condition(prompt, "", [torch.zeros(3, 16, 8)], guided=False)
         return NoiseRequest(latent, 500, condition, (0.0,), maps=maps)
 
-    def energy(prompt: str, latent: Tensor) -> tuple[float, Tensor]:
-        """The energy and its gradient of a latent, against an inversion at ``noisy``."""
-        done = act(CrossGuidance(size=1.0), clip("cat", prompt), tiny)
-        tiny.predict_noise([query("cat", noisy, at(done.inversion))])
-        pull = done.sampling.pull
-        assert pull is not None
+    def loss(prompt: str, latent: Tensor) -> tuple[float, Tensor]:
+        """The loss and its gradient of a latent, against an inversion at ``noisy``."""
+        done = act(CrossGuidance(step_size=1.0), clip("cat", prompt), tiny)
+        tiny.predict_noise([request("cat", noisy, at(done.inversion))])
+        guidance = done.sampling.guidance
+        assert guidance is not None
         latent = latent.clone().requires_grad_()
-        tiny.predict_noise([query(prompt, latent, at(done.sampling))])
-        found = pull.energy(State(3, 0.5, latent, torch.zeros_like(latent)))
+        tiny.predict_noise([request(prompt, latent, at(done.sampling))])
+        found = guidance.loss(State(3, 0.5, latent, torch.zeros_like(latent)), latent)
         return float(found.detach()), torch.autograd.grad(found, latent)[0]
 
-    assert energy("cat", noisy)[0] < 1e-4
-    apart, gradient = energy("bat, oil", noisy)
+    assert loss("cat", noisy)[0] < 1e-4
+    apart, gradient = loss("bat, oil", noisy)
     assert apart > 1e-2
-    assert energy("bat, oil", noisy - 1e-2 * gradient / gradient.norm())[0] < apart
+    assert loss("bat, oil", noisy - 1e-2 * gradient / gradient.norm())[0] < apart

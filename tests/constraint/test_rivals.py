@@ -58,7 +58,7 @@ def test_later_frames_look_at_the_first_and_at_no_other(tiny: StableDiffusion) -
 
 def test_all_layers_look_and_only_the_first_frame_is_kept(tiny: StableDiffusion) -> None:
     found = translated(tiny, parts((FirstFrame(),), steps=4), 3)
-    kept = [{name for _, name in each.trace.features} for each in found]
+    kept = [{name for _, name in each.trace.hidden_states} for each in found]
     assert kept == [{layer.name for layer in tiny.layers()}, set(), set()]
     some, every = (latents(tiny, [each]) for each in (CrossFrame(refresh=0), FirstFrame()))
     assert not torch.allclose(some, every, atol=1e-3)
@@ -69,14 +69,14 @@ def test_all_layers_look_and_only_the_first_frame_is_kept(tiny: StableDiffusion)
 
 def test_a_step_of_no_size_is_attention_alone(tiny: StableDiffusion) -> None:
     alone = latents(tiny, [CrossFrame()])
-    assert torch.equal(latents(tiny, [CrossFrame(), Guided(size=0.0)]), alone)
-    little = latents(tiny, [CrossFrame(), Guided(stop=0.5, size=1e-7)])
+    assert torch.equal(latents(tiny, [CrossFrame(), Guided(step_size=0.0)]), alone)
+    little = latents(tiny, [CrossFrame(), Guided(stop=0.5, step_size=1e-7)])
     assert torch.allclose(little, alone, atol=1e-3)
 
 
 def distance(model: StableDiffusion, size: float) -> float:
     """Between the first clean predictions of neighbouring key frames that the update could mend."""
-    chosen = parts((Guided(start=0.0, stop=0.25, size=size),), steps=8, strength=0.5)
+    chosen = parts((Guided(start=0.0, stop=0.25, step_size=size),), steps=8, strength=0.5)
     first, second = translated(model, chosen, 2)
     step = 1  # the one after the only active step
     return float((first.trace.clean[step] - second.trace.clean[step]).square().sum())
@@ -95,14 +95,14 @@ def test_the_anchor_is_not_moved(tiny: StableDiffusion) -> None:
 
 def test_a_frame_like_the_one_before_stays_where_it_is(tiny: StableDiffusion) -> None:
     still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 2))
-    found = latents(tiny, [Guided(stop=1.0, size=0.1)], 2, clip=still)
+    found = latents(tiny, [Guided(stop=1.0, step_size=0.1)], 2, clip=still)
     assert torch.allclose(found[0], found[1], atol=1e-5)
 
 
 def test_lanes_wait_for_the_previous_frame(tiny: StableDiffusion) -> None:
     """Attention that is never renewed would not wait for it."""
-    constraint = [CrossFrame(refresh=0), Guided(stop=0.5, size=1e-3)]
-    one, many = (latents(tiny, constraint, 4, lanes=lanes) for lanes in (1, 4))
+    constraint = [CrossFrame(refresh=0), Guided(stop=0.5, step_size=1e-3)]
+    one, many = (latents(tiny, constraint, 4, batch_size=size) for size in (1, 4))
     assert torch.allclose(one, many, atol=1e-3)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from rerender.contracts import AttentionMapEdit, JointAttention, NoiseRequest
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components
-from tests.model.test_diffusion import query
+from tests.model.test_diffusion import request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,17 +26,17 @@ TOLERANCE = 1e-5  # softmax maps written out against fused attention, float32
 UNCHANGED = AttentionMapEdit(lambda layer, cells: True, lambda layer, maps: maps)
 
 
-def predicted(model: StableDiffusion, *queries: NoiseRequest) -> Tensor:
-    return torch.cat(model.predict_noise(queries))
+def predicted(model: StableDiffusion, *requests: NoiseRequest) -> Tensor:
+    return torch.cat(model.predict_noise(requests))
 
 
 @pytest.mark.parametrize("stock", [AttnProcessor, AttnProcessor2_0])
 def test_unchanged_maps_are_the_stock_processors(tiny: StableDiffusion, stock: type) -> None:
-    mapped = predicted(tiny, query(tiny, maps=UNCHANGED))
+    mapped = predicted(tiny, request(tiny, maps=UNCHANGED))
     processors = tiny.parts.unet.attn_processors
     try:
         tiny.parts.unet.set_attn_processor(stock())
-        plain = predicted(tiny, query(tiny))
+        plain = predicted(tiny, request(tiny))
     finally:
         tiny.parts.unet.set_attn_processor(processors)
     assert torch.allclose(mapped, plain, atol=TOLERANCE)
@@ -46,7 +46,7 @@ def test_nobody_asking_is_the_stock_path_to_the_bit() -> None:
     """A network with our processors against the same one that never met them."""
     torch.manual_seed(0)
     model = StableDiffusion(components(1))
-    asked = query(model)
+    asked = request(model)
     mine = predicted(model, asked)
     for name, processor in model.parts.unet.attn_processors.items():
         if "attn2" in name:
@@ -68,18 +68,18 @@ def test_maps_are_shown_where_they_are_wanted_and_nowhere_else(tiny: StableDiffu
         return maps
 
     maps = AttentionMapEdit(lambda layer, cells: layer.cross and cells <= 16, edit)
-    predicted(tiny, query(tiny, maps=maps))
+    predicted(tiny, request(tiny, maps=maps))
     assert {layer.place for layer, _ in shown} == {"down", "mid", "up"}
     length = tiny.parts.tokenizer.model_max_length
     assert all(layer.cross and shape == (2, 4, 16, length) for layer, shape in shown)
     assert len(shown) == 4  # of fourteen attention layers, the cross layers of 4x4 cells
 
 
-def test_a_replaced_map_changes_the_answer_of_its_own_query_only(tiny: StableDiffusion) -> None:
+def test_a_replaced_map_changes_the_answer_of_its_own_request_only(tiny: StableDiffusion) -> None:
     def flat(layer: Layer, maps: Tensor) -> Tensor:
         return torch.full_like(maps, 1 / maps.shape[-1])
 
-    asked = [query(tiny, 900), query(tiny, 500)]
+    asked = [request(tiny, 900), request(tiny, 500)]
     before = tiny.predict_noise(asked)
     asked[1] = asked[1]._replace(maps=AttentionMapEdit(lambda layer, cells: not layer.cross, flat))
     after = tiny.predict_noise(asked)
@@ -93,9 +93,9 @@ def test_a_map_that_looks_at_one_token_gives_its_value(tiny: StableDiffusion) ->
     def first(layer: Layer, maps: Tensor) -> Tensor:
         return torch.zeros_like(maps).index_fill(-1, torch.tensor([0]), 1.0)
 
-    asked = query(tiny, weights=(0.0,))
-    text = asked.condition.text[:, :1].expand_as(asked.condition.text)
-    only = asked._replace(condition=replace(asked.condition, text=text))
+    asked = request(tiny, conditioning_scale=(0.0,))
+    text = asked.condition.prompt_embeds[:, :1].expand_as(asked.condition.prompt_embeds)
+    only = asked._replace(condition=replace(asked.condition, prompt_embeds=text))
     mapped = asked._replace(maps=AttentionMapEdit(lambda layer, cells: layer.cross, first))
     assert torch.allclose(predicted(tiny, only), predicted(tiny, mapped), atol=TOLERANCE)
 
@@ -115,14 +115,14 @@ def copied(layer: Layer, shown: Mapping[int, Tensor], step: int) -> Mapping[int,
 
 def joint(model: StableDiffusion, look: object, *times: int) -> list[NoiseRequest]:
     return [
-        query(model, time, together=JointAttention(ordinal, 0, (look,)))  # type: ignore[arg-type]
+        request(model, time, joint=JointAttention(ordinal, 0, (look,)))  # type: ignore[arg-type]
         for ordinal, time in enumerate(times)
     ]
 
 
 def test_looking_at_oneself_in_company_is_looking_alone(tiny: StableDiffusion) -> None:
     times = (900, 500, 100)
-    alone = torch.cat([predicted(tiny, query(tiny, time)) for time in times])
+    alone = torch.cat([predicted(tiny, request(tiny, time)) for time in times])
     assert torch.allclose(predicted(tiny, *joint(tiny, own, *times)), alone, atol=TOLERANCE)
 
 
@@ -134,16 +134,16 @@ def test_keys_made_once_for_all_are_keys_made_for_each(tiny: StableDiffusion) ->
 
 
 def test_equal_frames_looking_at_each_other_see_themselves(tiny: StableDiffusion) -> None:
-    alone = predicted(tiny, query(tiny))
+    alone = predicted(tiny, request(tiny))
     company = tiny.predict_noise(joint(tiny, dense, 500, 500))
     assert torch.allclose(company[1], alone, atol=TOLERANCE)
 
 
 def test_groups_of_a_batch_do_not_see_each_other(tiny: StableDiffusion) -> None:
     first, second = joint(tiny, dense, 900, 500), joint(tiny, dense, 300, 100)
-    later = [q._replace(together=JointAttention(i, 1, (dense,))) for i, q in enumerate(second)]
-    mixed = predicted(tiny, *first, *later, query(tiny, 700))
-    apart = [predicted(tiny, *first), predicted(tiny, *second), predicted(tiny, query(tiny, 700))]
+    later = [q._replace(joint=JointAttention(i, 1, (dense,))) for i, q in enumerate(second)]
+    mixed = predicted(tiny, *first, *later, request(tiny, 700))
+    apart = [predicted(tiny, *first), predicted(tiny, *second), predicted(tiny, request(tiny, 700))]
     assert torch.allclose(mixed, torch.cat(apart), atol=TOLERANCE)
 
 
@@ -152,7 +152,7 @@ def test_gradients_reach_latents_and_maps_only_where_asked(tiny: StableDiffusion
     maps = AttentionMapEdit(
         lambda layer, cells: layer.cross, lambda layer, maps: (seen.append(maps), maps)[1]
     )
-    asked = query(tiny, maps=maps)
+    asked = request(tiny, maps=maps)
     assert not predicted(tiny, asked).requires_grad
     noisy = asked.noisy.clone().requires_grad_()
     seen.clear()
@@ -177,5 +177,8 @@ def _slope(model: StableDiffusion, asked: NoiseRequest, nudge: Tensor, seen: lis
 
 def test_tokens_are_as_many_as_the_text_has_rows(tiny: StableDiffusion) -> None:
     tokens = tiny.token_ids("a cat")
-    assert len(tokens) == tiny.condition("a cat", "", [torch.rand(3, 32, 32)], True).text.shape[1]
+    assert (
+        len(tokens)
+        == tiny.condition("a cat", "", [torch.rand(3, 32, 32)], True).prompt_embeds.shape[1]
+    )
     assert tokens[0] == 0 and tokens[-1] == 1 and len(set(tokens[1:5])) == 4

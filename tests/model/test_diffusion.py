@@ -22,14 +22,14 @@ IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
 CONTROL = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)) > 0.7).float()
 
 
-def query(model: StableDiffusion, timestep: int = 500, **changes: object) -> NoiseRequest:
+def request(model: StableDiffusion, timestep: int = 500, **changes: object) -> NoiseRequest:
     condition = model.condition("a cat", "blurry", [CONTROL], guided=True)
     noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(timestep))
     return NoiseRequest(noisy, timestep, condition, (1.0,))._replace(**changes)
 
 
 def test_plain_attention_is_diffusers_attention(tiny: StableDiffusion) -> None:
-    asked = query(tiny)
+    asked = request(tiny)
     mine = tiny.predict_noise([asked])[0]
     processors = tiny.parts.unet.attn_processors
     try:
@@ -41,23 +41,23 @@ def test_plain_attention_is_diffusers_attention(tiny: StableDiffusion) -> None:
 
 
 def test_attending_to_own_tokens_changes_nothing(tiny: StableDiffusion) -> None:
-    plain = tiny.predict_noise([query(tiny)])[0]
-    own = tiny.predict_noise([query(tiny, attend=lambda layer, tokens: tokens)])[0]
+    plain = tiny.predict_noise([request(tiny)])[0]
+    own = tiny.predict_noise([request(tiny, attend=lambda layer, tokens: tokens)])[0]
     assert torch.equal(plain, own)
 
 
 def test_twice_the_same_tokens_weigh_as_once(tiny: StableDiffusion) -> None:
-    plain = tiny.predict_noise([query(tiny)])[0]
-    doubled = query(tiny, attend=lambda layer, tokens: torch.cat([tokens, tokens], 1))
+    plain = tiny.predict_noise([request(tiny)])[0]
+    doubled = request(tiny, attend=lambda layer, tokens: torch.cat([tokens, tokens], 1))
     assert torch.allclose(plain, tiny.predict_noise([doubled])[0], atol=1e-5)
 
 
 def test_a_batch_of_unlike_queries_equals_each_alone(tiny: StableDiffusion) -> None:
-    """Different timesteps, control weights and lengths of attended tokens share one batch."""
+    """Different timesteps, control scales and lengths of attended states share one batch."""
     queries = [
-        query(tiny, 900),
-        query(tiny, 500, attend=lambda layer, tokens: torch.cat([tokens, tokens * 0.5], 1)),
-        query(tiny, 100, weights=(0.0,)),
+        request(tiny, 900),
+        request(tiny, 500, attend=lambda layer, tokens: torch.cat([tokens, tokens * 0.5], 1)),
+        request(tiny, 100, conditioning_scale=(0.0,)),
     ]
     together = tiny.predict_noise(queries)
     for asked, answer in zip(queries, together, strict=True):
@@ -65,11 +65,11 @@ def test_a_batch_of_unlike_queries_equals_each_alone(tiny: StableDiffusion) -> N
 
 
 def test_control_weight_zero_is_no_control(tiny: StableDiffusion) -> None:
-    without = tiny.predict_noise([query(tiny, weights=(0.0,))])[0]
+    without = tiny.predict_noise([request(tiny, conditioning_scale=(0.0,))])[0]
     condition = tiny.condition("a cat", "blurry", [CONTROL * 0], guided=True)
-    other = tiny.predict_noise([query(tiny, weights=(0.0,), condition=condition)])[0]
+    other = tiny.predict_noise([request(tiny, conditioning_scale=(0.0,), condition=condition)])[0]
     assert torch.equal(without, other)
-    assert not torch.allclose(without, tiny.predict_noise([query(tiny)])[0], atol=1e-4)
+    assert not torch.allclose(without, tiny.predict_noise([request(tiny)])[0], atol=1e-4)
 
 
 def test_layers_run_from_encoder_to_decoder_coarse_is_zero(tiny: StableDiffusion) -> None:
@@ -93,7 +93,7 @@ def test_every_layer_is_shown(tiny: StableDiffusion) -> None:
         assert tokens.shape[0] == 2
         return tokens
 
-    tiny.predict_noise([query(tiny, attend=attend)])
+    tiny.predict_noise([request(tiny, attend=attend)])
     assert shown == [layer.name for layer in tiny.layers()]
 
 
@@ -109,7 +109,7 @@ def test_autoencoder_ranges(tiny: StableDiffusion) -> None:
 
 def test_velocity_prediction_becomes_noise(tiny: StableDiffusion) -> None:
     """v = sqrt(a) eps - sqrt(1-a) x0 (Salimans & Ho 2022), so eps = sqrt(a) v + sqrt(1-a) x."""
-    asked = query(tiny)
+    asked = request(tiny)
     raw = tiny.predict_noise([asked])[0]
     tiny.parts.scheduler["prediction_type"] = "v_prediction"
     try:
@@ -129,9 +129,9 @@ def test_alphas_and_digest(tiny: StableDiffusion) -> None:
 def test_prompts_are_embedded_once(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
     embed, seen = tiny._embed, []
     monkeypatch.setattr(tiny, "_embed", lambda prompts: seen.append(prompts) or embed(prompts))
-    first = tiny.condition("once", "bad", [CONTROL], guided=True).text
-    again = tiny.condition("once", "bad", [CONTROL], guided=True).text
-    other = tiny.condition("once", "bad", [CONTROL], guided=False).text
+    first = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
+    again = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
+    other = tiny.condition("once", "bad", [CONTROL], guided=False).prompt_embeds
     assert seen == [["bad", "once"], ["once"]]
     assert torch.equal(first, again)
     assert torch.allclose(first[1:], other, atol=1e-6)
@@ -143,7 +143,7 @@ def test_freeu_of_ones_changes_nothing_and_others_do(tiny: StableDiffusion) -> N
     def answer(freeu: FreeU | None) -> torch.Tensor:
         torch.manual_seed(0)
         model = StableDiffusion(components(1), freeu=freeu)
-        return model.predict_noise([query(model)])[0]
+        return model.predict_noise([request(model)])[0]
 
     plain = answer(None)
     assert torch.allclose(plain, answer(FreeU()), atol=1e-5)
@@ -173,7 +173,7 @@ def test_no_constraint_is_the_stock_pipeline(
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
     mine = one_key(tiny, strength, noise)
     net = tiny.parts.controlnets[0]
-    net.controlnet_cond_embedding = tiny._hint_encoders[0]
+    net.controlnet_cond_embedding = tiny._control_encoders[0]
     pipeline = StableDiffusionControlNetImg2ImgPipeline(
         vae=tiny.parts.vae,
         text_encoder=tiny.parts.text_encoder,

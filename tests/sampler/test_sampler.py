@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rerender.contracts import Memory, Sampler
+from rerender.contracts import Sampler
 from rerender.errors import ConfigError
 from rerender.model._noising import alphas_of
 from rerender.model.tiny import SCHEDULER
@@ -25,7 +25,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 def checkpoint(**changes: Any) -> Any:
     """A stand-in for a model: noise schedule and spacing are all that a sampler reads."""
     config = {**SCHEDULER, **changes}
-    return SimpleNamespace(alphas_cumprod=alphas_of(config), spacing=config, config=config)
+    return SimpleNamespace(alphas_cumprod=alphas_of(config), scheduler_config=config, config=config)
 
 
 def network(noisy: torch.Tensor, time: int) -> torch.Tensor:
@@ -45,9 +45,8 @@ def ours(sampler: Sampler, model: Any, steps: int) -> list[torch.Tensor]:
         alpha = schedule.alphas_cumprod[step]
         estimate = network(noisy, time)
         clean = (noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
-        state = State(step, alpha, noisy, direction, clean)
-        moved = sampler.move(schedule, state, estimate, Memory(history, noise))
-        noisy, direction, history = moved
+        state = State(step, alpha, noisy, direction, history)
+        noisy, direction, history = sampler.step(schedule, state, clean, estimate, noise)
         following = schedule.alphas_cumprod[step + 1]
         seen.append(noisy)
         if not isinstance(sampler, LCM):
@@ -117,7 +116,7 @@ def test_lcm_is_diffusers_lcm(steps: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_official_timesteps_and_signal_levels() -> None:
-    """Method notes §1.11: S = 20 visits 951, 901, ..., 1 with these sqrt(alpha)."""
+    """The published code at 20 steps visits 951, 901, ..., 1 with these sqrt(alpha)."""
     schedule = DDIM().schedule(20, checkpoint())
     assert schedule.timesteps == tuple(range(951, 0, -50))
     levels = dict(zip(schedule.timesteps, schedule.alphas_cumprod, strict=False))
@@ -185,8 +184,8 @@ def raw(sampler: Sampler, model: Any, steps: int) -> list[torch.Tensor]:
         query: Any = SimpleNamespace(timestep=time, noisy=noisy)
         estimate = StableDiffusion._noise(holder, query, network(noisy, time))
         clean = (noisy - (1 - alpha) ** 0.5 * estimate) / alpha**0.5
-        state = State(step, alpha, noisy, torch.zeros_like(noisy), clean)
-        noisy, _, history = sampler.move(schedule, state, estimate, Memory(history, noise))
+        state = State(step, alpha, noisy, torch.zeros_like(noisy), history)
+        noisy, _, history = sampler.step(schedule, state, clean, estimate, noise)
         seen.append(noisy)
     return seen
 

@@ -141,11 +141,14 @@ def test_lanes_agree_with_one_by_one(
             [
                 each.trace.latent
                 for each in translated(
-                    tiny, replace(parts(tuple(constraint), lanes=lanes), start=start), 3, clip=SAME
+                    tiny,
+                    replace(parts(tuple(constraint), batch_size=size), start=start),
+                    3,
+                    clip=SAME,
                 )
             ]
         )
-        for lanes in (1, 3)
+        for size in (1, 3)
     )
     assert torch.allclose(one, many, atol=2e-3)
 

@@ -18,12 +18,12 @@ from rerender.constraint.pixel import Pixel
 from rerender.constraint.self_maps import SelfMaps
 from rerender.constraint.shape import Shape
 from rerender.constraint.spatio_temporal import SpatioTemporal
-from rerender.contracts import Edits, JointConstraint, JointEdits, Model
+from rerender.contracts import HiddenStates, InversionEdits, JointConstraint, JointEdits, Model
 from rerender.errors import ConfigError
-from rerender.scene import Shot, Watch
+from rerender.scene import Layer, Shot, Watch
 from rerender.start.ddim_inversion import DDIMInversion
 from rerender.start.null_text import NullText
-from rerender.translation.joint import translate_together
+from rerender.translate import translate
 from rerender.video import Clip, MemoryVideo
 from tests.scenes import SCENE, moving, parts, translated
 from tests.test_translate import Counting, latents
@@ -43,14 +43,17 @@ class Alone(JointConstraint):
 
     inversion: bool = False
 
-    def unite(self, shot: Shot, model: Model) -> list[JointEdits]:
-        edits = Edits(together=lambda layer, shown, step: shown)
-        return [JointEdits(edits, edits if self.inversion else Edits())] * len(shot)
+    def bind(self, shot: Shot, model: Model) -> list[JointEdits]:
+        def attend(layer: Layer, hidden_states: HiddenStates, step: int) -> HiddenStates:
+            return hidden_states
+
+        inversion = InversionEdits(attend_jointly=attend if self.inversion else None)
+        return [JointEdits(attend_jointly=attend, inversion=inversion)] * len(shot)
 
 
 def together(model: Any, chosen: Parts, keys: int = 4, **more: Any) -> list[Translation]:
     clip = more.pop("clip", TOLD)
-    return list(translate_together(clip, [range(keys)], model, chosen, **more))
+    return list(translate(clip, [range(keys)], model, chosen, **more))
 
 
 def inverted(constraint: tuple[Any, ...], **changes: Any) -> Parts:
@@ -60,21 +63,21 @@ def inverted(constraint: tuple[Any, ...], **changes: Any) -> Parts:
     return replace(parts((), **settings), start=start, constraint=constraint)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_looking_at_oneself_only_is_sequential_translation(
-    tiny: StableDiffusion, lanes: int
+    tiny: StableDiffusion, batch_size: int
 ) -> None:
     """With and without constraints that look back at earlier key frames, for any batch."""
     for others in ((), (CrossFrame(), Color(start=0.5), Shape(stop=0.3))):
         one = translated(tiny, parts(others))
-        joint = together(tiny, parts((Alone(), *others), lanes=lanes))
+        joint = together(tiny, parts((Alone(), *others), batch_size=batch_size))
         assert [result.key.index for result in joint] == [0, 1, 2, 3]
         assert torch.allclose(latents(one), latents(joint), atol=TOLERANCE)
 
 
 def test_energies_in_company_are_those_of_each_alone(tiny: StableDiffusion) -> None:
-    one = translated(tiny, parts((Guided(size=0.1),)), 3)
-    joint = together(tiny, parts((Alone(), Guided(size=0.1))), 3)
+    one = translated(tiny, parts((Guided(step_size=0.1),)), 3)
+    joint = together(tiny, parts((Alone(), Guided(step_size=0.1))), 3)
     assert torch.allclose(latents(one), latents(joint), atol=TOLERANCE)
     assert not torch.allclose(latents(one), latents(translated(tiny, parts(()), 3)), atol=1e-3)
 
@@ -84,7 +87,7 @@ def test_the_first_frame_is_in_the_batch_of_those_that_are_guided(tiny: StableDi
     still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 3))
     own = latents(translated(tiny, parts(()), 3, clip=still))
     for frames in ("all", "middle"):
-        chosen = parts((SpatioTemporal(frames=frames), Guided(size=0.1)), lanes=8)  # type: ignore[arg-type]
+        chosen = parts((SpatioTemporal(frames=frames), Guided(step_size=0.1)), batch_size=8)
         assert torch.allclose(own, latents(together(tiny, chosen, 3, clip=still)), atol=TOLERANCE)
 
 
@@ -105,9 +108,9 @@ def test_lockstep_is_one_batch_for_each_step(tiny: StableDiffusion) -> None:
 def test_batches_hold_the_pivots_and_agree_with_one_batch(tiny: StableDiffusion) -> None:
     model = Counting(tiny)
     middle = SpatioTemporal(frames="middle")
-    few = together(model, parts((middle,), lanes=2), 4)
+    few = together(model, parts((middle,), batch_size=2), 4)
     assert model.batches == [2, 2, 2] * 8  # frame 2, beside frames 0, 1 and 3
-    whole = together(tiny, parts((middle,), lanes=8), 4)
+    whole = together(tiny, parts((middle,), batch_size=8), 4)
     assert torch.allclose(latents(few), latents(whole), atol=TOLERANCE)
 
 
@@ -117,7 +120,7 @@ def test_frames_see_each_other(tiny: StableDiffusion) -> None:
         SCENE, video=MemoryVideo([*(SCENE.video[i] for i in range(3)), moving(1, seed=5)[0]])
     )
     for seen, depends in (("all", True), ("middle", False)):
-        chosen = parts((SpatioTemporal(frames=seen),), lanes=8)  # type: ignore[arg-type]
+        chosen = parts((SpatioTemporal(frames=seen),), batch_size=8)  # type: ignore[arg-type]
         one, two = (together(tiny, chosen, clip=clip)[0] for clip in (SCENE, other))
         difference = latents([one]) - latents([two])
         assert bool(difference.abs().max() > 1e-3) is depends
@@ -128,7 +131,7 @@ def test_equal_frames_become_equal_whatever_they_look_at(tiny: StableDiffusion) 
     still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 3))
     own = latents(translated(tiny, parts(()), 3, clip=still))
     for frames in ("all", "middle"):
-        chosen = parts((SpatioTemporal(frames=frames),), lanes=8)  # type: ignore[arg-type]
+        chosen = parts((SpatioTemporal(frames=frames),), batch_size=8)
         assert torch.allclose(own, latents(together(tiny, chosen, 3, clip=still)), atol=TOLERANCE)
 
 
@@ -140,7 +143,7 @@ def test_the_same_twice(tiny: StableDiffusion) -> None:
 
 def test_every_shot_keeps_to_itself(tiny: StableDiffusion) -> None:
     chosen = parts((SpatioTemporal(),))
-    joined = list(translate_together(SCENE, [[0, 1], [2, 3]], tiny, chosen))
+    joined = list(translate(SCENE, [[0, 1], [2, 3]], tiny, chosen))
     rest = replace(SCENE, video=MemoryVideo([SCENE.video[2], SCENE.video[3]]))
     alone = together(tiny, chosen, 2, clip=rest)
     assert [result.key.shot for result in joined] == [0, 0, 1, 1]
@@ -195,9 +198,11 @@ def test_fatezero_with_an_unchanged_prompt_returns_the_reconstruction(
     start = DDIMInversion(evaluations_a_step=8)
     same = reconstruction(TOLD)
     source = torch.cat([tiny.encode(same.video[index]) for index in range(3)])
-    plain = latents(together(tiny, inverted(fatezero()[:1], start=start, lanes=8), 3, clip=same))
+    plain = latents(
+        together(tiny, inverted(fatezero()[:1], start=start, batch_size=8), 3, clip=same)
+    )
     kept = latents(
-        together(tiny, inverted(fatezero(keep=keep), start=start, lanes=8), 3, clip=same)
+        together(tiny, inverted(fatezero(keep=keep), start=start, batch_size=8), 3, clip=same)
     )
     assert torch.allclose(kept, plain, atol=2e-3)
     assert torch.allclose(kept, source, atol=4e-2)
@@ -207,14 +212,14 @@ def test_fatezero_reconstructs_better_than_inversion_alone(tiny: StableDiffusion
     """Inexact inversion, as usual: kept maps hold the reconstruction closer to the source."""
     same = reconstruction(TOLD)
     source = torch.cat([tiny.encode(same.video[index]) for index in range(3)])
-    plain = latents(together(tiny, inverted(fatezero()[:1], lanes=8), 3, clip=same))
-    kept = latents(together(tiny, inverted(fatezero(), lanes=8), 3, clip=same))
+    plain = latents(together(tiny, inverted(fatezero()[:1], batch_size=8), 3, clip=same))
+    kept = latents(together(tiny, inverted(fatezero(), batch_size=8), 3, clip=same))
     assert (kept - source).norm() <= (plain - source).norm()
 
 
 def test_every_part_of_fatezero_acts_where_the_prompt_is_another(tiny: StableDiffusion) -> None:
     results = [
-        latents(together(tiny, inverted(fatezero()[:count], guidance=4.0, lanes=8), 3))
+        latents(together(tiny, inverted(fatezero()[:count], guidance=4.0, batch_size=8), 3))
         for count in (1, 2, 3)
     ]
     for one, two in combinations(results, 2):
@@ -223,14 +228,17 @@ def test_every_part_of_fatezero_acts_where_the_prompt_is_another(tiny: StableDif
 
 def test_memory_and_disk_agree_to_the_bit(tiny: StableDiffusion) -> None:
     results = [
-        latents(together(tiny, inverted(fatezero(keep=keep), lanes=lanes), 3))
-        for keep, lanes in (("memory", 8), ("disk", 8))
+        latents(together(tiny, inverted(fatezero(keep=keep), batch_size=size), 3))
+        for keep, size in (("memory", 8), ("disk", 8))
     ]
     assert torch.equal(*results)
 
 
 def test_maps_of_pivots_are_the_same_in_every_batch(tiny: StableDiffusion) -> None:
-    few, whole = (latents(together(tiny, inverted(fatezero(), lanes=lanes), 4)) for lanes in (2, 8))
+    few, whole = (
+        latents(together(tiny, inverted(fatezero(), batch_size=batch_size), 4))
+        for batch_size in (2, 8)
+    )
     assert torch.allclose(few, whole, atol=1e-3)
 
 
@@ -262,7 +270,7 @@ def test_vid2vid_zero_with_an_unchanged_prompt_returns_the_reconstruction(
 def test_guidance_by_energy_fades_to_none(tiny: StableDiffusion) -> None:
     plain, least, some = (
         latents(together(tiny, inverted((SpatioTemporal(), *more), guidance=4.0), 2))
-        for more in ((), (CrossGuidance(size=1e-9),), (CrossGuidance(size=1.0),))
+        for more in ((), (CrossGuidance(step_size=1e-9),), (CrossGuidance(step_size=1.0),))
     )
     assert torch.allclose(plain, least, atol=TOLERANCE)
     assert not torch.allclose(plain, some, atol=1e-3)

@@ -65,22 +65,24 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
+    def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
         """As the model's own, counted."""
-        branches = queries[0].condition.text.shape[0]
+        branches = requests[0].condition.prompt_embeds.shape[0]
         self.calls += branches if self.apart else 1
-        self.samples += branches * len(queries)
+        self.samples += branches * len(requests)
         if not self.apart:
-            return self.model.predict_noise(queries)
-        return [self._one_by_one(query, branches) for query in queries]
+            return self.model.predict_noise(requests)
+        return [self._one_by_one(request, branches) for request in requests]
 
-    def _one_by_one(self, query: NoiseRequest, branches: int) -> Tensor:
+    def _one_by_one(self, request: NoiseRequest, branches: int) -> Tensor:
         seen: dict[str, list[Tensor]] = {}
         parts = []
         for branch in range(branches):
-            condition = Condition(query.condition.text[branch : branch + 1], query.condition.hints)
-            attend = query.attend and _one_branch(query.attend, branch, branches, seen)
-            [part] = self.model.predict_noise([query._replace(condition=condition, attend=attend)])
+            told = request.condition
+            condition = Condition(told.prompt_embeds[branch : branch + 1], told.control_embeds)
+            attend = request.attend and _one_branch(request.attend, branch, branches, seen)
+            alone = request._replace(condition=condition, attend=attend)
+            [part] = self.model.predict_noise([alone])
             parts.append(part)
         return torch.cat(parts)
 
@@ -121,14 +123,14 @@ def measure(row: Row, model: Model, clip: Clip, keys: Sequence[int]) -> dict[str
 
 def rows(parts: Parts, strength: float | None, lanes: Sequence[int]) -> list[Row]:
     """The straight order, then ours with more and more lanes."""
-    sampling = replace(parts.sampling, strength=strength, windows="schedule", lanes=1)
+    sampling = replace(parts.sampling, strength=strength, windows="schedule", batch_size=1)
     full = replace(parts, sampling=replace(sampling, strength=None))
     label = "pure noise" if strength is None else f"strength {strength}"
     ours = replace(parts, sampling=sampling)
     found = [Row(f"straight order, {label}", full, apart=True, whole=True)]
     for count in lanes:
-        more = replace(ours, sampling=replace(sampling, lanes=count))
-        found.append(Row(f"ours, {label}, lanes={count}", more))
+        more = replace(ours, sampling=replace(sampling, batch_size=count))
+        found.append(Row(f"ours, {label}, batch_size={count}", more))
     return found
 
 

@@ -68,8 +68,8 @@ class Counted:
 
     def predict_noise(self, queries: Sequence[NoiseRequest]) -> list[Tensor]:
         for query in queries:
-            branches = query.condition.text.shape[0]
-            traced = query.noisy.requires_grad or query.condition.text.requires_grad
+            branches = query.condition.prompt_embeds.shape[0]
+            traced = query.noisy.requires_grad or query.condition.prompt_embeds.requires_grad
             self.samples += branches
             self.gradients += branches * traced
         answers: list[Tensor] = self._model.predict_noise(queries)

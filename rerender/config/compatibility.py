@@ -1,0 +1,102 @@
+"""Which choices of a run go together. What a choice needs or does it says itself, in class flags
+(`Start.inverts`, `Constraint.needs_draft`, ...); here is all that follows from two of them.
+
+=========================================  =====================================================
+this choice                                goes with
+=========================================  =====================================================
+start that inverts                         a sampler whose steps are reversible
+start that needs noise alone               ``sampling.strength=null``
+start that changes the unconditional       ``sampling.guidance`` other than 1
+part that edits the noisy latent           a sampler that does not compute it again
+constraint that needs a draft              no joint constraint
+joint constraint that needs the source     a start that inverts
+constraint with a window                   at least one executed step in it
+=========================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rerender.contracts import Constraint, JointConstraint, Part
+from rerender.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rerender.config.parts import Parts
+
+
+def check_parts(parts: Parts) -> None:
+    """Refuse the first pair of choices that do not go together.
+
+    Raises:
+        ConfigError: naming one of the two and how to mend it.
+    """
+    for error in _start(parts):
+        raise error
+    for part in parts.constraint:
+        for error in (*_sampler(parts, part), *_window(parts, part), *_joint(parts, part)):
+            raise error
+
+
+def _start(parts: Parts) -> Iterator[ConfigError]:
+    start, sampling = parts.start, parts.sampling
+    key = f"start.{type(start).__module__.rpartition('.')[2]}"
+    if start.inverts and not parts.sampler.invertible:
+        yield ConfigError(
+            key,
+            f"goes backwards through steps that sampler {type(parts.sampler).__name__} does not "
+            "take",
+            "use sampler=ddim, or start=noised",
+        )
+    if start.needs_noise and sampling.strength is not None:
+        yield ConfigError(
+            key,
+            f"begins with noise alone, received sampling.strength={sampling.strength}",
+            "use sampling.strength=null, or start=noised",
+        )
+    if start.needs_guidance and not sampling.guided:
+        yield ConfigError(
+            key,
+            "changes the unconditional branch, which sampling.guidance=1 does not run",
+            "use a higher guidance, or start=ddim_inversion",
+        )
+
+
+def _sampler(parts: Parts, part: Part) -> Iterator[ConfigError]:
+    if part.edits_noisy and parts.sampler.rewrites_past:
+        yield ConfigError(
+            f"constraint.{part.name}",
+            f"edits the latent between steps, which sampler {type(parts.sampler).__name__} "
+            "computes again from the step before",
+            "use sampler=ddim or sampler=dpm, or leave the constraint out",
+        )
+
+
+def _window(parts: Parts, part: Part) -> Iterator[ConfigError]:
+    """A constraint that never acts is a mistake, except where the published windows are asked for,
+    which leave shape fusion idle at low strengths."""
+    sampling = parts.sampling
+    executed = sampling.steps - sampling.skipped()
+    if sampling.windows == "executed" and executed and not sampling.window(part):
+        yield ConfigError(
+            f"constraint.{part.name}",
+            f"acts in none of the {executed} executed steps (window {part.start} to {part.stop})",
+            "widen the window, or take more steps or strength",
+        )
+
+
+def _joint(parts: Parts, part: Part) -> Iterator[ConfigError]:
+    if parts.joint and isinstance(part, Constraint) and part.needs_draft:
+        yield ConfigError(
+            f"constraint.{part.name}",
+            "waits for the picture of the key frame before, while a joint constraint denoises "
+            "all key frames of a shot at once",
+            "leave one of the two out",
+        )
+    if isinstance(part, JointConstraint) and part.needs_source and not parts.start.inverts:
+        yield ConfigError(
+            f"constraint.{part.name}",
+            f"compares with an inversion, which start {type(parts.start).__name__} does not do",
+            "use start=ddim_inversion or start=null_text",
+        )

@@ -1,0 +1,95 @@
+"""How a key frame is denoised: steps, strength, guidance and the windows of constraints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from rerender.contracts import Control, Model, Part, Sampler, Schedule
+from rerender.errors import ConfigError
+from rerender.kinds import Device
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a key frame is denoised.
+
+    Attributes:
+        steps: denoising steps of a full run.
+        strength: share of the steps that are executed, starting from the noised source (SDEdit);
+            0 returns the source through the autoencoder; None starts from pure noise.
+        guidance: scale of classifier-free guidance; 1 runs the positive prompt alone.
+        noise: "fixed" gives all key frames the same noise, "per_frame" each its own.
+        windows: constraint and control windows are shares of the "executed" steps, or of the full
+            "schedule", of which a lower strength cuts off the beginning.
+        rounding: how many steps a strength skips: "down" executes floor(steps * strength) as
+            diffusers does; "official" skips trunc(steps * (1 - strength)) in floating point.
+        recolor: give the source the colours of a first result made from pure noise before it is
+            noised (the paper's "preserve colour" switched off).
+        batch_size: key frames denoised side by side in one batch.
+        keep_dtype: type in which hidden states are kept; auto is what the network computes in.
+        keep_device: device on which they are kept; auto leaves them where they are.
+    """
+
+    steps: int = 20
+    strength: float | None = 0.75
+    guidance: float = 7.5
+    noise: Literal["fixed", "per_frame"] = "fixed"
+    windows: Literal["executed", "schedule"] = "executed"
+    rounding: Literal["down", "official"] = "down"
+    recolor: bool = False
+    batch_size: int = 1
+    keep_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    keep_device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        _require("steps", self.steps, 1 <= self.steps <= 999, "a whole number in 1..999")
+        _require("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
+        _require("guidance", self.guidance, 0 <= self.guidance <= 100, "in 0..100")
+        strength = self.strength
+        _require("strength", strength, strength is None or 0 <= strength <= 1, "in 0..1, or null")
+        if self.recolor and strength is None:
+            raise ConfigError(
+                "sampling.recolor",
+                "has no effect with sampling.strength=null, which starts from pure noise",
+                "set a strength, or recolor=false",
+            )
+
+    @property
+    def guided(self) -> bool:
+        """Whether the unconditional branch is needed."""
+        return self.guidance != 1
+
+    def skipped(self) -> int:
+        """Steps left out at the noisy end."""
+        if self.strength is None:
+            return 0
+        if self.rounding == "official":
+            return int(self.steps * (1 - self.strength))
+        return self.steps - int(self.steps * self.strength + 1e-6)
+
+    def schedule(self, sampler: Sampler, model: Model) -> Schedule:
+        """The steps that are executed."""
+        full, skip = sampler.schedule(self.steps, model), self.skipped()
+        return Schedule(full.timesteps[skip:], full.alphas_cumprod[skip:], skip)
+
+    def window(self, part: Part | Control) -> range:
+        """The executed steps in which a constraint or control acts."""
+        executed = self.steps - self.skipped()
+        if self.windows == "executed":
+            return range(round(part.start * executed), round(part.stop * executed))
+        first, last = round(part.start * self.steps), round(part.stop * self.steps)
+        return range(max(first - self.skipped(), 0), max(last - self.skipped(), 0))
+
+    def storage(self) -> tuple[torch.dtype | None, torch.device | None]:
+        """Type and device in which features are kept; None leaves them as they are."""
+        dtype = None if self.keep_dtype == "auto" else getattr(torch, self.keep_dtype)
+        device = None if self.keep_device == "auto" else torch.device(self.keep_device)
+        return dtype, device
+
+
+def _require(key: str, value: object, holds: bool, rule: str) -> None:
+    if not holds:
+        raise ConfigError(f"sampling.{key}", f"must be {rule}, received {value}", "change it")

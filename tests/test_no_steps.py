@@ -4,7 +4,7 @@ every constraint, sampler and start of conf/ is tried by being there."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,7 +13,6 @@ from rerender.config.allowlist import CONF
 from rerender.config.compose import preflight
 from rerender.config.job import Job
 from rerender.translate import translate
-from rerender.translation.joint import translate_together
 from tests.scenes import SCENE, Given, Shift
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ def source_through_the_autoencoder(model: StableDiffusion, *settings: str) -> No
     given = ["model=tiny", "sampling.strength=0", "sampling.steps=4", *settings]
     chosen = Job.of(preflight(given).jobs[0]).parts
     chosen = replace(chosen, control=(Given(),), flow=Shift())
-    how: Any = translate_together if chosen.joint else translate
-    found = list(how(CLIP, [range(3)], model, chosen))
+    found = list(translate(CLIP, [range(3)], model, chosen))
     for translation in found:
         own = model.decode(model.encode(CLIP.video[translation.key.index]))
         assert torch.equal(translation.image, own)

@@ -32,7 +32,7 @@ from rerender.config.parts import Parts
 from rerender.contracts import Condition, Model, NoiseRequest
 from rerender.scene import Layer, Translation
 from rerender.translate import translate
-from rerender.translation.key_frame import Studio
+from rerender.translation.key_frame import KeyFrameTranslator
 from rerender.video import Clip
 
 Attend = Callable[[Layer, Tensor], Tensor]
@@ -106,7 +106,7 @@ def measure(row: Row, model: Model, clip: Clip, keys: Sequence[int]) -> dict[str
     counted: Any = Counted(model, row.apart)
     parts = replace(row.parts, flow=row.parts.flow.open(clip))
     results: list[Translation] = []
-    with patch.object(Studio, "fork", lambda self: 0) if row.whole else patch.dict({}):
+    with patch.object(KeyFrameTranslator, "fork", lambda self: 0) if row.whole else patch.dict({}):
         wall, cpu = time.perf_counter(), time.process_time()
         for result in translate(clip, [keys], counted, parts):
             results.append(result)

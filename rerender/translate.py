@@ -54,7 +54,7 @@ def translate(
     translator = KeyFrameTranslator(clip, model, parts, seed, watch or Watch(), draw)
     resume = resume or ResumePoint()
     finished = resume.finished
-    progress = Progress(translator, shots, finished)
+    progress = EvaluationCount(translator, shots, finished)
     for number, shot in enumerate(shots):
         known = min(finished, len(shot))
         finished -= known
@@ -82,7 +82,7 @@ def translate(
             yield translation
 
 
-class Progress:
+class EvaluationCount:
     """Counts network evaluations against the number that all key frames will take."""
 
     def __init__(

@@ -262,3 +262,17 @@ def test_constraints_are_exact_pins_without_addresses() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
     assert {"torch": "2.15.0", "torchvision": "0.29.2"}.items() <= pins.items()
     assert "rerender" not in pins
+
+
+def test_no_public_class_name_means_two_things() -> None:
+    where: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in parsed(file).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(module(file))
+    assert not {name: places for name, places in where.items() if len(places) > 1}
+
+
+def test_few_files_stand_on_the_main_floor() -> None:
+    """A newcomer knows each of them; everything else has a folder that says what it is."""
+    assert len(list((ROOT / "rerender").glob("*.py"))) <= 18

@@ -13,7 +13,7 @@ from torchvision.utils import save_image
 from rerender.demo.captions import STYLES
 from rerender.demo.world import World
 from training import components, data, start
-from training.learn import Stage
+from training.learn import TrainingStage
 
 _FIT_SCENES = 60
 
@@ -29,7 +29,7 @@ def fitted_autoencoder() -> Any:
     return model
 
 
-class Decoder(Stage):
+class Decoder(TrainingStage):
     """The autoencoder's decoder; its encoder keeps the closed form."""
 
     name = "vae"

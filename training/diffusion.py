@@ -12,12 +12,12 @@ from torchvision.utils import save_image
 
 from training import components, data
 from training.decoder import fitted_autoencoder
-from training.learn import Stage
+from training.learn import TrainingStage
 
 _UNCONDITIONAL = 0.1  # part of the captions, and of the control images, that are left out
 
 
-class Diffusion(Stage):
+class Diffusion(TrainingStage):
     """UNet, ControlNet and text encoder together, on the closed-form codes."""
 
     name = "diffusion"

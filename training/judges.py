@@ -12,10 +12,10 @@ from torchvision.utils import save_image
 
 from rerender.demo import captions
 from training import components, data
-from training.learn import Stage
+from training.learn import TrainingStage
 
 
-class Contrast(Stage):
+class ContrastiveJudge(TrainingStage):
     """The small CLIP, on batches whose pictures differ in little."""
 
     name = "clip"
@@ -56,7 +56,7 @@ class Contrast(Stage):
         )
 
 
-class Naming(Stage):
+class Naming(TrainingStage):
     """The backbone of lpips_demo: a residual network that names what a frame shows."""
 
     name = "lpips_demo"

@@ -26,7 +26,7 @@ _WARM_UP = 100
 _SAVE_EVERY = 300.0  # seconds
 
 
-class Stage(ABC):
+class TrainingStage(ABC):
     """One thing to train.
 
     Attributes:
@@ -66,7 +66,9 @@ def rate_factor(step: int, spent: float) -> float:
     return float(min(1.0, (step + 1) / _WARM_UP) * (1 - falling) ** 1.2)
 
 
-def learn(stage: Stage, budget: Budget, folder: Path, tracker: Tracker | None = None) -> None:
+def learn(
+    stage: TrainingStage, budget: Budget, folder: Path, tracker: Tracker | None = None
+) -> None:
     """Train a stage until its budget is spent, resuming from ``folder`` where it has begun.
 
     Losses go to ``loss.jsonl`` in the folder and, where there is one, to a started tracker.
@@ -162,7 +164,7 @@ def _follow(average: dict[str, Tensor], parameters: dict[str, Tensor], step: int
 
 @torch.no_grad()
 def _show(
-    stage: Stage, parameters: dict[str, Tensor], average: dict[str, Tensor], path: Path
+    stage: TrainingStage, parameters: dict[str, Tensor], average: dict[str, Tensor], path: Path
 ) -> None:
     """The preview is of the averaged weights, which are what is shipped."""
     kept = {name: value.clone() for name, value in parameters.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from training.decoder import Decoder
 from training.diffusion import Diffusion
-from training.judges import Contrast, Naming
+from training.judges import ContrastiveJudge, Naming
 
-STAGES: dict[str, type[Decoder | Diffusion | Contrast | Naming]] = {
-    stage.name: stage for stage in (Decoder, Contrast, Naming, Diffusion)
+STAGES: dict[str, type[Decoder | Diffusion | ContrastiveJudge | Naming]] = {
+    stage.name: stage for stage in (Decoder, ContrastiveJudge, Naming, Diffusion)
 }

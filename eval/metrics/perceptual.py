@@ -27,7 +27,7 @@ Compare = Literal["truth", "neighbours", "outside"]
 _SUFFIX = {"truth": "", "neighbours": "_neighbours", "outside": "_outside"}
 
 
-class Pair(NamedTuple):
+class FeaturePair(NamedTuple):
     """Two images ``[3,H,W]`` and the weight ``[1,H,W]`` of each pixel."""
 
     image: Tensor
@@ -94,7 +94,7 @@ class Perceptual(Metric):
 
         return gauge
 
-    def _pairs(self, batch: Batch, trial: Trial) -> Iterator[Pair | None]:
+    def _pairs(self, batch: Batch, trial: Trial) -> Iterator[FeaturePair | None]:
         for moment, earlier in zip(batch.moments, batch.references(), strict=True):
             if self.compare == "truth":
                 yield _with_truth(moment, trial)
@@ -103,10 +103,10 @@ class Perceptual(Metric):
             else:
                 files = _mask_files(self.masks, trial)
                 mask = _mask(files[min(moment.index, len(files) - 1)], moment.source)
-                yield Pair(moment.source, moment.result, 1 - mask)
+                yield FeaturePair(moment.source, moment.result, 1 - mask)
 
 
-def distances(maps: Maps, pairs: Sequence[Pair], device: str) -> list[float | None]:
+def distances(maps: Maps, pairs: Sequence[FeaturePair], device: str) -> list[float | None]:
     """The distance of each pair; None where no pixel has weight."""
     images = torch.stack([pair.image for pair in pairs]).to(device)
     others = torch.stack([pair.other for pair in pairs]).to(device)
@@ -119,17 +119,17 @@ def distances(maps: Maps, pairs: Sequence[Pair], device: str) -> list[float | No
     return [float(v) if s else None for v, s in zip(total.cpu(), seen.cpu(), strict=True)]
 
 
-def _with_truth(moment: Moment, trial: Trial) -> Pair | None:
+def _with_truth(moment: Moment, trial: Trial) -> FeaturePair | None:
     truth = true_image(trial.clip.truth, moment)
-    return None if truth is None else Pair(moment.result, truth, torch.ones_like(truth[:1]))
+    return None if truth is None else FeaturePair(moment.result, truth, torch.ones_like(truth[:1]))
 
 
-def _with_neighbour(batch: Batch, moment: Moment, earlier: Moment) -> Pair:
+def _with_neighbour(batch: Batch, moment: Moment, earlier: Moment) -> FeaturePair:
     flow = batch.flow(moment, earlier)
     weight = visible(flow)
     # Hidden pixels are made equal, so that no layer sees the seam of what was warped in.
     warped = torch.where(weight > 0, flow.warp(earlier.result), moment.result)
-    return Pair(moment.result, warped, weight)
+    return FeaturePair(moment.result, warped, weight)
 
 
 def _mask_files(masks: str, trial: Trial) -> list[Path]:

@@ -52,7 +52,7 @@ CHEAP = "metrics=[warp_error,motion_kept,flicker,color_drift,fidelity,integrity]
 
 
 @dataclass(frozen=True)
-class Row:
+class MemoryRow:
     """What a command held.
 
     Attributes:
@@ -128,14 +128,14 @@ CASES: dict[str, Callable[[int, Path], list[str]]] = {
 """Each makes its input in a folder and gives the module and the arguments to run."""
 
 
-def measure(case: str, frames: tuple[int, int] = FRAMES) -> Row:
+def measure(case: str, frames: tuple[int, int] = FRAMES) -> MemoryRow:
     """One command at both lengths.
 
     Raises:
         RuntimeError: the command failed.
     """
     short, long = (_peak(case, count) for count in frames)
-    return Row(case, frames, (short, long))
+    return MemoryRow(case, frames, (short, long))
 
 
 def _peak(case: str, frames: int) -> float:
@@ -225,7 +225,7 @@ def pictured(folder: Path, frames: int, every: int = 1) -> Path:
     return folder
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[MemoryRow]) -> str:
     """The figures as a page."""
     lines = [
         "# What a longer video costs in memory",
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", action="append", choices=list(CASES), help="only this one")
     parser.add_argument("--frames", type=int, nargs=2, default=FRAMES)
     options = parser.parse_args(given)
-    rows: list[Row] = []
+    rows: list[MemoryRow] = []
     for case in options.case or CASES:
         rows.append(measure(case, (options.frames[0], options.frames[1])))
         sys.stdout.write(f"{rows[-1]}  {rows[-1].slope:.4f}\n")

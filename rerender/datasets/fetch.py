@@ -29,7 +29,7 @@ from rerender.data.pictures import is_picture
 from rerender.data.prompt import COLUMNS
 from rerender.datasets.archive import ArchiveError, extract
 from rerender.datasets.download import Tell, download, reach, sha256
-from rerender.datasets.manifest import Manifest, manifest
+from rerender.datasets.manifest import DatasetManifest, manifest
 from rerender.errors import ConfigError, InputError
 from rerender.exits import command, report
 from rerender.run_folder import read_json
@@ -39,7 +39,7 @@ KEYS = ("data", "archive", "sha256", "out")
 _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg")
 
 
-def fetch(wanted: Manifest, archive: Path | None, digest: str | None, out: Path) -> Path:
+def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out: Path) -> Path:
     """Have a data set unpacked in a folder; the folder appears complete or not at all.
 
     Args:
@@ -97,7 +97,7 @@ def _clear(work: Path) -> None:
     files.vacate(work)
 
 
-def _there(out: Path, wanted: Manifest, expected: str | None) -> Path:
+def _there(out: Path, wanted: DatasetManifest, expected: str | None) -> Path:
     facts: dict[str, Any] = {}
     with suppress(InputError):
         facts = read_json(out / SOURCE)
@@ -112,7 +112,7 @@ def _there(out: Path, wanted: Manifest, expected: str | None) -> Path:
     return out
 
 
-def _address(wanted: Manifest, expected: str | None) -> str:
+def _address(wanted: DatasetManifest, expected: str | None) -> str:
     """The archive's address, if what comes from there can be verified."""
     where = wanted.by_hand or wanted.url or "its makers"
     cure = f"get the archive from {where}, then say archive=PATH"
@@ -135,7 +135,7 @@ def local(text: str) -> Path:
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(text)
 
 
-def _downloaded(url: str, wanted: Manifest, work: Path) -> Path:
+def _downloaded(url: str, wanted: DatasetManifest, work: Path) -> Path:
     target = _target(url, work)
     return target if target.is_file() else download(url, target, wanted.bytes, _tell())
 
@@ -156,7 +156,7 @@ def _verified(file: Path, expected: str | None, kept: bool) -> str:
     return found
 
 
-def _clips(wanted: Manifest, folder: Path) -> list[str]:
+def _clips(wanted: DatasetManifest, folder: Path) -> list[str]:
     """Names of the clips, checked against the manifest."""
     found: list[str] = []
     for place in wanted.inside:
@@ -178,7 +178,7 @@ def _clips(wanted: Manifest, folder: Path) -> list[str]:
     return found
 
 
-def _describe(wanted: Manifest, folder: Path, facts: Mapping[str, Any]) -> None:
+def _describe(wanted: DatasetManifest, folder: Path, facts: Mapping[str, Any]) -> None:
     """What the folder is and where it is from, and its prompts as a table."""
     said = {"name": wanted.name, "licence": wanted.licence, "attribution": wanted.attribution}
     files.put_json(folder / SOURCE, {**said, "url": wanted.url, **facts})
@@ -258,7 +258,7 @@ def _run(given: Sequence[str]) -> str:
     return _closing(folder, wanted, facts)
 
 
-def _closing(folder: Path, wanted: Manifest, facts: Mapping[str, Any]) -> str:
+def _closing(folder: Path, wanted: DatasetManifest, facts: Mapping[str, Any]) -> str:
     """Where the clips are, what they are under, and the command that uses them."""
     lines = [
         f"{folder}/  {len(facts['clips'])} clips, archive sha256 {facts['sha256']}",

@@ -18,7 +18,7 @@ _HEX = r"^[0-9a-f]{64}$"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class DatasetManifest:
     """What is known of a data set.
 
     Attributes:
@@ -47,7 +47,7 @@ class Manifest:
     prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def manifest(name: str) -> Manifest:
+def manifest(name: str) -> DatasetManifest:
     """A manifest by its name in conf/dataset, or from a file that ends in .yaml.
 
     Raises:
@@ -61,4 +61,4 @@ def manifest(name: str) -> Manifest:
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(tree, dict):
         raise ConfigError(path, "is not a manifest", "see those in conf/dataset")
-    return construct(Manifest, tree, path.stem)
+    return construct(DatasetManifest, tree, path.stem)

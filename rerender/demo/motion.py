@@ -28,7 +28,7 @@ class Sprite:
 
 
 @dataclass(frozen=True)
-class Shot:
+class CameraPath:
     """What is between two cuts: sprites from back to front, the background's phase and horizon."""
 
     sprites: tuple[Sprite, ...]
@@ -56,7 +56,7 @@ class Pose:
         return u * cos - v * sin + self.centre[0], u * sin + v * cos + self.centre[1]
 
 
-def shot(seed: int, number: int, motion: str, nouns: tuple[tuple[str, str], ...]) -> Shot:
+def shot(seed: int, number: int, motion: str, nouns: tuple[tuple[str, str], ...]) -> CameraPath:
     """The layout of shot ``number`` of a clip."""
     rng = np.random.default_rng([seed, 1 + number])
     turn = rng.uniform(0, 2 * np.pi)
@@ -64,7 +64,7 @@ def shot(seed: int, number: int, motion: str, nouns: tuple[tuple[str, str], ...]
         _place(rng, noun, len(nouns), turn + 2 * np.pi * i / len(nouns), motion)
         for i, noun in enumerate(nouns)
     )
-    return Shot(placed, float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-10, 14)))
+    return CameraPath(placed, float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(-10, 14)))
 
 
 def _place(
@@ -88,7 +88,7 @@ def _place(
 
 
 @dataclass(frozen=True)
-class Stage:
+class SceneLayout:
     """The frame that a shot is seen in: its size, the kind of motion, left or right."""
 
     size: tuple[int, int]
@@ -104,7 +104,7 @@ class Stage:
         """The camera's magnification at a frame."""
         return float(1.2 - 0.25 * np.cos(0.06 * index)) if self.motion == "zoom" else 1.0
 
-    def background(self, shot: Shot, index: int) -> Pose:
+    def background(self, shot: CameraPath, index: int) -> Pose:
         """Where the background is; its own unit is a reference pixel."""
         zoom = self.zoom(index)
         drift = _DRIFT[self.motion] * (-1 if self.leftwards else 1)

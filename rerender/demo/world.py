@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rerender.demo import captions, scenery, sprites
 from rerender.demo.captions import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Sentence
-from rerender.demo.motion import MOTIONS, Pose, Shot, Sprite, Stage, shot
+from rerender.demo.motion import MOTIONS, CameraPath, Pose, SceneLayout, Sprite, shot
 from rerender.demo.sprites import Array
 from rerender.demo.styles import Surface, paint
 from rerender.flow.field import Flow
@@ -138,16 +138,16 @@ class World:
         return x, y
 
     @cached_property
-    def _stage(self) -> Stage:
-        return Stage(self.size, self.motion, leftwards=self.seed % 2 == 1)
+    def _stage(self) -> SceneLayout:
+        return SceneLayout(self.size, self.motion, leftwards=self.seed % 2 == 1)
 
     @cached_property
-    def _shots(self) -> tuple[Shot, ...]:
+    def _shots(self) -> tuple[CameraPath, ...]:
         count = 2 if self.motion == "cut" else 1
         nouns = self.sentence.nouns
         return tuple(shot(self.seed, number, self.motion, nouns) for number in range(count))
 
-    def _shot(self, index: int) -> Shot:
+    def _shot(self, index: int) -> CameraPath:
         return self._shots[self.motion == "cut" and index >= self.frames // 2]
 
     def _poses(self, index: int) -> list[tuple[Sprite, Pose]]:

@@ -9,12 +9,11 @@ from torch import Tensor
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
 from rerender.flow.field import Flow
-from rerender.video import Clip, Frame
-from rerender.video import Truth as Knowledge
+from rerender.video import Clip, Frame, Truth
 
 
 @dataclass(frozen=True)
-class Truth(FlowEstimator):
+class TruthFlow(FlowEstimator):
     """Reads the flow that a procedural clip was drawn with.
 
     Raises:
@@ -39,7 +38,7 @@ class Truth(FlowEstimator):
 class OpenedTruth(FlowEstimator):
     """The true flow of one clip, with its true occlusion."""
 
-    truth: Knowledge
+    truth: Truth
 
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
         return self.between(target, source).offset

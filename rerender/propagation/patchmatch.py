@@ -14,7 +14,7 @@ from torch import Tensor
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.flow._sample import sample
 from rerender.propagation.blending.blend import Blend, Guess, TwoBand
-from rerender.propagation.blending.sides import Kept, blended, join
+from rerender.propagation.blending.sides import StoredDirection, blended, join
 from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import Links, Step, follow, link
 from rerender.propagation.motion.pixels import Pixels
@@ -22,7 +22,7 @@ from rerender.propagation.patches import batched
 from rerender.propagation.patches.cubic import warped
 from rerender.propagation.patches.guides import Guides, edges
 from rerender.propagation.patches.merge import merge
-from rerender.propagation.patches.picture import Picture
+from rerender.propagation.patches.picture import KeyPicture
 from rerender.propagation.patches.search import Search, Task, match
 from rerender.propagation.patches.votes import settled, vote
 from rerender.video import Frame, Segment, Video
@@ -74,7 +74,7 @@ class PatchMatch(Propagation):
         self, video: Video, key: Frame, frames: Sequence[int], links: Links, flow: FlowEstimator
     ) -> Iterator[Guess]:
         """Each of the frames put together from patches of the key frame."""
-        picture, before = Picture.of(key, video, self.guides), None
+        picture, before = KeyPicture.of(key, video, self.guides), None
         for stop in follow(video, key.index, frames, links, flow):
             ready = self.ready(picture, stop, before)
             matches = match(self.search, self.guides, ready.task, self.backend != "numba")
@@ -83,7 +83,7 @@ class PatchMatch(Propagation):
             yield merged
             before = merged.image
 
-    def ready(self, picture: Picture, stop: Step, before: Pixels | None) -> Ready:
+    def ready(self, picture: KeyPicture, stop: Step, before: Pixels | None) -> Ready:
         """All that can be done before the search of a frame, given the one ``before`` it."""
         offset, target = stop.motion.offset, stop.target
         moved = warped(picture.both, offset, target)
@@ -103,10 +103,10 @@ class PatchMatch(Propagation):
         if segment.right is None:
             yield from (pixels.image(guess.image) for batch in made for guess in batch[0])
             return
-        sides: list[list[Kept]] = [[] for _ in lanes]
+        sides: list[list[StoredDirection]] = [[] for _ in lanes]
         for batch in made:
             for side, guesses in zip(sides, batch, strict=True):
-                side += map(Kept.of, guesses)
+                side += map(StoredDirection.of, guesses)
         left = sides[0] if segment.left else []
         yield from blended(segment, left, sides[-1][::-1], self.blend, links)
 
@@ -115,7 +115,7 @@ class PatchMatch(Propagation):
     ) -> Lane:
         """One direction, not yet begun."""
         steps = follow(video, key.index, frames, links, flow)
-        return Lane(Picture.of(key, video, self.guides), steps)
+        return Lane(KeyPicture.of(key, video, self.guides), steps)
 
     def batches(self, lanes: Sequence[Lane], device: torch.device) -> Iterator[list[list[Guess]]]:
         """The next frames of every lane: one each where the temporal guide asks for the frame
@@ -159,5 +159,5 @@ class Ready(NamedTuple):
 class Lane(NamedTuple):
     """One direction: the key frame and the frames that lead away from it."""
 
-    picture: Picture
+    picture: KeyPicture
     steps: Iterator[Step]

@@ -23,7 +23,7 @@ DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredItem:
     """A finished stage, a small result or a stage under way.
 
     Attributes:
@@ -77,15 +77,15 @@ def run(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{len(gone)} removed, {freed / 1e6:.1f} MB freed\n")
 
 
-def kept(root: Path) -> Iterator[Kept]:
+def kept(root: Path) -> Iterator[StoredItem]:
     """Everything in a stage store that is the store's."""
     for stage, path in entries.found(root):
         named = entries.modified(path / MANIFEST) or entries.modified(path / entries.FILES)
         used = named or entries.modified(path)
-        yield Kept(path, stage, entries.size(path), used)
+        yield StoredItem(path, stage, entries.size(path), used)
 
 
-def listing(items: Sequence[Kept], now: float) -> str:
+def listing(items: Sequence[StoredItem], now: float) -> str:
     """A table: what of each stage is there, how large it is and when it was used last."""
     lines = [f"{'stage':<10} {'count':>7} {'MB':>10}  last used"]
     for stage in sorted({item.stage for item in items}):
@@ -98,7 +98,7 @@ def listing(items: Sequence[Kept], now: float) -> str:
 
 def collect(
     root: Path, now: float, days: float | None = None, gigabytes: float | None = None
-) -> list[Kept]:
+) -> list[StoredItem]:
     """Remove what was used least recently.
 
     Args:

@@ -21,7 +21,7 @@ from rerender.datasets import download as net
 from rerender.datasets.archive import ArchiveError
 from rerender.datasets.download import download
 from rerender.datasets.fetch import fetch, main
-from rerender.datasets.manifest import Manifest, manifest
+from rerender.datasets.manifest import DatasetManifest, manifest
 from rerender.errors import ConfigError, InputError
 from tests.datasets.test_archive import tarred, zipped
 
@@ -30,7 +30,7 @@ PNG = bytes.fromhex(
     "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
 )
 FILES = {"set/a/00.png": PNG, "set/a/01.png": PNG, "set/b/00.png": PNG, "set/LICENSE": b"free"}
-BASE = Manifest(name="toy", licence="CC0", attribution="nobody", inside=("set",))
+BASE = DatasetManifest(name="toy", licence="CC0", attribution="nobody", inside=("set",))
 
 
 @pytest.fixture

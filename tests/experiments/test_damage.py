@@ -13,7 +13,7 @@ import pytest
 
 from experiments.bench.damage import mutations as ways
 from experiments.bench.damage.__main__ import BUG, MISCOUNT, OK, REFUSED, WARNED, WRONG, judged
-from experiments.bench.damage.kinds import COUNT, Trial
+from experiments.bench.damage.kinds import COUNT, MutantTrial
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_verdicts(code: int | None, said: str, wrong: str, verdict: str) -> None:
-    trial = Trial("a.mp4", lambda: 0, lambda: wrong)
+    trial = MutantTrial("a.mp4", lambda: 0, lambda: wrong)
     assert judged(trial, code, said)[0] == verdict
 
 

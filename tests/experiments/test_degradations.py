@@ -16,7 +16,7 @@ from experiments.degradations import DAMAGES, INTACT, markdown, measure, seen
 from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
 from rerender.flow.dis import Dis
-from rerender.flow.truth import Truth
+from rerender.flow.truth import TruthFlow
 from rerender.scene import Watch
 
 METRICS: tuple[Metric, ...] = (
@@ -48,7 +48,7 @@ Table = dict[str, dict[str, tuple[float | None, bool]]]
 @pytest.fixture(scope="module")
 def table() -> Table:
     clips = Demo(seeds=(HELD_OUT, HELD_OUT + 1), frames=12).clips()
-    return seen(measure(clips, METRICS, Truth(), Watch()))
+    return seen(measure(clips, METRICS, TruthFlow(), Watch()))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

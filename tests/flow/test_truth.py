@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rerender.errors import ConfigError, InputError
 from rerender.flow.field import Flow
-from rerender.flow.truth import Truth
+from rerender.flow.truth import TruthFlow
 from rerender.video import Clip
 from tests.propagation.scenes import still
 
@@ -29,7 +29,7 @@ class Shift:
 
 def test_the_truth_is_read_with_its_occlusion() -> None:
     video = still(5, 4, 6)
-    flow = Truth().open(Clip("made", video, "a prompt", truth=Shift()))
+    flow = TruthFlow().open(Clip("made", video, "a prompt", truth=Shift()))
     there, back = flow.pair(video.frame(1), video.frame(4))
     assert (there.offset[:, 0] == 3).all() and (back.offset[:, 0] == -3).all()
     assert there.occluded.mean() == 0.5
@@ -38,10 +38,10 @@ def test_the_truth_is_read_with_its_occlusion() -> None:
 
 def test_a_clip_without_truth_is_refused() -> None:
     with pytest.raises(InputError, match="holiday: its true motion is not known"):
-        Truth().open(Clip("holiday", still(2), "a prompt"))
+        TruthFlow().open(Clip("holiday", still(2), "a prompt"))
 
 
 def test_an_unopened_truth_is_refused() -> None:
     video = still(2)
     with pytest.raises(ConfigError, match="none was opened"):
-        Truth().offset(video.frame(0), video.frame(1))
+        TruthFlow().offset(video.frame(0), video.frame(1))

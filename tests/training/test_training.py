@@ -58,7 +58,7 @@ def test_look_alikes_differ_in_caption(number: int) -> None:
     assert len(set(prompts)) >= 10
 
 
-class Line(learn.Stage):
+class Line(learn.TrainingStage):
     """A straight line to fit: the smallest stage there is."""
 
     name = "line"

@@ -33,7 +33,7 @@ from random import Random
 import cv2
 import torch
 
-from experiments.bench.damage.kinds import COUNT, KINDS, Command, Trial, warm
+from experiments.bench.damage.kinds import COUNT, KINDS, Command, MutantTrial, warm
 from experiments.bench.damage.seeds import plant
 from rerender import files
 from rerender.exits import terminable
@@ -49,7 +49,7 @@ Name = tuple[str, int]  # kind and number of a mutant
 
 
 @dataclass(frozen=True)
-class Result:
+class MutantResult:
     """What became of one mutant.
 
     Attributes:
@@ -82,7 +82,7 @@ class _Batch:
 
 
 @dataclass
-class Pool:
+class MutantPool:
     """Child processes that work on mutants; one that hangs or dies costs one mutant.
 
     Attributes:
@@ -95,9 +95,9 @@ class Pool:
     seeds: Path
     seed: int
     limit: float
-    results: list[Result] = field(default_factory=list)
+    results: list[MutantResult] = field(default_factory=list)
 
-    def run(self, names: Sequence[Name], workers: int) -> list[Result]:
+    def run(self, names: Sequence[Name], workers: int) -> list[MutantResult]:
         """All mutants, in any order."""
         waiting = deque(names)
         running: dict[int, _Batch] = {}
@@ -143,7 +143,7 @@ class Pool:
         block = os.read(batch.pipe, 1 << 16)
         *lines, batch.text = (batch.text + block).split(b"\n")
         for line in lines:
-            self.results.append(Result(**json.loads(line)))
+            self.results.append(MutantResult(**json.loads(line)))
             batch.left.popleft()
             batch.since = time.monotonic()
         return bool(block)
@@ -158,7 +158,7 @@ class Pool:
             kind, number = batch.left.popleft()
             how = f"ended with {os.waitstatus_to_exitcode(status)}"
             spent = time.monotonic() - batch.since
-            self.results.append(Result(kind, number, "", verdict, None, how, spent))
+            self.results.append(MutantResult(kind, number, "", verdict, None, how, spent))
         return list(batch.left)
 
 
@@ -174,7 +174,7 @@ def _folder() -> Iterator[None]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def attempt(seeds: Path, seed: int, kind: str, number: int) -> Result:
+def attempt(seeds: Path, seed: int, kind: str, number: int) -> MutantResult:
     """Make one mutant in the working folder and give it to its command."""
     begun = time.monotonic()
     trial = KINDS[kind].make(seeds, Random(f"{seed} {kind} {number}"))
@@ -184,7 +184,7 @@ def attempt(seeds: Path, seed: int, kind: str, number: int) -> Result:
         said = heard.read().decode(errors="replace")
     verdict, why = judged(trial, code, said)
     spent = round(time.monotonic() - begun, 2)
-    return Result(kind, number, trial.what, verdict, code, why[-600:], spent)
+    return MutantResult(kind, number, trial.what, verdict, code, why[-600:], spent)
 
 
 def _called(command: Command, heard: int) -> int | None:
@@ -207,7 +207,7 @@ def _called(command: Command, heard: int) -> int | None:
             os.close(file)
 
 
-def judged(trial: Trial, code: int | None, said: str) -> tuple[str, str]:
+def judged(trial: MutantTrial, code: int | None, said: str) -> tuple[str, str]:
     """The verdict on a command, and what speaks for it."""
     lines = said.strip().splitlines() or [""]
     if code not in (0, *REFUSALS) or "Traceback (most recent" in said:
@@ -244,7 +244,7 @@ def prepare(place: Path) -> None:
     gc.freeze()
 
 
-def table(results: Sequence[Result], seed: int) -> str:
+def table(results: Sequence[MutantResult], seed: int) -> str:
     """The figures as a page."""
     counts = Counter((result.kind, result.verdict) for result in results)
     faulty = sum(counts[kind, verdict] for kind in KINDS for verdict in FAULTS)
@@ -293,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n")
             return int(found.verdict in FAULTS)
         wanted = [name for name in names(options.count) if name[0] in (options.kind or KINDS)]
-        results = Pool(Path(place), options.seed, options.limit).run(wanted, options.workers)
+        results = MutantPool(Path(place), options.seed, options.limit).run(wanted, options.workers)
     gc.unfreeze()  # libraries complain of what is left at the end
     faults = [result for result in results if result.verdict in FAULTS]
     for each in sorted(faults, key=lambda result: (result.kind, result.verdict, result.number)):

@@ -31,7 +31,7 @@ SAME, COUNT = "", "wrong count"
 
 
 @dataclass(frozen=True)
-class Trial:
+class MutantTrial:
     """One damaged input.
 
     Attributes:
@@ -46,7 +46,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of input.
 
     Attributes:
@@ -55,7 +55,7 @@ class Kind:
     """
 
     share: int
-    make: Callable[[Path, Random], Trial]
+    make: Callable[[Path, Random], MutantTrial]
 
 
 @lru_cache(maxsize=16)
@@ -93,14 +93,18 @@ def _write(path: str, data: bytes) -> str:
     return path
 
 
-def _video(suffix: str) -> Callable[[Path, Random], Trial]:
-    def make(source: Path, dice: Random) -> Trial:
+def _video(suffix: str) -> Callable[[Path, Random], MutantTrial]:
+    def make(source: Path, dice: Random) -> MutantTrial:
         whole = (source / f"videos/video.{suffix}").read_bytes()
         name = _write(f"input.{suffix}", ways.damaged(whole, dice))
         if dice.random() < 0.25:
             settings = ["data=video", f"data.path={name}", *seeds.PLAIN]
-            return Trial(name, _job(*seeds.RUN, *settings), _frames("out/video.mp4", seeds.FRAMES))
-        return Trial(name, _propagated(source / "keys", name), _frames("out.mp4", seeds.FRAMES))
+            return MutantTrial(
+                name, _job(*seeds.RUN, *settings), _frames("out/video.mp4", seeds.FRAMES)
+            )
+        return MutantTrial(
+            name, _propagated(source / "keys", name), _frames("out.mp4", seeds.FRAMES)
+        )
 
     return make
 
@@ -110,13 +114,13 @@ def _propagated(keys: Path, video: str) -> Command:
     return lambda: propagate_keys.main([*given, "--propagation", "hold", "--ahead", "1"])
 
 
-def _pictures(suffix: str) -> Callable[[Path, Random], Trial]:
-    def make(source: Path, dice: Random) -> Trial:
+def _pictures(suffix: str) -> Callable[[Path, Random], MutantTrial]:
+    def make(source: Path, dice: Random) -> MutantTrial:
         shutil.copytree(source / f"pictures-{suffix}", "input")
         name = f"input/{dice.randrange(3):04d}.{suffix}"
         _write(name, ways.damaged(Path(name).read_bytes(), dice))
         settings = ["data=folder", "data.path=input", *seeds.PLAIN]
-        return Trial(name, _job(*seeds.RUN, *settings), _frames("out/video.mp4", 3))
+        return MutantTrial(name, _job(*seeds.RUN, *settings), _frames("out/video.mp4", 3))
 
     return make
 
@@ -128,7 +132,7 @@ NAMES = (  # of key frames, with the number of the frame
 )
 
 
-def _keys(source: Path, dice: Random) -> Trial:
+def _keys(source: Path, dice: Random) -> MutantTrial:
     shutil.copytree(source / "keys", "keys")
     index = dice.choice(range(0, seeds.FRAMES, seeds.KEY_EVERY))
     name = Path(f"keys/{index:06d}.png")
@@ -137,10 +141,10 @@ def _keys(source: Path, dice: Random) -> Trial:
     else:
         _write(str(name), ways.damaged(name.read_bytes(), dice))
     command = _propagated(Path("keys"), str(source / "videos/video.mp4"))
-    return Trial(str(name), command, _frames("out.mp4", seeds.FRAMES))
+    return MutantTrial(str(name), command, _frames("out.mp4", seeds.FRAMES))
 
 
-def _prompts(source: Path, dice: Random) -> Trial:
+def _prompts(source: Path, dice: Random) -> MutantTrial:
     shutil.copytree(source / "clips", "clips")
     name = _write("prompts.csv", ways.misspelt((source / "prompts.csv").read_bytes(), dice))
     settings = ["prompt=null", "data=folder", "data.path=clips", f"data.prompts={name}"]
@@ -149,29 +153,29 @@ def _prompts(source: Path, dice: Random) -> Trial:
         found = len(list(Path("out").glob("*/video.mp4")))
         return SAME if found == 2 else f"{COUNT}: {found} of 2 clips"
 
-    return Trial(name, _job(*seeds.RUN, *settings, *seeds.PLAIN), judge)
+    return MutantTrial(name, _job(*seeds.RUN, *settings, *seeds.PLAIN), judge)
 
 
-def _experiment(source: Path, dice: Random) -> Trial:
+def _experiment(source: Path, dice: Random) -> MutantTrial:
     way = dice.choice((ways.misspelt, ways.revalued))
     whole = (source / "conf/exp/mine.yaml").read_bytes()
     name = _write("conf/exp/mine.yaml", way(whole, dice))
     given = ["+exp=mine", "--config-dir", "conf", "--dry"]
-    return Trial(name, lambda: run.main(given))
+    return MutantTrial(name, lambda: run.main(given))
 
 
-def _data_set(source: Path, dice: Random) -> Trial:
+def _data_set(source: Path, dice: Random) -> MutantTrial:
     way = dice.choice((ways.misspelt, ways.revalued))
     name = _write("set.yaml", way((source / "set.yaml").read_bytes(), dice))
-    return Trial(name, _fetched(name, source / "archive.zip"))
+    return MutantTrial(name, _fetched(name, source / "archive.zip"))
 
 
 def _fetched(manifest: str, archive: Path) -> Command:
     return lambda: fetch.main([f"data={manifest}", f"archive={archive}", "out=set"])
 
 
-def _archive(suffix: str) -> Callable[[Path, Random], Trial]:
-    def make(source: Path, dice: Random) -> Trial:
+def _archive(suffix: str) -> Callable[[Path, Random], MutantTrial]:
+    def make(source: Path, dice: Random) -> MutantTrial:
         whole = (source / f"archive.{suffix}").read_bytes()
         name = _write(f"archive.{suffix}", ways.damaged(whole, dice))
 
@@ -179,13 +183,13 @@ def _archive(suffix: str) -> Callable[[Path, Random], Trial]:
             found = len([path for path in Path("set/clips").glob("*") if path.is_dir()])
             return SAME if found == 2 else f"{COUNT}: {found} of 2 clips"
 
-        return Trial(name, _fetched(str(source / "set.yaml"), Path(name)), judge)
+        return MutantTrial(name, _fetched(str(source / "set.yaml"), Path(name)), judge)
 
     return make
 
 
-def _checkpoint(suffix: str) -> Callable[[Path, Random], Trial]:
-    def make(source: Path, dice: Random) -> Trial:
+def _checkpoint(suffix: str) -> Callable[[Path, Random], MutantTrial]:
+    def make(source: Path, dice: Random) -> MutantTrial:
         place = Path(f"weights-{dice.randrange(10**9)}")  # models are remembered by their path
         shutil.copytree(source / "weights", place, copy_function=os.link)
         name = dice.choice(sorted(place.rglob(f"*.{suffix}")))
@@ -196,35 +200,35 @@ def _checkpoint(suffix: str) -> Callable[[Path, Random], Trial]:
         _write(str(name), way(whole, dice))
         command = _job(*seeds.CHECKPOINT, path=str(place))
         where = name.relative_to(place).as_posix()
-        return Trial(f"weights/{where}", command, _frames("out/video.mp4", 3))
+        return MutantTrial(f"weights/{where}", command, _frames("out/video.mp4", 3))
 
     return make
 
 
-def _store(home: str) -> Callable[[Path, Random], Trial]:
-    def make(source: Path, dice: Random) -> Trial:
+def _store(home: str) -> Callable[[Path, Random], MutantTrial]:
+    def make(source: Path, dice: Random) -> MutantTrial:
         _copied(source / home)
         shutil.rmtree("out", ignore_errors=True)
         name = _hurt(Path(".store"), dice, ("lock",))
         command = _job(*seeds.RUN, *seeds.FILM)
-        return Trial(name, command, _like(source / "finished/out"))
+        return MutantTrial(name, command, _like(source / "finished/out"))
 
     return make
 
 
-def _run(source: Path, dice: Random) -> Trial:
+def _run(source: Path, dice: Random) -> MutantTrial:
     _copied(source / "finished")
     name = _hurt(Path("out"), dice, ("lock", "record.jsonl", "run.log"))
     command = _job(*seeds.RUN, *seeds.FILM, keep=True)
-    return Trial(name, command, _like(source / "finished/out"))
+    return MutantTrial(name, command, _like(source / "finished/out"))
 
 
-def _results(source: Path, dice: Random) -> Trial:
+def _results(source: Path, dice: Random) -> MutantTrial:
     _copied(source / "finished")
     name = _hurt(Path("out"), dice, ("lock",))
     main: Callable[[Sequence[str]], int]
     main = dice.choice((eval_folder.main, tables.main, report.main))
-    return Trial(f"{name} ({main.__module__})", lambda: main(["out"]))
+    return MutantTrial(f"{name} ({main.__module__})", lambda: main(["out"]))
 
 
 def _copied(home: Path) -> None:
@@ -273,20 +277,20 @@ def _sums(place: Path) -> dict[str, str]:
     }
 
 
-KINDS: dict[str, Kind] = {
-    **{f"video {suffix}": Kind(10, _video(suffix)) for suffix in seeds.CONTAINERS},
-    **{f"picture {suffix}": Kind(5, _pictures(suffix)) for suffix in seeds.PICTURES},
-    "key frames": Kind(12, _keys),
-    "prompt table": Kind(10, _prompts),
-    "experiment yaml": Kind(12, _experiment),
-    "data set yaml": Kind(6, _data_set),
-    **{f"archive {suffix}": Kind(6, _archive(suffix)) for suffix in ("zip", "tar", "tar.gz")},
-    "checkpoint safetensors": Kind(8, _checkpoint("safetensors")),
-    "checkpoint json": Kind(12, _checkpoint("json")),
-    "store, finished": Kind(6, _store("finished")),
-    "store, stopped": Kind(6, _store("stopped")),
-    "run folder": Kind(8, _run),
-    "results folder": Kind(8, _results),
+KINDS: dict[str, FileKind] = {
+    **{f"video {suffix}": FileKind(10, _video(suffix)) for suffix in seeds.CONTAINERS},
+    **{f"picture {suffix}": FileKind(5, _pictures(suffix)) for suffix in seeds.PICTURES},
+    "key frames": FileKind(12, _keys),
+    "prompt table": FileKind(10, _prompts),
+    "experiment yaml": FileKind(12, _experiment),
+    "data set yaml": FileKind(6, _data_set),
+    **{f"archive {suffix}": FileKind(6, _archive(suffix)) for suffix in ("zip", "tar", "tar.gz")},
+    "checkpoint safetensors": FileKind(8, _checkpoint("safetensors")),
+    "checkpoint json": FileKind(12, _checkpoint("json")),
+    "store, finished": FileKind(6, _store("finished")),
+    "store, stopped": FileKind(6, _store("stopped")),
+    "run folder": FileKind(8, _run),
+    "results folder": FileKind(8, _results),
 }
 
 

@@ -41,7 +41,7 @@ from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
 from rerender.flow._sample import sample
 from rerender.flow.dis import Dis
-from rerender.flow.truth import Truth
+from rerender.flow.truth import TruthFlow
 from rerender.propagation.motion.chain import follow, link
 from rerender.propagation.motion.pixels import vectors
 from rerender.video import Clip, Segment
@@ -122,7 +122,7 @@ def measured(
         warp = verdicts(judges[clip], case(clip, look, options.clips).truth)
         row = {"case": f"{clip} {look}", "flow": "-", "method": "truth", "warp": warp}
         yield "propagation", row
-    yield from (("world", errors(motion, "truth", Truth())) for motion in motions)
+    yield from (("world", errors(motion, "truth", TruthFlow())) for motion in motions)
     for name, estimator in {**PRESETS, **networks}.items():
         if options.flows and name not in options.flows:
             continue

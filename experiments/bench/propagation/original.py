@@ -30,7 +30,7 @@ from experiments.bench.propagation.cases import INTERVAL, Case, Picture, case, e
 from rerender import files
 from rerender.contracts import Propagation
 from rerender.flow.dis import Dis
-from rerender.propagation.blending.blend import Blend, Linear, Pair, Soft, TwoBand
+from rerender.propagation.blending.blend import Bidirectional, Blend, Linear, Soft, TwoBand
 from rerender.propagation.blending.contrast import Contrast
 from rerender.propagation.blending.min_error import MinError
 from rerender.propagation.blending.poisson import Poisson
@@ -62,12 +62,12 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Kept(Blend):
+class KeptResult(Blend):
     """Keeps both versions of every frame, to be blended in several ways afterwards."""
 
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[Bidirectional] = field(default_factory=list)
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair in pairs:
             self.pairs.append(pair)
             yield pair.left.image
@@ -110,12 +110,12 @@ def compared(item: Case, program: str, sheets: Path | None) -> Iterator[Row]:
     yield {"case": item.name, "method": "truth", "warp": referee.warp_error(item.truth)}
     for method in METHODS:
         say(f"{item.name}: {method}")
-        kept = Kept()
+        kept = KeptResult()
         part = replace(choice(method), blend=kept)  # type: ignore[type-var]
         if isinstance(part, EbSynth):
             part = replace(part, program=program)
         if method in QUICK:
-            seconds(replace(part, blend=Kept()), item)  # type: ignore[type-var]
+            seconds(replace(part, blend=KeptResult()), item)  # type: ignore[type-var]
         spent = seconds(part, item)
         row = {"case": item.name, "method": method, "seconds": spent, **alone(kept.pairs, item)}
         blended: dict[str, Row] = {}
@@ -141,7 +141,7 @@ def children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def alone(pairs: Sequence[Pair], item: Case) -> Row:
+def alone(pairs: Sequence[Bidirectional], item: Case) -> Row:
     """PSNR of each direction's frames by their distance from its key frame."""
     truth = item.truth[1:-1]
     left = [measures.psnr(picture(p.left.image), t) for p, t in zip(pairs, truth, strict=True)]

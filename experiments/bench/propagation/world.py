@@ -25,13 +25,13 @@ from rerender.contracts import FlowEstimator
 from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
 from rerender.flow.dis import Dis
-from rerender.flow.truth import Truth
+from rerender.flow.truth import TruthFlow
 from rerender.video import Clip, Frame, Segment
 
 INTERVAL = 10
 MOTIONS = ("slow", "fast", "crossing", "zoom")
 METHODS = ("hold", "nearest", "warp", "patchmatch", "faithful")
-FLOWS: dict[str, FlowEstimator] = {"dis": Dis(), "truth": Truth()}
+FLOWS: dict[str, FlowEstimator] = {"dis": Dis(), "truth": TruthFlow()}
 
 
 def main() -> None:

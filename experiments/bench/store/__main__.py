@@ -47,7 +47,7 @@ CLIPS = "data.seeds=[1000000,1000001]"
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """What a sweep took, in seconds.
 
     Attributes:
@@ -113,7 +113,7 @@ def costs() -> Iterator[Costs]:
         yield found
 
 
-def measure(name: str, sweep: Sweep, place: Path) -> Row:
+def measure(name: str, sweep: Sweep, place: Path) -> SweepRow:
     """All jobs of a sweep with a shared store, apart, and again."""
     trees = [dict(tree) for tree in sweep.jobs]
     with costs() as found:
@@ -121,7 +121,7 @@ def measure(name: str, sweep: Sweep, place: Path) -> Row:
     apart = _seconds(trees, place / "apart", lambda number: place / f"store-{number}")
     again = _seconds(trees, place / "again", lambda number: place / "store")
     _agree(place)
-    return Row(name, len(trees), shared, apart, again, found.seconds)
+    return SweepRow(name, len(trees), shared, apart, again, found.seconds)
 
 
 def _seconds(trees: Sequence[dict[str, Any]], place: Path, root: Callable[[int], Path]) -> float:
@@ -158,7 +158,7 @@ def start_up(place: Path) -> tuple[float, float]:
     return times[0], sorted(times[1:])[1]
 
 
-def table(rows: Sequence[Row], start: tuple[float, float]) -> str:
+def table(rows: Sequence[SweepRow], start: tuple[float, float]) -> str:
     """The figures as a page."""
     lines = [
         "# What the stage store saves and costs",

@@ -39,7 +39,7 @@ Attend = Callable[[Layer, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Row:
+class TimingRow:
     """One way of doing the work.
 
     Attributes:
@@ -55,7 +55,7 @@ class Row:
     whole: bool = False
 
 
-class Counted:
+class CountedModel:
     """A model that counts calls and samples, and may run guidance branches apart."""
 
     def __init__(self, model: Model, apart: bool) -> None:
@@ -101,9 +101,9 @@ def _one_branch(
     return one
 
 
-def measure(row: Row, model: Model, clip: Clip, keys: Sequence[int]) -> dict[str, float]:
+def measure(row: TimingRow, model: Model, clip: Clip, keys: Sequence[int]) -> dict[str, float]:
     """Time, counts and memory of one translation of all key frames."""
-    counted: Any = Counted(model, row.apart)
+    counted: Any = CountedModel(model, row.apart)
     parts = replace(row.parts, flow=row.parts.flow.open(clip))
     results: list[Translation] = []
     with patch.object(KeyFrameTranslator, "fork", lambda self: 0) if row.whole else patch.dict({}):
@@ -121,16 +121,16 @@ def measure(row: Row, model: Model, clip: Clip, keys: Sequence[int]) -> dict[str
     }
 
 
-def rows(parts: Parts, strength: float | None, lanes: Sequence[int]) -> list[Row]:
+def rows(parts: Parts, strength: float | None, lanes: Sequence[int]) -> list[TimingRow]:
     """The straight order, then ours with more and more lanes."""
     sampling = replace(parts.sampling, strength=strength, windows="schedule", batch_size=1)
     full = replace(parts, sampling=replace(sampling, strength=None))
     label = "pure noise" if strength is None else f"strength {strength}"
     ours = replace(parts, sampling=sampling)
-    found = [Row(f"straight order, {label}", full, apart=True, whole=True)]
+    found = [TimingRow(f"straight order, {label}", full, apart=True, whole=True)]
     for count in lanes:
         more = replace(ours, sampling=replace(sampling, batch_size=count))
-        found.append(Row(f"ours, {label}, batch_size={count}", more))
+        found.append(TimingRow(f"ours, {label}, batch_size={count}", more))
     return found
 
 
@@ -163,7 +163,7 @@ def run(given: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _lines(threads: int, table: Sequence[Row], rounds: Sequence[Sequence[Any]]) -> list[str]:
+def _lines(threads: int, table: Sequence[TimingRow], rounds: Sequence[Sequence[Any]]) -> list[str]:
     medians = [
         {key: statistics.median(r[index][key] for r in rounds) for key in rounds[0][index]}
         for index in range(len(table))

@@ -57,7 +57,7 @@ class Cost:
     peak: float | None
 
 
-class Counted:
+class MeteredModel:
     """A model that counts what goes through its network."""
 
     def __init__(self, model: Any) -> None:
@@ -86,7 +86,7 @@ def measure(method: str, interval: int, frames: int, settings: Sequence[str]) ->
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     given = [f"+method={method}", f"keyframes.interval={interval}", *settings]
     job = Job.of(preflight(given).jobs[0])
-    model: Any = Counted(job.model.load(job.parts.names()))
+    model: Any = MeteredModel(job.model.load(job.parts.names()))
     whole = job.data.clips()[0]
     pictures = [whole.video[index].clone() for index in range(frames)]
     clip = replace(whole, video=MemoryVideo(pictures), truth=None)

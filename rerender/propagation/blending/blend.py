@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rerender.compiled import reassociated
-from rerender.propagation.motion.chain import Motion
+from rerender.propagation.motion.chain import FrameMotion
 from rerender.propagation.motion.pixels import Pixels
 
 Plane = NDArray[np.float32]
@@ -36,7 +36,7 @@ class Guess(NamedTuple):
     error: Plane
 
 
-class Pair(NamedTuple):
+class Bidirectional(NamedTuple):
     """A frame as its two key frames would have it.
 
     Attributes:
@@ -49,14 +49,14 @@ class Pair(NamedTuple):
     left: Guess
     right: Guess
     time: float
-    back: Motion
+    back: FrameMotion
 
 
 class Blend(ABC):
     """Turns the two versions of every frame of a segment into one."""
 
     @abstractmethod
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         """One image ``[H,W,3]`` in levels for each pair, in order; values may leave 0..255."""
 
 
@@ -64,7 +64,7 @@ class Blend(ABC):
 class Linear(Blend):
     """A cross-fade in time that does not look at errors."""
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair in pairs:
             yield mix(pair, np.full(pair.left.error.shape, pair.time, np.float32))
 
@@ -81,7 +81,7 @@ class Soft(Blend):
 
     tolerance: Annotated[float, Field(gt=0)] = 12.0
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair in pairs:
             yield mix(pair, share(pair, self.tolerance))
 
@@ -108,11 +108,11 @@ class TwoBand(Blend):
     window: Annotated[int, Field(ge=3, le=255)] = 17
     gain: Annotated[float, Field(ge=1)] = 1.6
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair in pairs:
             yield self.blend(pair)
 
-    def blend(self, pair: Pair) -> Pixels:
+    def blend(self, pair: Bidirectional) -> Pixels:
         """One frame."""
         weight = share(pair, self.tolerance)
         left, right = pair.left.image, pair.right.image
@@ -147,7 +147,7 @@ GRID = 32
 """Rows of the grid on which a cast is taken; its window is as wide."""
 
 
-def cast(pair: Pair, tolerance: float) -> Pixels:
+def cast(pair: Bidirectional, tolerance: float) -> Pixels:
     """How the right key frame differs in colour from the left, as a smooth field ``[H,W,3]``.
 
     The mean difference over about the whole frame, of those places that both versions explain.
@@ -166,14 +166,14 @@ def cast(pair: Pair, tolerance: float) -> Pixels:
     return field
 
 
-def mix(pair: Pair, right: Plane) -> Pixels:
+def mix(pair: Bidirectional, right: Plane) -> Pixels:
     """The weighted mean of both versions, ``right [H,W]`` being the weight of the right one."""
     mixed = np.empty_like(pair.left.image)
     average(pair.left.image, pair.right.image, right, mixed)
     return mixed
 
 
-def share(pair: Pair, tolerance: float) -> Plane:
+def share(pair: Bidirectional, tolerance: float) -> Plane:
     """The weight ``[H,W]`` of the right version under soft error weighting."""
     weight = np.empty_like(pair.left.error)
     odds = np.float32(log(pair.time / (1 - pair.time)))

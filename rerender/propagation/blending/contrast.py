@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rerender.propagation.blending.blend import Blend, Pair
+from rerender.propagation.blending.blend import Bidirectional, Blend
 from rerender.propagation.blending.min_error import Mask, pick, selected
 from rerender.propagation.motion.pixels import Pixels
 
@@ -29,12 +29,12 @@ class Contrast(Blend):
 
     official_pairing: bool = False
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair, mask in selected(pairs, self.official_pairing):
             yield rgb(faded(pair, mask))
 
 
-def faded(pair: Pair, mask: Mask) -> Pixels:
+def faded(pair: Bidirectional, mask: Mask) -> Pixels:
     """The blend of one frame, in Lab."""
     left, right, chosen = lab(pair.left.image), lab(pair.right.image), lab(pick(pair, mask))
     fade = (1 - pair.time) * standard(left) + pair.time * standard(right)

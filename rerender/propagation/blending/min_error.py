@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerender.flow._sample import sample
-from rerender.propagation.blending.blend import Blend, Guess, Pair
+from rerender.propagation.blending.blend import Bidirectional, Blend, Guess
 from rerender.propagation.motion.pixels import Pixels
 
 Mask = NDArray[np.float32]
@@ -31,17 +31,19 @@ class MinError(Blend):
 
     official_pairing: bool = False
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair, mask in selected(pairs, self.official_pairing):
             yield pick(pair, mask)
 
 
-def pick(pair: Pair, mask: Mask) -> Pixels:
+def pick(pair: Bidirectional, mask: Mask) -> Pixels:
     """Each pixel of the version that its mask says."""
     return np.where(mask[..., None] > 0, pair.right.image, pair.left.image)
 
 
-def selected(pairs: Iterable[Pair], mirrored: bool) -> Iterator[tuple[Pair, Mask]]:
+def selected(
+    pairs: Iterable[Bidirectional], mirrored: bool
+) -> Iterator[tuple[Bidirectional, Mask]]:
     """Each pair with its selection mask."""
     mask: Mask | None = None
     for pair in mirror(list(pairs)) if mirrored else pairs:
@@ -52,14 +54,14 @@ def selected(pairs: Iterable[Pair], mirrored: bool) -> Iterator[tuple[Pair, Mask
         yield pair, mask
 
 
-def choose(pair: Pair) -> Mask:
+def choose(pair: Bidirectional) -> Mask:
     """The selection of one frame by itself; at equal weighted errors the one nearer in time."""
     left, right = pair.time * pair.left.error, (1 - pair.time) * pair.right.error
     tie = pair.time > 0.5
     return np.where(left == right, tie, left > right).astype(np.float32)
 
 
-def mirror(pairs: Sequence[Pair]) -> Iterator[Pair]:
+def mirror(pairs: Sequence[Bidirectional]) -> Iterator[Bidirectional]:
     """The pairs with the right errors in reversed order of time."""
     for pair, other in zip(pairs, reversed(pairs), strict=True):
         yield pair._replace(right=Guess(pair.right.image, other.right.error))

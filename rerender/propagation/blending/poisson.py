@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.fft import dctn, idctn
 
-from rerender.propagation.blending.blend import Blend, Pair
+from rerender.propagation.blending.blend import Bidirectional, Blend
 from rerender.propagation.blending.contrast import faded, lab, rgb
 from rerender.propagation.blending.min_error import Mask, selected
 from rerender.propagation.motion.pixels import Pixels
@@ -41,7 +41,7 @@ class Poisson(Blend):
     official_pairing: bool = False
     official_cut: bool = False
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pixels]:
+    def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair, mask in selected(pairs, self.official_pairing):
             blend = faded(pair, mask)
             across, down = gradients(pair, mask)
@@ -52,7 +52,7 @@ class Poisson(Blend):
             yield rgb(blend)
 
 
-def gradients(pair: Pair, mask: Mask) -> tuple[Pixels, Pixels]:
+def gradients(pair: Bidirectional, mask: Mask) -> tuple[Pixels, Pixels]:
     """Forward differences of the version each pixel was selected from, in Lab, 0 at the border."""
     left, right = lab(pair.left.image), lab(pair.right.image)
     taken = mask[..., None]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rerender.propagation.blending.blend import Blend, Guess, Pair
+from rerender.propagation.blending.blend import Bidirectional, Blend, Guess
 from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import Links
 from rerender.propagation.motion.workers import workers
@@ -28,7 +28,7 @@ LARGEST = np.float32(60000)
 """Squared levels beyond which errors are not told apart: half precision ends there."""
 
 
-class Kept(NamedTuple):
+class StoredDirection(NamedTuple):
     """A `Guess` in half of its memory, off by a sixteenth of a level at most.
 
     Attributes:
@@ -39,7 +39,7 @@ class Kept(NamedTuple):
     error: NDArray[np.float16]
 
     @classmethod
-    def of(cls, guess: Guess) -> Kept:
+    def of(cls, guess: Guess) -> StoredDirection:
         """What is kept of a guess."""
         error = np.minimum(guess.error, LARGEST).astype(np.float16)
         return cls(guess.image.astype(np.float16), error)
@@ -59,23 +59,27 @@ def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[T
             yield pixels.image(guess.image)
         return
 
-    def kept(key: Frame, order: Sequence[int]) -> list[Kept]:
-        return [Kept.of(guess) for guess in side(key, order)]
+    def kept(key: Frame, order: Sequence[int]) -> list[StoredDirection]:
+        return [StoredDirection.of(guess) for guess in side(key, order)]
 
     later = workers().submit(kept, segment.right, frames[::-1])
-    left: Iterable[Kept] = ()
+    left: Iterable[StoredDirection] = ()
     if segment.left is not None:
         height, width = segment.video.size
         if height * width > SIDE_BY_SIDE:
             later.exception()  # only to wait; it is raised below
-            left = (Kept.of(guess) for guess in side(segment.left, frames))
+            left = (StoredDirection.of(guess) for guess in side(segment.left, frames))
         else:
             left = workers().submit(kept, segment.left, frames).result()
     yield from blended(segment, left, later.result()[::-1], blend, links)
 
 
 def blended(
-    segment: Segment, left: Iterable[Kept], right: list[Kept], blend: Blend, links: Links
+    segment: Segment,
+    left: Iterable[StoredDirection],
+    right: list[StoredDirection],
+    blend: Blend,
+    links: Links,
 ) -> Iterator[Tensor]:
     """The frames of both directions as one; those of the right key frame alone as they are. What
     has been blended is let go."""
@@ -92,10 +96,10 @@ def blended(
 
 def pairs(
     segment: Segment, left: Iterable[Guess], right: Iterable[Guess], links: Links
-) -> Iterator[Pair]:
+) -> Iterator[Bidirectional]:
     """The two versions of each frame with its place in time."""
     assert segment.left is not None and segment.right is not None
     first, last = segment.left.index, segment.right.index
     frames = range(segment.start, segment.stop)
     for index, a, b in zip(frames, left, right, strict=True):
-        yield Pair(a, b, (index - first) / (last - first), links.before(index))
+        yield Bidirectional(a, b, (index - first) / (last - first), links.before(index))

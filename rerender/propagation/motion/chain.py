@@ -27,7 +27,7 @@ from rerender.video import Frame, Segment, Video
 
 
 @dataclass(frozen=True)
-class Motion:
+class FrameMotion:
     """Where each pixel of a frame is found in another one.
 
     Attributes:
@@ -40,7 +40,7 @@ class Motion:
 
 
 class HalfMotion(NamedTuple):
-    """A `Motion` in half of its memory.
+    """A `FrameMotion` in half of its memory.
 
     Attributes:
         offset, occluded: in float16.
@@ -50,27 +50,27 @@ class HalfMotion(NamedTuple):
     occluded: NDArray[np.float16] | None
 
     @classmethod
-    def of(cls, motion: Motion) -> HalfMotion:
+    def of(cls, motion: FrameMotion) -> HalfMotion:
         """What is kept of a motion."""
         hidden = motion.occluded
         seen = None if hidden is None else hidden.astype(np.float16)
         return cls(motion.offset.astype(np.float16), seen)
 
-    def whole(self) -> Motion:
+    def whole(self) -> FrameMotion:
         """The motion again."""
         seen = None if self.occluded is None else self.occluded.astype(np.float32)
-        return Motion(self.offset.astype(np.float32), seen)
+        return FrameMotion(self.offset.astype(np.float32), seen)
 
 
 class Links(ABC):
     """Flow between the neighbouring frames of a segment."""
 
     @abstractmethod
-    def before(self, index: int) -> Motion:
+    def before(self, index: int) -> FrameMotion:
         """From frame ``index`` to the frame before it."""
 
     @abstractmethod
-    def after(self, index: int) -> Motion:
+    def after(self, index: int) -> FrameMotion:
         """From frame ``index`` to the frame after it."""
 
 
@@ -89,10 +89,10 @@ class KnownLinks(Links):
     ahead: Sequence[HalfMotion]
     back: Sequence[HalfMotion]
 
-    def before(self, index: int) -> Motion:
+    def before(self, index: int) -> FrameMotion:
         return self.back[index - 1 - self.first].whole()
 
-    def after(self, index: int) -> Motion:
+    def after(self, index: int) -> FrameMotion:
         return self.ahead[index - self.first].whole()
 
 
@@ -109,18 +109,18 @@ class LiveLinks(Links):
     flow: FlowEstimator
     seen: bool
 
-    def before(self, index: int) -> Motion:
+    def before(self, index: int) -> FrameMotion:
         return self.step(index, index - 1)
 
-    def after(self, index: int) -> Motion:
+    def after(self, index: int) -> FrameMotion:
         return self.step(index, index + 1)
 
-    def step(self, index: int, other: int) -> Motion:
+    def step(self, index: int, other: int) -> FrameMotion:
         """From a frame to its neighbour."""
         here, there = self.video.frame(index), self.video.frame(other)
         if self.seen:
             return motion(self.flow.between(here, there))
-        return Motion(pixels.vectors(self.flow.offset(here, there)))
+        return FrameMotion(pixels.vectors(self.flow.offset(here, there)))
 
 
 def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
@@ -141,7 +141,7 @@ def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
             there, back = rough.pair(here, next_)
             return HalfMotion.of(motion(there)), HalfMotion.of(motion(back))
         away, home = rough.offsets(here, next_)
-        ahead, back_ = Motion(pixels.vectors(away)), Motion(pixels.vectors(home))
+        ahead, back_ = FrameMotion(pixels.vectors(away)), FrameMotion(pixels.vectors(home))
         return HalfMotion.of(ahead), HalfMotion.of(back_)
 
     first = segment.start if segment.left is None else segment.left.index
@@ -149,9 +149,9 @@ def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
     return KnownLinks(first, [there for there, _ in pairs], [back for _, back in pairs])
 
 
-def motion(flow: Flow) -> Motion:
+def motion(flow: Flow) -> FrameMotion:
     """A flow as arrays."""
-    return Motion(pixels.vectors(flow.offset), pixels.plane(flow.occluded))
+    return FrameMotion(pixels.vectors(flow.offset), pixels.plane(flow.occluded))
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ class Step:
 
     index: int
     target: Pixels
-    motion: Motion
-    link: Motion
+    motion: FrameMotion
+    link: FrameMotion
 
 
 def follow(
@@ -196,14 +196,14 @@ def follow(
             target, frame = lit, Frame(index, pixels.image(lit))
         direct = flow.offset(frame, into, pixels.offsets(chained.offset))
         offset = refiner.refine(source, target, pixels.vectors(direct))
-        found = Motion(offset, chained.occluded)
+        found = FrameMotion(offset, chained.occluded)
         yield Step(index, target, found, step)
 
 
-def chain(step: Motion, rest: Motion) -> Motion:
+def chain(step: FrameMotion, rest: FrameMotion) -> FrameMotion:
     """One step, then the motion from there; hidden if either is."""
     offset = step.offset + sample(rest.offset, step.offset)
     if step.occluded is None or rest.occluded is None:
-        return Motion(offset)
+        return FrameMotion(offset)
     hidden = sample(rest.occluded, step.offset, border=1.0)
-    return Motion(offset, np.maximum(step.occluded, hidden))
+    return FrameMotion(offset, np.maximum(step.occluded, hidden))

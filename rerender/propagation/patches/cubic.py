@@ -12,7 +12,7 @@ from rerender.compiled import reassociated
 from rerender.propagation.blending.blend import Guess
 from rerender.propagation.motion.pixels import Pixels
 from rerender.propagation.patches.merge import boxed, judge
-from rerender.propagation.patches.simd import LANES, Four, weighted
+from rerender.propagation.patches.simd import SIMD_WIDTH, Four, weighted
 
 Both = NDArray[np.float32]
 """Style and source ``[H+4,W+4,8]`` in levels with a border of two repeated pixels; the last two
@@ -43,8 +43,8 @@ def convolve(
     """Moved style, and mean squared difference of moved source and target."""
     height, width, _ = target.shape
     right, bottom = np.float32(width), np.float32(height)
-    pitch = both.shape[1] * LANES
-    flat, row = both.reshape(-1), np.empty((width, LANES), np.float32)
+    pitch = both.shape[1] * SIMD_WIDTH
+    flat, row = both.reshape(-1), np.empty((width, SIMD_WIDTH), np.float32)
     line, whole = row.reshape(-1), np.ones(width, np.float32)
     for y in range(height):
         for x in range(width):
@@ -55,8 +55,8 @@ def convolve(
             j = min(np.int64(v + np.float32(1)), height) - 1
             down, across = weights(np.float32(v - j)), weights(np.float32(u - i))
             # The border moves everything by two pixels, the kernel begins one before its centre.
-            first = (j + 1) * pitch + (i + 1) * LANES
-            weighted(flat, first, pitch, down, across, line, x * LANES)
+            first = (j + 1) * pitch + (i + 1) * SIMD_WIDTH
+            weighted(flat, first, pitch, down, across, line, x * SIMD_WIDTH)
         judge(row, whole, target[y], image[y], squares[y])
 
 

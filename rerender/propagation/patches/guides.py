@@ -28,7 +28,7 @@ Packed = NDArray[np.uint8]
 """``[H+4,W+4,16]``: guides with a border of two repeated pixels, so that patches never leave it."""
 
 
-class Guided(NamedTuple):
+class GuidedPicture(NamedTuple):
     """The guides of a frame.
 
     Attributes:
@@ -77,7 +77,7 @@ class Guides:
         """Factors from levels to packed bytes: style, colour, edge, position."""
         return np.sqrt(self.weights() / self.unit).astype(np.float32)
 
-    def pack(self, style: Pixels, colour: Pixels, edge: Pixels, offset: Offsets) -> Guided:
+    def pack(self, style: Pixels, colour: Pixels, edge: Pixels, offset: Offsets) -> GuidedPicture:
         """The guides of a frame whose pixels come from where ``offset [H,W,2]`` points."""
         height, width, _ = style.shape
         packed = np.empty((height + 4, width + 4, CHANNELS), np.uint8)
@@ -87,7 +87,7 @@ class Guides:
             for guides in (packed, bare):
                 lines = guides.swapaxes(0, axis)
                 lines[:2], lines[-2:] = lines[2], lines[-3]
-        return Guided(packed, bare)
+        return GuidedPicture(packed, bare)
 
     def towards(self, estimate: Pixels, before: Pixels) -> Pixels:
         """The one picture that style and temporal guide together pull to."""

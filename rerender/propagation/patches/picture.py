@@ -8,12 +8,12 @@ import numpy as np
 
 from rerender.propagation.motion import pixels
 from rerender.propagation.patches.cubic import Both, paired
-from rerender.propagation.patches.guides import Guided, Guides, edges
+from rerender.propagation.patches.guides import GuidedPicture, Guides, edges
 from rerender.video import Frame, Video
 
 
 @dataclass(frozen=True)
-class Picture:
+class KeyPicture:
     """A key frame, ready to be warped and put together from patches.
 
     Attributes:
@@ -22,10 +22,10 @@ class Picture:
     """
 
     both: Both
-    guides: Guided
+    guides: GuidedPicture
 
     @classmethod
-    def of(cls, key: Frame, video: Video, guides: Guides) -> Picture:
+    def of(cls, key: Frame, video: Video, guides: Guides) -> KeyPicture:
         style, source = pixels.levels(key.image), pixels.levels(video[key.index])
         still = np.zeros((*style.shape[:2], 2), np.float32)
         return cls(paired(style, source), guides.pack(style, source, edges(source), still))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rerender.propagation.patches import kernels
-from rerender.propagation.patches.guides import Guided, Guides
+from rerender.propagation.patches.guides import GuidedPicture, Guides
 from rerender.propagation.patches.kernels import LARGEST, Costs, Flat, Matches, Plan
 from rerender.propagation.patches.simd import BARE, SIDE
 
@@ -93,8 +93,8 @@ class Task(NamedTuple):
         frame: its number, the seed of its random candidates.
     """
 
-    source: Guided
-    target: Guided
+    source: GuidedPicture
+    target: GuidedPicture
     offset: NDArray[np.float32]
     frame: int
 

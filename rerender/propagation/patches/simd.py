@@ -26,7 +26,7 @@ CHANNELS = 16
 BARE = 8
 """Bytes of a pixel of those guides that do not come from flow."""
 
-LANES = 8
+SIMD_WIDTH = 8
 """Numbers of a pixel that are warped at once."""
 
 TAPS = 4
@@ -85,7 +85,10 @@ def _weighted(
         lines = []
         for row, weight in enumerate(rows):
             start = moved(builder, arguments[1], row, arguments[2])
-            pixels = [loaded(builder, base, start, tap * LANES, REAL, LANES) for tap in range(TAPS)]
+            pixels = [
+                loaded(builder, base, start, tap * SIMD_WIDTH, REAL, SIMD_WIDTH)
+                for tap in range(TAPS)
+            ]
             lines.append(times(builder, weight, mixed(builder, columns, pixels)))
         sum_ = reduce(lambda a, b: builder.fadd(a, b, flags=["fast"]), lines)
         stored(builder, sum_, goal, arguments[6])
@@ -110,8 +113,8 @@ def _gathered(
                 which = builder.add(patches, ir.Constant(patches.type, column))
                 centre = builder.load(builder.gep(centres, [which]))
                 start = builder.add(builder.sext(centre, down.type), down)
-                across = (SIDE // 2 - column) * LANES
-                pixel = loaded(builder, base, start, across, REAL, LANES)
+                across = (SIDE // 2 - column) * SIMD_WIDTH
+                pixel = loaded(builder, base, start, across, REAL, SIMD_WIDTH)
                 # Not in any order that is quicker: on the GPU they are added in this one.
                 sum_ = pixel if sum_ is None else builder.fadd(sum_, pixel)
         stored(builder, sum_, goal, arguments[6])
@@ -159,11 +162,11 @@ def squares(builder: Any, left: Any, right: Any) -> Any:
     count = left.type.count
     step = builder.sext(builder.sub(left, right), ir.VectorType(WHOLE, count))
     square = builder.mul(step, step)
-    if count == LANES:
+    if count == SIMD_WIDTH:
         return square
     # Neighbours first: that is one instruction with the multiplication.
     even, odd = (shuffled(builder, square, range(first, count, 2)) for first in (0, 1))
-    return halved(builder, builder.add(even, odd), LANES)
+    return halved(builder, builder.add(even, odd), SIMD_WIDTH)
 
 
 def halved(builder: Any, values: Any, count: int) -> Any:
@@ -182,9 +185,9 @@ def shuffled(builder: Any, values: Any, order: range) -> Any:
 
 def spread(builder: Any, number: Any) -> Any:
     """One number in all lanes of a vector."""
-    kind = ir.VectorType(number.type, LANES)
+    kind = ir.VectorType(number.type, SIMD_WIDTH)
     single = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(WHOLE, 0))
-    mask = ir.Constant(ir.VectorType(WHOLE, LANES), [0] * LANES)
+    mask = ir.Constant(ir.VectorType(WHOLE, SIMD_WIDTH), [0] * SIMD_WIDTH)
     return builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), mask)
 
 

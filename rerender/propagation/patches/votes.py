@@ -11,7 +11,7 @@ from rerender.propagation.motion.pixels import Pixels
 from rerender.propagation.patches.cubic import Both
 from rerender.propagation.patches.kernels import Matches
 from rerender.propagation.patches.merge import boxed, judge
-from rerender.propagation.patches.simd import LANES, SIDE, gathered
+from rerender.propagation.patches.simd import SIDE, SIMD_WIDTH, gathered
 
 REACH = SIDE // 2
 """Pixels from the centre of a patch to its edge."""
@@ -44,16 +44,16 @@ def settled(sums: NDArray[np.float32], target: Pixels) -> Guess:
 def gather(both: Both, matches: Matches, target: Pixels, image: Pixels, squares: Pixels) -> None:
     """The mean of all patches over each pixel, line by line."""
     height, width, _ = matches.shape
-    pitch, flat = both.shape[1] * LANES, both.reshape(-1)
+    pitch, flat = both.shape[1] * SIMD_WIDTH, both.reshape(-1)
     places, shares = positions(matches, pitch), counts(height, width)
-    row = np.empty((width, LANES), np.float32)
+    row = np.empty((width, SIMD_WIDTH), np.float32)
     line = row.reshape(-1)
     for y in range(height):
         for x in range(width):
             inside = REACH <= y < height - REACH and REACH <= x < width - REACH
             if inside:
                 first = (y - REACH) * width + x - REACH
-                gathered(flat, places, first, width, pitch, line, x * LANES)
+                gathered(flat, places, first, width, pitch, line, x * SIMD_WIDTH)
             else:
                 edge(flat, places, y, x, (height, width, pitch), row[x])
         judge(row, shares[y], target[y], image[y], squares[y])
@@ -68,7 +68,7 @@ def positions(matches: Matches, pitch: int) -> NDArray[np.int32]:
         for x in range(width):
             down = np.int64(matches[y, x, 1]) + REACH
             across = np.int64(matches[y, x, 0]) + REACH
-            places[y * width + x] = down * pitch + across * LANES
+            places[y * width + x] = down * pitch + across * SIMD_WIDTH
     return places
 
 
@@ -86,8 +86,8 @@ def edge(
     pixel[:] = 0
     for j in range(max(y - REACH, 0), min(y + REACH + 1, height)):
         for i in range(max(x - REACH, 0), min(x + REACH + 1, width)):
-            start = places[j * width + i] + (y - j) * pitch + (x - i) * LANES
-            for c in range(LANES):
+            start = places[j * width + i] + (y - j) * pitch + (x - i) * SIMD_WIDTH
+            for c in range(SIMD_WIDTH):
                 pixel[c] += flat[start + c]
 
 

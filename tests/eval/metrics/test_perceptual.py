@@ -16,7 +16,7 @@ from torch import Tensor
 from eval.metrics import lpips as ours
 from eval.metrics.lpips import Lpips
 from eval.metrics.lpips_demo import LpipsDemo
-from eval.metrics.perceptual import Maps, Pair, Perceptual, distances
+from eval.metrics.perceptual import FeaturePair, Maps, Perceptual, distances
 from rerender.errors import ConfigError
 from tests.eval.toys import Known, measure, picture, shifting
 
@@ -44,7 +44,7 @@ def network() -> Any:
 def test_equal_the_package(network: Any) -> None:
     a = torch.stack([picture(64, 64, seed) for seed in (0, 1)])
     b = torch.stack([picture(64, 64, seed) for seed in (5, 6)])
-    pairs = [Pair(x, y, torch.ones(1, 64, 64)) for x, y in zip(a, b, strict=True)]
+    pairs = [FeaturePair(x, y, torch.ones(1, 64, 64)) for x, y in zip(a, b, strict=True)]
     with torch.inference_mode():
         theirs = network(a, b, normalize=True).flatten().tolist()
         mine = distances(lambda x, y: ours.difference_maps(network, x, y), pairs, "cpu")

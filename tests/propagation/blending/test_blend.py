@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerender.propagation.blending.blend import Blend, Guess, Linear, Pair, Soft, TwoBand
+from rerender.propagation.blending.blend import Bidirectional, Blend, Guess, Linear, Soft, TwoBand
 from rerender.propagation.blending.contrast import Contrast
 from rerender.propagation.blending.min_error import MinError
 from rerender.propagation.blending.poisson import Poisson, screened
-from rerender.propagation.motion.chain import Motion
+from rerender.propagation.motion.chain import FrameMotion
 
 SIZE = (36, 44)
 EVERY: list[Blend] = [
@@ -30,13 +30,13 @@ def noise(seed: int, sigma: float = 30, mean: float = 128) -> NDArray[np.float32
     return np.clip(values, 0, 255).astype(np.float32)
 
 
-def pair(a: NDArray[np.float32], b: NDArray[np.float32], time: float = 0.5) -> Pair:
+def pair(a: NDArray[np.float32], b: NDArray[np.float32], time: float = 0.5) -> Bidirectional:
     flat = np.zeros(SIZE, np.float32)
-    back = Motion(np.zeros((*SIZE, 2), np.float32), flat)
-    return Pair(Guess(a, flat), Guess(b, flat), time, back)
+    back = FrameMotion(np.zeros((*SIZE, 2), np.float32), flat)
+    return Bidirectional(Guess(a, flat), Guess(b, flat), time, back)
 
 
-def one(blend: Blend, given: Pair) -> NDArray[np.float32]:
+def one(blend: Blend, given: Bidirectional) -> NDArray[np.float32]:
     (image,) = blend.run([given])
     return image
 
@@ -134,7 +134,9 @@ def test_the_official_pairing_mirrors_the_right_errors_in_time() -> None:
     assert np.array_equal(mirrored[0], pairs[0].left.image)
 
 
-def replace_errors(item: Pair, left: NDArray[np.float32], right: NDArray[np.float32]) -> Pair:
+def replace_errors(
+    item: Bidirectional, left: NDArray[np.float32], right: NDArray[np.float32]
+) -> Bidirectional:
     return item._replace(
         left=item.left._replace(error=left), right=item.right._replace(error=right)
     )

@@ -10,7 +10,7 @@ from rerender.flow.dis import Dis
 from rerender.propagate import propagate
 from rerender.propagation.blending import sides
 from rerender.propagation.blending.blend import Guess
-from rerender.propagation.blending.sides import Kept
+from rerender.propagation.blending.sides import StoredDirection
 from rerender.propagation.patchmatch import PatchMatch
 from tests.propagation.scenes import keys, moving
 
@@ -29,7 +29,7 @@ def test_what_is_kept_is_off_by_a_sixteenth_of_a_level_at_most() -> None:
     random = np.random.default_rng(0)
     image = random.uniform(-20, 275, (9, 11, 3)).astype(np.float32)
     error = random.uniform(0, 90000, (9, 11)).astype(np.float32)
-    kept = Kept.of(Guess(image, error))
+    kept = StoredDirection.of(Guess(image, error))
     found = kept.guess()
     assert np.abs(found.image - image)[image <= 255].max() <= 1 / 16
     assert np.isfinite(found.error).all()

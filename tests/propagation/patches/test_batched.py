@@ -11,7 +11,7 @@ import torch
 from rerender.flow.dis import Dis
 from rerender.propagate import propagate
 from rerender.propagation.patches import batched, kernels, votes
-from rerender.propagation.patches.guides import Guided, Guides, edges
+from rerender.propagation.patches.guides import GuidedPicture, Guides, edges
 from rerender.propagation.patches.search import Search, Task, match
 from rerender.propagation.patches.simd import BARE
 from rerender.propagation.patchmatch import PatchMatch
@@ -27,7 +27,7 @@ def task(seed: int) -> Task:
     """Two pictures that have little to do with each other, and a flow that points anywhere."""
     random = np.random.default_rng(seed)
 
-    def guided() -> Guided:
+    def guided() -> GuidedPicture:
         image = random.uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
         still = np.zeros((HEIGHT, WIDTH, 2), np.float32)
         return Guides().pack(image, image, edges(image), still)

@@ -410,7 +410,7 @@ def test_one_failing_job_does_not_stop_the_others(
 
 
 def test_the_constraint_of_the_readme_is_one_file_and_one_yaml(tmp_path: Path) -> None:
-    root = Path(run_job.__file__).parents[1]
+    root = Path(run_job.__file__).parents[2]
     for package in ("rerender", "eval", "conf"):
         ignored = shutil.ignore_patterns("__pycache__", "weights")
         shutil.copytree(root / package, tmp_path / package, ignore=ignored)

@@ -719,7 +719,7 @@ def test_every_device_is_found_by_its_kind() -> None:
     ]
     assert {
         "rerender.model.pretrained.Pretrained.device",
-        "rerender.config.parts.Sampling.keep_device",
+        "rerender.config.sampling.Sampling.keep_device",
     } <= {*names}
     for name in names:
         target, _, field = name.rpartition(".")
@@ -760,7 +760,7 @@ def test_loops_work_where_their_compiled_form_cannot_be_kept(
 
 
 def test_prompts_are_told_by_their_names() -> None:
-    source = (ROOT / "rerender" / "job.py").read_text()
+    source = (ROOT / "rerender" / "config" / "job.py").read_text()
     names = {
         node.target.id
         for node in ast.walk(ast.parse(source))

@@ -121,7 +121,7 @@ CASES: dict[str, Callable[[int, Path], list[str]]] = {
     "run, warp, warp_error, 288x384": _large,
     "run, demo world, six metrics, 64x64": _demo,
     "run, folder of pictures, warp_error, 96x128": _pictures,
-    "eval.measure, two metrics and floors, 96x128": _score,
+    "eval.score, two metrics and floors, 96x128": _score,
     "experiments.report --score, 96x128": _report,
     "rerender.propagate, patchmatch, 96x128": _propagate,
 }

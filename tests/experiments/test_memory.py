@@ -9,7 +9,7 @@ import pytest
 from experiments.bench.memory import CASES, LIMIT, measure, written
 from rerender.codec import open_video
 
-CHEAP = ("run, hold, no metrics, 96x128", "eval.measure, two metrics and floors, 96x128")
+CHEAP = ("run, hold, no metrics, 96x128", "eval.score, two metrics and floors, 96x128")
 
 
 def test_a_video_file_holds_a_bounded_number_of_small_frames(tmp_path: Path) -> None:

@@ -29,16 +29,16 @@ from tests.test_resume import ARGUMENTS
 
 # What each command is given where RESULTS is a folder of results; None reads no results.
 GIVEN: dict[str, list[str] | None] = {
-    "eval.measure": ["RESULTS"],
+    "eval.score": ["RESULTS"],
     "experiments.degradations": None,
     "experiments.report": ["RESULTS"],
     "experiments.dvc_stages": ["scores", "RESULTS", "out"],
     "experiments.dvc_stages tables": ["tables", "RESULTS", "RESULTS", "out"],
     "experiments.tables": ["RESULTS"],
-    "rerender.datasets.fetch": None,
-    "rerender.propagate": None,
+    "rerender.fetch": None,
+    "rerender.propagate.__main__": None,
     "rerender.run": None,
-    "rerender.files": ["ls", "RESULTS"],
+    "rerender.store.__main__": ["ls", "RESULTS"],
 }
 SAID = ("error: ", "warning: ", "failed: ", "score: ", "not scored: ")
 
@@ -77,11 +77,7 @@ def test_every_command_is_known_here() -> None:
 def run(name: str, folder: Path) -> int:
     given = GIVEN[name] or []
     module = importlib.import_module(name.split()[0])
-    main = getattr(module, "main", None)
-    if main is None:
-        other = {"eval.measure": "eval.score", "rerender.files": "rerender.store.gc"}
-        main = importlib.import_module(other[name]).main
-    code = main([str(folder) if word == "RESULTS" else word for word in given])
+    code = module.main([str(folder) if word == "RESULTS" else word for word in given])
     assert isinstance(code, int)
     return code
 
@@ -180,7 +176,7 @@ def test_a_number_that_does_not_fit_its_sum_is_refused_and_measured_again(
     for build in (tables.write, lambda root: gather(root, Media(root / "report"))):
         with pytest.raises(InputError, match=r"does not fit its sum\); score again: python -m"):
             build(root)
-    assert run("eval.measure", root) == 0
+    assert run("eval.score", root) == 0
     assert "warning: " in capsys.readouterr().err
     assert file.read_bytes() == whole
 
@@ -193,7 +189,7 @@ def test_a_damaged_video_of_a_finished_run_is_not_scored(
     shutil.copytree(results, root)
     damage(root / "run-0" / "video.mp4")
     (root / SCORES).unlink()
-    assert run("eval.measure", root) == 3
+    assert run("eval.score", root) == 3
     assert {row.method for row in score_files.read(root / SCORES)} == {
         SOURCE,
         TRUTH,
@@ -211,7 +207,7 @@ def test_a_run_with_another_configuration_than_its_own_is_left_out(
     config = root / "run-0" / "config.yaml"
     config.write_text(config.read_text().replace("\nseed: 0\n", "\nseed: 4\n"))
     (root / SCORES).unlink()
-    assert run("eval.measure", root) == 0
+    assert run("eval.score", root) == 0
     assert (
         "does not fit its sha256 in metrics.json; this run is left out" in capsys.readouterr().err
     )
@@ -222,7 +218,7 @@ def test_names_that_are_no_utf8_reach_tables_and_page(results: Path, tmp_path: P
     root = tmp_path / "all"
     shutil.copytree(results, root)
     (root / "run-1").rename(root / "r\udcffn")
-    assert run("eval.measure", root) == 0
+    assert run("eval.score", root) == 0
     assert "r\udcffn" in {row.method for row in score_files.read(root / SCORES)}
     assert run("experiments.tables", root) == 0
     assert run("experiments.report", root) == 0

@@ -40,7 +40,7 @@ def filled(root: Path) -> Cache:
     return cache
 
 
-def gc(root: Path) -> int:
+def emptied(root: Path) -> int:
     return gc.main(["gc", str(root), "--gigabytes", "0", "--days", "0"])
 
 
@@ -85,7 +85,7 @@ def test_a_store_is_emptied(marker: str, tmp_path: Path) -> None:
         file.unlink()
     if marker == "damaged":
         file.write_bytes(b"Rerender stage store 1\n")
-    assert gc(cache.root) == 0
+    assert emptied(cache.root) == 0
     assert set(contents(cache.root)) <= {entries.MARKER}
     made(cache)
     assert file.read_bytes() == entries.SIGNATURE
@@ -116,7 +116,7 @@ def test_what_is_not_of_the_store_stays(place: str, tmp_path: Path) -> None:
     files.put(cache.root / place, b"mine")
     old = LATER - 20 * gc.DAY
     os.utime(cache.root / place, (old, old))
-    assert gc(cache.root) == 0
+    assert emptied(cache.root) == 0
     assert (cache.root / place).read_bytes() == b"mine"
     assert set(contents(cache.root)) <= {entries.MARKER, place}
     made(cache)  # and it is still a store
@@ -150,7 +150,7 @@ def test_nothing_is_written_or_removed_through_a_link_in_a_store(
     files.remove(link)
     link.symlink_to(other.root / place)
     before = contents(tmp_path / "other")
-    assert gc(cache.root) in (0, 2)
+    assert emptied(cache.root) in (0, 2)
     for use in (
         cache.tidy,
         lambda: cache.find("keys", KEY),

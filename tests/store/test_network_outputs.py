@@ -95,7 +95,7 @@ def test_a_control_map_is_computed_once_however_strongly_it_acts(cache: Cache) -
         (control,) = kept(chosen, cache, {}).control
         (weaker,) = kept(weak, cache, {}).control
         assert torch.equal(control.map(image), weaker.map(image))
-    assert (weaker.weight, weaker.start, weaker.name) == (0.5, 0.2, "test_memo")
+    assert (weaker.weight, weaker.start, weaker.name) == (0.5, 0.2, "test_network_outputs")
     assert torch.equal(control.map(image), image.flip(0))
 
 

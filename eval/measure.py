@@ -17,9 +17,9 @@ from eval.contracts import (
     UnavailableError,
     finite,
 )
-from rerender.codec.fit import resize
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
+from rerender.fit import resize
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 

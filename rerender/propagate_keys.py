@@ -17,7 +17,6 @@ import yaml
 
 from rerender import files
 from rerender.codec import check_sound, encode, open_video
-from rerender.codec.fit import FittedVideo
 from rerender.config.allowlist import CONF
 from rerender.config.build import build
 from rerender.contracts import FlowEstimator, Propagation
@@ -25,6 +24,7 @@ from rerender.data.names import RULE, frame_numbers
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
+from rerender.fit import FittedVideo
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import find_cuts, thumbnails
 from rerender.propagate import propagate

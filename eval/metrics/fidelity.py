@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.contracts import Moment, Trial, UnavailableError
-from rerender.codec.fit import resize
+from rerender.fit import resize
 from rerender.video import Truth
 
 

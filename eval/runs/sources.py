@@ -13,10 +13,10 @@ from typing import Any
 from eval.contracts import Metric
 from eval.metrics.weights import digest
 from eval.results import Outcome
-from rerender.codec.fit import fit
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.errors import InputError, RerenderError
+from rerender.fit import fit
 from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from rerender.codec.audio import Sound, copy_sound
 from rerender.codec.color import to_yuv420
-from rerender.codec.fit import to_output
 from rerender.errors import ConfigError, InputError
+from rerender.fit import to_output
 from rerender.video import Video
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from rerender.codec.fit import fit
 from rerender.config.job import Job
 from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint
+from rerender.fit import fit
 from rerender.store.cache import key
 from rerender.store.checkpoint import Loading
 from rerender.store.provenance import code_of, targets, versions
@@ -104,7 +104,7 @@ class Stages:
             if name.partition(".")[0] in groups
         }
         # Clips are read by the code of their data, whatever happens to them then.
-        found = {*modules, *targets(config), *targets(self.tree.get("data")), "rerender.codec.fit"}
+        found = {*modules, *targets(config), *targets(self.tree.get("data")), "rerender.fit"}
         return {
             "config": config,
             "inputs": inputs,

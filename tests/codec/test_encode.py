@@ -16,8 +16,8 @@ from torch import Tensor
 from rerender import files
 from rerender.codec import encode, open_video
 from rerender.codec.color import to_yuv420
-from rerender.codec.fit import fit
 from rerender.errors import ConfigError, InputError, ResourceError
+from rerender.fit import fit
 from rerender.video import MemoryVideo
 from tests.codec.making import make, packets, pictures
 

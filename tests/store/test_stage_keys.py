@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rerender.codec.fit import fit
 from rerender.config.compose import preflight
 from rerender.config.job import Job
+from rerender.fit import fit
 from rerender.store import provenance
 from rerender.store.run_identity import Identity
 from rerender.store.stage_keys import Stages

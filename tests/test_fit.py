@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerender.codec.fit import fit, resize, to_output
 from rerender.errors import ConfigError
+from rerender.fit import fit, resize, to_output
 from rerender.video import MemoryVideo
 
 

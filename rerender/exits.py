@@ -56,6 +56,9 @@ def _known(error: BaseException) -> RerenderError | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         cure = "lower data.size or sampling.lanes, or take model.dtype=float16"
         return ResourceError("memory", " ".join(str(error).split())[:200] or "ran out", cure)
+    if isinstance(error, BrokenPipeError):
+        cure = "read it to its end, or send it to a file"
+        return ResourceError("output", "who was reading it has gone", cure)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         reason = (error.strerror or str(error)).lower()
         return ResourceError(error.filename or "disk", reason, "free some space, then start again")

@@ -287,7 +287,7 @@ def test_a_manifest_must_be_one(here: Path) -> None:
     with pytest.raises(ConfigError, match="sha256"):
         manifest(str(written(here / "toy.yaml", "sha256: abc")))
     (here / "list.yaml").write_text("[1]")
-    with pytest.raises(ConfigError, match="is not a manifest"):
+    with pytest.raises(ConfigError, match="holds no settings"):
         manifest(str(here / "list.yaml"))
     with pytest.raises(InputError):
         fetch(BASE, here / "missing", None, here / "out")

@@ -61,6 +61,8 @@ def parse(data: bytes, path: Path) -> list[Score]:
         InputError: a line is not a score, or does not fit its sum.
     """
     rows: list[Score] = []
+    if not data:  # nothing was measured
+        return rows
     lines = data.decode(errors="replace").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, 1):
         try:

@@ -70,7 +70,7 @@ class Media:
     def _copied(self, file: Path) -> str:
         target = self._place(digest(file)[:20], file.suffix.lower())
         if not target.is_file() or sha256_file(target) != digest(file):
-            files.put(target, file.read_bytes())
+            files.copy(file, target)
         return self._address(target)
 
     def _whole(self, target: Path) -> bool:
@@ -95,7 +95,8 @@ class Media:
 
 
 def _pass(video: Video) -> tuple[Tensor, Tensor]:
-    """The middle rows ``[3,T,W]`` and the sheet ``[3,h,n*w]``, in one pass over the frames."""
+    """The middle rows ``[3,T,W]`` in 8 bits and the sheet ``[3,h,n*w]``, in one pass over the
+    frames."""
     height, width = video.size
     chosen = {round(i * (len(video) - 1) / max(_SHEET - 1, 1)) for i in range(_SHEET)}
     scale = min(1.0, _SIDE / max(height, width))
@@ -103,8 +104,8 @@ def _pass(video: Video) -> tuple[Tensor, Tensor]:
     rows, stills = [], []
     for index in range(len(video)):
         frame = video[index]
-        row = frame[:, height // 2 : height // 2 + 1]
-        rows.append(resize(row, (1, min(width, _WIDEST))))
+        row = resize(frame[:, height // 2 : height // 2 + 1], (1, min(width, _WIDEST)))
+        rows.append(store.levels(row))  # a view of the row would keep the whole frame
         if index in chosen:
             stills.append(resize(frame, small))
     return torch.cat(rows, 1), torch.cat(stills, 2)

@@ -31,6 +31,7 @@ from rerender.config.flags import PLAIN, SHORT, VALUES, WORDS, flags_of
 from rerender.config.job import Job
 from rerender.config.settings import JOB, PROMPTS, literal_at, settings_of
 from rerender.errors import ConfigError, RerenderError
+from rerender.exits import failure
 from rerender.jobs.sweep import jobs_of
 from rerender.run import main
 
@@ -767,3 +768,15 @@ def test_prompts_are_told_by_their_names() -> None:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
     assert set(PROMPTS) <= names
+
+
+def test_help_and_info_know_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "my, dir", "exp/mine.yaml", {"seed": 77})
+    for shown in (["--help"], ["--cfg", "job"], ["--info", "config"]):
+        assert main([*shown, "exp=mine", "--config-dir", str(tmp_path / "my, dir")]) == 0
+        assert "seed: 77" in capsys.readouterr().out
+
+
+def test_a_reader_who_goes_away_is_no_bug_of_ours() -> None:
+    code, message = failure(BrokenPipeError(32, "Broken pipe"))
+    assert code == 5 and message.startswith("output: ")

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rerender.config.allowlist import CONF, scan
 from rerender.config.build import unknown_key
-from rerender.config.foreign import check_hydra, check_tree, scan_folder
+from rerender.config.foreign import OPTION, check_hydra, check_tree, scan_folder
 from rerender.config.overrides import choices_of, elements, escape, literal, parsed
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.kinds import expanded
@@ -81,20 +81,21 @@ class Composer:
     """
 
     def __init__(self, overrides: Sequence[str], config_dir: str | None = None) -> None:
-        self._foreign = config_dir is not None
+        self._folder = None if config_dir is None else expanded(config_dir).absolute()
         self._search: list[str] = []
-        if config_dir is not None:
-            folder = expanded(config_dir)
-            scan_folder(folder)
-            place = QuotedString(f"file://{folder.absolute()}", Quote.double).with_quotes()
+        if self._folder is not None:
+            scan_folder(self._folder)
+            place = QuotedString(f"file://{self._folder}", Quote.double).with_quotes()
             self._search = [f"hydra.searchpath=[{place}]"]
         self._given = [parsed(argument) for argument in overrides]
         self._signs: dict[str, str] = {}  # groups that need a + here, or must have none
 
     @property
     def arguments(self) -> list[str]:
-        """Arguments with which Hydra composes what `first` gives; only after `first`."""
-        return [*self._signed(self._fixed), *self._search]
+        """Arguments with which Hydra composes what `first` gives; only after `first`. Its own flag
+        looks in the folder before conf/, which is the same: no file there has the name of ours."""
+        flag = [] if self._folder is None else [OPTION, str(self._folder)]
+        return [*flag, *self._signed(self._fixed)]
 
     @property
     def _fixed(self) -> list[str]:
@@ -109,7 +110,7 @@ class Composer:
         composed = self._composed(self._fixed)
         hydra = _plain(composed)
         scan(hydra)
-        if self._foreign:
+        if self._folder is not None:
             said = [line for line in self._fixed if line.lstrip("+").startswith("hydra")]
             check_hydra(hydra["hydra"], _plain(self._composed(said, foreign=False))["hydra"])
         return composed
@@ -157,7 +158,7 @@ class Composer:
         scan(raw)
         ours = {key: value for key, value in raw.items() if key != "hydra"}
         resolved = _resolved(ours)
-        if self._foreign:
+        if self._folder is not None:
             check_tree(resolved, self._values())
         if resolved.get("prompt_file") is None:
             return resolved

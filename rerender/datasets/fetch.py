@@ -32,6 +32,7 @@ from rerender.datasets.download import Tell, download, reach, sha256
 from rerender.datasets.manifest import DatasetManifest, manifest
 from rerender.errors import ConfigError, InputError
 from rerender.exits import command, report
+from rerender.kinds import expanded
 from rerender.run_folder import read_json
 
 FOLDER, SOURCE, PROMPTS, CLIPS = Path("datasets"), "source.json", "prompts.csv", "clips.json"
@@ -132,7 +133,7 @@ def _on_disk(url: str) -> Path | None:
 def local(text: str) -> Path:
     """A path from a path or a file:// address."""
     parts = urlsplit(text)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(text)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else expanded(text)
 
 
 def _downloaded(url: str, wanted: DatasetManifest, work: Path) -> Path:
@@ -243,7 +244,7 @@ def _main(given: list[str]) -> int:
 def _run(given: Sequence[str]) -> str:
     said = dict(argument.partition("=")[::2] for argument in given)
     name = said.get("data", "")
-    out = Path(said.get("out") or FOLDER / Path(name).stem)
+    out = expanded(said.get("out") or FOLDER / Path(name).stem)
     if name.startswith("demo"):
         return f"{demo([text for text in given if not text.startswith('out=')], out)}\n"
     for key in said:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import yaml
@@ -13,6 +12,7 @@ from pydantic import Field
 from rerender.config.allowlist import CONF, scan_file
 from rerender.config.build import construct
 from rerender.errors import ConfigError
+from rerender.kinds import expanded
 
 _HEX = r"^[0-9a-f]{64}$"
 
@@ -53,7 +53,7 @@ def manifest(name: str) -> DatasetManifest:
     Raises:
         ConfigError: there is none, or it says something that cannot be.
     """
-    path = Path(name) if name.endswith(".yaml") else CONF / "dataset" / f"{name}.yaml"
+    path = expanded(name) if name.endswith(".yaml") else CONF / "dataset" / f"{name}.yaml"
     known = sorted(file.stem for file in (CONF / "dataset").glob("*.yaml"))
     if ("/" in name and not name.endswith(".yaml")) or not path.is_file():
         raise ConfigError("data", f"no data set {name!r}", f"choices: demo, {', '.join(known)}")

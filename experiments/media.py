@@ -105,7 +105,7 @@ def _pass(video: Video) -> tuple[Tensor, Tensor]:
     for index in range(len(video)):
         frame = video[index]
         row = resize(frame[:, height // 2 : height // 2 + 1], (1, min(width, _WIDEST)))
-        rows.append(store.levels(row))  # a view of the row would keep the whole frame
+        rows.append(files.levels(row))  # a view of the row would keep the whole frame
         if index in chosen:
             stills.append(resize(frame, small))
     return torch.cat(rows, 1), torch.cat(stills, 2)

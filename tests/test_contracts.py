@@ -26,6 +26,7 @@ from rerender.contracts import (
     JointConstraint,
     KeyFrames,
     Model,
+    Part,
     Propagation,
     Sampler,
     Smooth,
@@ -91,11 +92,11 @@ def shown(image: Tensor) -> bool:
     return tuple(image.shape) == (3, HEIGHT, WIDTH) and inside
 
 
-def kind(name: str) -> type[Constraint]:
+def kind(name: str) -> type[Part]:
     """The class that a constraint's yaml names."""
     text = (CONF / "constraint" / f"{name}.yaml").read_text(encoding="utf-8")
     module, _, cls = re.findall(r"_target_:\s*([\w.]+)", text)[0].rpartition(".")
-    found: type[Constraint] = getattr(importlib.import_module(module), cls)
+    found: type[Part] = getattr(importlib.import_module(module), cls)
     return found
 
 
@@ -104,7 +105,8 @@ def is_joint(name: str) -> bool:
 
 
 def drafts(name: str) -> bool:
-    return kind(name).needs_draft
+    cls = kind(name)
+    return issubclass(cls, Constraint) and cls.needs_draft
 
 
 def compares(name: str) -> bool:

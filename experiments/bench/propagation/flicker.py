@@ -87,8 +87,8 @@ def main() -> None:
     for item in cases(options.folder, options.clips, options.seeds):
         say(item.name)
         lines += rows(item)
-    files.put(HERE / "propagation_flicker.md", "\n".join([*lines, ""]).encode())
-    print(HERE / "propagation_flicker.md")
+    files.put(HERE / "flicker.md", "\n".join([*lines, ""]).encode())
+    print(HERE / "flicker.md")
 
 
 def cases(folder: Path, clips: Sequence[str], seeds: int) -> Iterator[Case]:

@@ -96,9 +96,9 @@ def main() -> None:
         item = case(clip, look, options.clips)
         results["rows"] += list(compared(item, options.program, options.sheets))
         results["command"] += f' "{name}"'
-        files.put(HERE / "propagation_original.json", json.dumps(results, indent=1).encode())
-        files.put(HERE / "propagation_original.md", markdown(results).encode())
-    print(HERE / "propagation_original.md")
+        files.put(HERE / "original.json", json.dumps(results, indent=1).encode())
+        files.put(HERE / "original.md", markdown(results).encode())
+    print(HERE / "original.md")
 
 
 MODULE = "experiments.bench.propagation.original"

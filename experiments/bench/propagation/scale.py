@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    path = HERE / "propagation_scale.json"
+    path = HERE / "scale.json"
     results = json.loads(path.read_text()) if path.is_file() else {}
     for part in options.parts:
         load = os.getloadavg()[0]

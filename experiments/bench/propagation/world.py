@@ -44,7 +44,7 @@ def main() -> None:
     rows = [row for motion in MOTIONS for row in measured(motion, seeds)]
     head = {"date": date.today().isoformat(), "commit": commit()}
     head["command"] = f"python -m experiments.bench.propagation.world --seeds {seeds}"
-    files.put_json(HERE / "propagation_world.json", {**head, "rows": rows})
+    files.put_json(HERE / "world.json", {**head, "rows": rows})
     lines = ["# Propagation in the demo world", "", f"{head['date']}, commit {head['commit']}: "]
     lines[-1] += f"`{head['command']}`. PSNR in dB by distance from the nearer key frame."
     lines += [
@@ -55,8 +55,8 @@ def main() -> None:
     for row in rows:
         values = " | ".join(f"{value:.2f}" for value in row["psnr"])
         lines.append(f"| {row['motion']} | {row['flow']} | {row['method']} | {values} |")
-    files.put(HERE / "propagation_world.md", "\n".join([*lines, ""]).encode())
-    print(HERE / "propagation_world.md")
+    files.put(HERE / "world.md", "\n".join([*lines, ""]).encode())
+    print(HERE / "world.md")
 
 
 def measured(motion: str, seeds: int) -> Iterator[dict[str, Any]]:

@@ -51,6 +51,7 @@ TOOLS = (
     "rerender.peak_memory",
     "rerender.run_folder",
     "rerender.codec",
+    "rerender.config.paths",
 )
 CHOICES = tuple(f"rerender.{group}" for group in (*GROUPS, "demo") if group != "hydra")
 CONFIG = ("rerender.config", "rerender.exits")

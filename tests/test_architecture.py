@@ -60,6 +60,7 @@ VERBS = (
     "rerender.translate",
     "rerender.propagate",
     "rerender.pipeline",
+    "rerender.api",
 )
 STORE = ("rerender.store",)
 JOBS = ("rerender.jobs",)

@@ -100,7 +100,7 @@ def test_code_decides_where_it_is_used(monkeypatch: pytest.MonkeyPatch, base: St
             other = stages()
             return other.keys != base.keys, other.video != base.video
 
-    assert edited("sample.py") == (True, True)
+    assert edited("translation/denoise.py") == (True, True)
     assert edited("constraint/shape.py") == (True, True)
     assert edited("propagation/patchmatch.py") == (False, True)
     assert edited("codec/encode.py") == (False, True)

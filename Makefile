@@ -32,7 +32,7 @@ bench: setup ## how long each stage takes on this machine
 
 setup: .venv/.stamp ## .venv with the pinned packages
 
-.venv/.stamp: pyproject.toml constraints.txt
+.venv/.stamp: pyproject.toml setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: python: 3.11 or later is needed; install it or set PYTHON="; exit 2; }
 	@echo "setting up .venv with pinned packages; the first time this takes minutes"
 	@if command -v uv >/dev/null 2>&1; then \

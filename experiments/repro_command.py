@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from rerender.config.allowlist import CONF, LISTS, TARGET
+from rerender.config.allowlist import LISTS, TARGET
 from rerender.config.compose import literal, preflight
 from rerender.config.overrides import quoted, texts_of
+from rerender.config.paths import CONF
 from rerender.config.settings import PROMPTS, literal_at
 from rerender.errors import RerenderError
 

@@ -1,10 +1,19 @@
 """Rerender: text-guided, temporally coherent video translation with image diffusion models.
 
 The method of "Rerender A Video: Zero-Shot Text-Guided Video-to-Video Translation"
-(arXiv 2306.07954) as a declarative experiment pipeline.
+(arXiv 2306.07954) as a declarative experiment pipeline. From Python:
+
+    from rerender import Clip, fit, load_model, open_video, parts, render, write_video
+
+    model = load_model("demo")
+    video = fit(open_video("cat.mp4"), short_side=128, multiple=model.size_multiple)
+    clip = Clip("cat", video, prompt="an oil painting")
+    write_video("painted.mp4", render(clip, model, parts("keyframes.interval=5")), video)
 """
 
 import os
+from importlib import import_module
+from typing import Any
 
 # Threads that wait by spinning without end slow each other down tenfold on a busy machine, and
 # those that sleep at once halve the speed of a quiet one: spin for a moment, then sleep. OpenMP
@@ -12,3 +21,28 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"
+
+# name: the module it comes from. They are imported when they are asked for, since torch takes
+# seconds; what type checkers and editors see stands in __init__.pyi.
+_HOMES = {
+    "Clip": "rerender.video",
+    "RerenderError": "rerender.errors",
+    "fit": "rerender.fit",
+    "load_model": "rerender.api",
+    "open_video": "rerender.codec",
+    "parts": "rerender.api",
+    "render": "rerender.pipeline",
+    "write_video": "rerender.api",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -17,8 +17,8 @@ import yaml
 
 from rerender import files
 from rerender.codec import check_sound, encode, open_video
-from rerender.config.allowlist import CONF
 from rerender.config.build import build
+from rerender.config.paths import CONF, choices_of
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.data.names import RULE, frame_numbers
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
@@ -69,7 +69,7 @@ FIRST_HELP = "number that names give the first frame of the video (0; 1 where th
 
 def names(group: str) -> str:
     """The choices of a group, for the help text."""
-    return "one of " + ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+    return "one of " + ", ".join(choices_of(group))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -20,9 +20,9 @@ from omegaconf import Container, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rerender import __version__
-from rerender.config.allowlist import CONF
 from rerender.config.compose import Composer, Sweep, explained, literal
 from rerender.config.flags import Flags, flags_of
+from rerender.config.paths import CONF
 from rerender.errors import ConfigError, PartialSweepError
 from rerender.exits import BUG, command, failure, report
 from rerender.jobs.worker import LOST, STATUS, Call, begin, do, end, read

@@ -52,6 +52,7 @@ TOOLS = (
     "rerender.peak_memory",
     "rerender.run_folder",
     "rerender.codec",
+    "rerender.config.paths",
 )
 CHOICES = tuple(f"rerender.{group}" for group in (*GROUPS, "demo") if group != "hydra")
 CONFIG = ("rerender.config", "rerender.exits")
@@ -60,6 +61,7 @@ VERBS = (
     "rerender.translate",
     "rerender.propagate",
     "rerender.pipeline",
+    "rerender.api",
 )
 STORE = ("rerender.store",)
 JOBS = ("rerender.jobs",)

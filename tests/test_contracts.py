@@ -15,10 +15,11 @@ from torch import Tensor
 
 from eval.contracts import Metric
 from eval.measure import score
-from rerender.config.allowlist import CONF, LISTS
+from rerender.config.allowlist import LISTS
 from rerender.config.build import UNSET, build
 from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
+from rerender.config.paths import CONF
 from rerender.contracts import (
     Constraint,
     Control,

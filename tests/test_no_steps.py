@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from rerender.config.allowlist import CONF
 from rerender.config.compose import preflight
 from rerender.config.job import Job
+from rerender.config.paths import CONF
 from rerender.translate import translate
 from tests.scenes import SCENE, Given, Shift
 

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 
 from experiments.repro_command import command
 from rerender import kinds
-from rerender.config.allowlist import CONF, ROOT, TARGET, allowed
+from rerender.config.allowlist import TARGET, allowed
 from rerender.config.compose import Composer, literal, preflight
 from rerender.config.device import check_devices
 from rerender.config.flags import PLAIN, SHORT, VALUES, WORDS, flags_of
 from rerender.config.job import Job
+from rerender.config.paths import CONF, ROOT
 from rerender.config.settings import JOB, PROMPTS, literal_at, settings_of
 from rerender.errors import ConfigError, RerenderError
 from rerender.exits import failure

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.contracts import UnavailableError
+from rerender.config.paths import PACKAGE
 from rerender.errors import WeightsError
 from rerender.video import sha256_file
 
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "rerender" / "demo" / "weights"
+DEMO = PACKAGE / "demo" / "weights"
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 

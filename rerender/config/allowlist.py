@@ -16,10 +16,9 @@ from typing import Any
 
 import yaml
 
+from rerender.config.paths import CONF, ROOT
 from rerender.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
 TARGET = "_target_"
 LISTS = ("control", "constraint", "metrics")  # groups from which any number may be chosen
 

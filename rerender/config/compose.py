@@ -20,10 +20,11 @@ from hydra.core.utils import filter_overrides
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from rerender.config.allowlist import CONF, scan
+from rerender.config.allowlist import scan
 from rerender.config.build import unknown_key
 from rerender.config.foreign import OPTION, check_hydra, check_tree, scan_folder
-from rerender.config.overrides import choices_of, elements, escape, literal, parsed
+from rerender.config.overrides import elements, escape, literal, parsed
+from rerender.config.paths import CONF, choices_of
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.kinds import expanded
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rerender.config.allowlist import CONF
+from rerender.config.paths import CONF
 from rerender.config.settings import JOB, settings_of
 from rerender.errors import ConfigError
 

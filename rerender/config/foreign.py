@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from rerender.config.allowlist import CONF, TARGET, scan_file
+from rerender.config.allowlist import TARGET, scan_file
+from rerender.config.paths import CONF
 from rerender.config.settings import JOB, Setting, settings_of
 from rerender.errors import ConfigError
 

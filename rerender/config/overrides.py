@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from rerender.config.allowlist import CONF, LISTS, no_resolver
+from rerender.config.allowlist import LISTS, no_resolver
+from rerender.config.paths import choices_of
 from rerender.config.settings import literal_at
 from rerender.errors import ConfigError
 
@@ -109,9 +110,9 @@ def parsed(argument: str) -> Override:
         raise ConfigError(argument, "names a package", "write key=value or group=choice")
     if re.match(r"hydra\b", group):
         _check_hydra_key(override)
-    choices = choices_of(group)
-    if choices and not override.is_delete():
-        _check_choices(override, choices)
+    known = choices_of(group)
+    if known and not override.is_delete():
+        _check_choices(override, known)
     return override
 
 
@@ -144,8 +145,3 @@ def _check_choices(override: Override, choices: Sequence[str]) -> None:
         for name in names:
             if not _CHOICE.fullmatch(str(name)):
                 raise ConfigError(group, f"no choice {name!r}", listed)
-
-
-def choices_of(group: str) -> list[str]:
-    """The choices of a group; none if it is not one."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 from rerender import kinds
-from rerender.config.allowlist import ROOT, parsed
+from rerender.config.allowlist import parsed
+from rerender.config.paths import ROOT
 from rerender.kinds import Kind
 
 JOB = "rerender.config.job.Job"  # whose fields are the keys on the top

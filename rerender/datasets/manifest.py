@@ -9,8 +9,9 @@ from typing import Annotated
 import yaml
 from pydantic import Field
 
-from rerender.config.allowlist import CONF, scan_file
+from rerender.config.allowlist import scan_file
 from rerender.config.build import construct
+from rerender.config.paths import CONF, choices_of
 from rerender.errors import ConfigError
 from rerender.kinds import expanded
 
@@ -54,7 +55,7 @@ def manifest(name: str) -> DatasetManifest:
         ConfigError: there is none, or it says something that cannot be.
     """
     path = expanded(name) if name.endswith(".yaml") else CONF / "dataset" / f"{name}.yaml"
-    known = sorted(file.stem for file in (CONF / "dataset").glob("*.yaml"))
+    known = choices_of("dataset")
     if ("/" in name and not name.endswith(".yaml")) or not path.is_file():
         raise ConfigError("data", f"no data set {name!r}", f"choices: demo, {', '.join(known)}")
     scan_file(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rerender.config.paths import ROOT
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
 from rerender.kinds import Device, HubModel
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from rerender.contracts import Model
 
 MANIFEST = "SHA256SUMS"
-ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = "give a folder in diffusers layout, or a hub id such as owner/name"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rerender.contracts import Model, Schedule
@@ -28,6 +31,7 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
             "sampling.steps", f"must lie in 1..{total - 1}, received {steps}", "20 is usual"
         )
     kind = model.scheduler_config.get("timestep_spacing", "leading")
+    times: NDArray[Any]
     if kind == "leading":
         offset = int(model.scheduler_config.get("steps_offset", 0))
         times = np.arange(intervals)[::-1][:steps] * (total // intervals) + offset

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rerender.config.allowlist import ROOT, TARGET
+from rerender.config.allowlist import TARGET
+from rerender.config.paths import ROOT
 
 PACKAGES = ("rerender", "eval")
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "opencv-python", "av")

@@ -15,11 +15,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerender.config import allowlist
-from rerender.config.allowlist import CONF, LISTS, TARGET, allowed
+from rerender.config.allowlist import LISTS, TARGET, allowed
 from rerender.config.build import build
 from rerender.config.compose import Sweep, literal, preflight
 from rerender.config.job import Job, from_yaml, key_of, to_yaml
+from rerender.config.paths import CONF, ROOT
 from rerender.errors import ConfigError, InputError, RerenderError, WeightsError
 from rerender.jobs.sweep import jobs_of
 
@@ -113,7 +113,7 @@ def test_every_method_lies_over_any_experiment(name: str) -> None:
 
 def test_every_folder_of_choices_answers_a_folder_of_code() -> None:
     for group in {choice.partition("/")[0] for choice in PARTS}:
-        assert any((allowlist.ROOT / top / group).is_dir() for top in ("rerender", "eval")), group
+        assert any((ROOT / top / group).is_dir() for top in ("rerender", "eval")), group
 
 
 def test_lists_keep_their_order_and_may_be_empty() -> None:

@@ -15,8 +15,8 @@ from typing import ClassVar
 
 import pytest
 
-from rerender.config.allowlist import CONF
 from rerender.config.compose import preflight
+from rerender.config.paths import CONF
 from rerender.datasets import download as net
 from rerender.datasets.archive import ArchiveError
 from rerender.datasets.download import download

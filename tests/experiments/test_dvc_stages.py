@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from experiments.dvc_stages import main
-from rerender.config.allowlist import CONF, ROOT
 from rerender.config.compose import literal, preflight
+from rerender.config.paths import CONF, ROOT
 from rerender.jobs.sweep import jobs_of
 from rerender.run import main as run
 from tests.experiments.test_sweep import SWEEP

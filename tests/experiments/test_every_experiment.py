@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rerender.config.allowlist import CONF
+from rerender.config.paths import CONF
 from rerender.run import main
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "exp").glob("*.yaml"))

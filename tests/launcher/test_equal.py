@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rerender import files
-from rerender.config.allowlist import ROOT
+from rerender.config.paths import ROOT
 from rerender.jobs import worker
 
 SWEEP = [

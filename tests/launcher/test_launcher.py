@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from rerender.config.allowlist import CONF, ROOT
 from rerender.config.compose import literal, preflight
+from rerender.config.paths import CONF, ROOT
 from rerender.errors import ConfigError
 from rerender.jobs.worker import STATUS, Call, read, told
 from rerender.launcher.engine import Engine, engine_of

@@ -8,8 +8,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from rerender.config.allowlist import CONF
 from rerender.config.build import build
+from rerender.config.paths import CONF
 from rerender.contracts import Propagation
 from rerender.flow.dis import Dis
 from rerender.propagate import propagate

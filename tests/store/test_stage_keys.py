@@ -10,6 +10,7 @@ import pytest
 
 from rerender.config.compose import preflight
 from rerender.config.job import Job
+from rerender.config.paths import ROOT
 from rerender.fit import fit
 from rerender.store import provenance
 from rerender.store.run_identity import Identity
@@ -91,7 +92,7 @@ def test_code_decides_where_it_is_used(monkeypatch: pytest.MonkeyPatch, base: St
     """A line more in a file changes the stages that run it, and no others."""
 
     def edited(name: str) -> tuple[bool, bool]:
-        file, read = provenance.ROOT / "rerender" / name, provenance._text
+        file, read = ROOT / "rerender" / name, provenance._text
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 provenance, "_text", lambda path: read(path) + ("# x" if path == file else "")

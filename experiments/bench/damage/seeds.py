@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 
 from rerender import files
-from rerender.config.allowlist import CONF
 from rerender.config.compose import preflight
+from rerender.config.paths import PACKAGE
 from rerender.jobs import render_clip
 from rerender.jobs.run_job import perform
 
@@ -158,7 +158,7 @@ def _archives(place: Path) -> None:
 
 def _weights(place: Path) -> None:
     """The demo checkpoint without its list of sums, by which any damage would be found."""
-    source = CONF.parent / "rerender/demo/weights"
+    source = PACKAGE / "demo" / "weights"
     for file in _needed(source):
         files.copy(file, place / file.relative_to(source))
 

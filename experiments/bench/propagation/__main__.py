@@ -30,8 +30,8 @@ from experiments.bench.propagation import measures as measures
 from experiments.bench.propagation.cases import INTERVAL, Case, Picture, case, disagreeing, picture
 from experiments.bench.propagation.tables import markdown
 from rerender import files
-from rerender.config.allowlist import CONF
 from rerender.config.build import build
+from rerender.config.paths import CONF
 from rerender.contracts import Propagation
 from rerender.flow.dis import Dis
 from rerender.propagation.blending.blend import Blend, Linear, Soft, TwoBand

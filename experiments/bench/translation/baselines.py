@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from rerender import files, peak_memory
-from rerender.config.allowlist import CONF
 from rerender.config.compose import preflight
 from rerender.config.job import Job
+from rerender.config.paths import choices_of
 from rerender.contracts import NoiseRequest
 from rerender.pipeline import render
 from rerender.start.noised import Noised
@@ -78,7 +78,7 @@ class MeteredModel:
 
 def methods() -> list[str]:
     """All of conf/method."""
-    return sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+    return choices_of("method")
 
 
 def measure(method: str, interval: int, frames: int, settings: Sequence[str]) -> Cost:

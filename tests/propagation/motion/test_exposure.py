@@ -10,8 +10,8 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from rerender.config.allowlist import CONF
 from rerender.config.build import build
+from rerender.config.paths import CONF
 from rerender.contracts import Propagation
 from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT

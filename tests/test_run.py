@@ -365,7 +365,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(render_clip, "filled", breaking(error, number))
+    monkeypatch.setattr(render_clip, "render", breaking(error, number))
     # A shell starts its background jobs with SIGINT ignored: here it must interrupt.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -386,7 +386,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
 def test_a_traceback_is_shown_when_asked_for(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(render_clip, "filled", breaking(RuntimeError("surprise")))
+    monkeypatch.setattr(render_clip, "render", breaking(RuntimeError("surprise")))
     assert main([*SMOKE, "debug=true"]) == 70
     assert "Traceback" in capsys.readouterr().err
 
@@ -410,7 +410,7 @@ def test_one_failing_job_does_not_stop_the_others(
 
 
 def test_the_constraint_of_the_readme_is_one_file_and_one_yaml(tmp_path: Path) -> None:
-    root = Path(run_job.__file__).parents[1]
+    root = Path(run_job.__file__).parents[2]
     for package in ("rerender", "eval", "conf"):
         ignored = shutil.ignore_patterns("__pycache__", "weights")
         shutil.copytree(root / package, tmp_path / package, ignore=ignored)

@@ -65,7 +65,7 @@ class Stages:
     @cached_property
     def video(self) -> str:
         """The key of the finished video."""
-        modules = ("rerender.propagate", "rerender.codec.encode")
+        modules = ("rerender.pipeline", "rerender.propagate", "rerender.codec.encode")
         return key(keys=self.keys, **self._used(FILLING, modules))
 
     def score(self, metric: str, video: str) -> str:

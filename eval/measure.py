@@ -19,7 +19,7 @@ from eval.contracts import (
 )
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
-from rerender.fit import resize
+from rerender.fitting import resize
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 

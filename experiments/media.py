@@ -15,7 +15,7 @@ from eval.metrics.weights import digest
 from rerender import files
 from rerender.codec import encode
 from rerender.errors import InputError
-from rerender.fit import resize
+from rerender.fitting import resize
 from rerender.run_folder import read_json
 from rerender.video import Video, sha256_file
 

@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Clip": "rerender.video",
     "RerenderError": "rerender.errors",
-    "fit": "rerender.fit",
+    "fit": "rerender.fitting",
     "load_model": "rerender.api",
     "open_video": "rerender.codec",
     "parts": "rerender.api",

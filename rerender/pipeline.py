@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from torch import Tensor
@@ -17,49 +17,49 @@ from rerender.video import Clip
 
 
 def render(
-    clip: Clip, model: Model, parts: Parts, seed: int = 0, watch: Watch | None = None
-) -> Iterator[Tensor]:
-    """Restyle a clip, frame by frame, in constant memory.
-
-    Args:
-        clip: the source video, sized to ``model.size_multiple``, and its prompts.
-        model: a loaded diffusion model with one ControlNet for each control of ``parts``.
-        parts: the choices of the run.
-        seed: of all noise.
-        watch: told how far each stage is.
-
-    Yields:
-        As many frames as the source has, ``[3,H,W]`` in 0..1.
-    """
-    shots = parts.keyframes.pick(clip.video)  # §4: every K-th frame, or by content
-    translations = translated(clip, shots, model, parts, seed, watch)  # §4.1
-    return filled(clip, translations, parts, watch)  # §4.2
-
-
-def translated(
     clip: Clip,
-    shots: Sequence[Sequence[int]],
-    model: Model,
+    model: Model | Callable[[], Model],
     parts: Parts,
     seed: int = 0,
     watch: Watch | None = None,
     resume: ResumePoint | None = None,
+) -> Iterator[Tensor]:
+    """Restyle a clip, frame by frame, in constant memory.
+
+    Nothing is computed before it is asked for. Whoever takes frames (in a run: the encoder) pulls
+    the propagation, and the propagation pulls the translation of the next key frame when it has
+    handed out all frames before it. So one segment is held, however long the clip is.
+
+    Args:
+        clip: the source video, sized to ``model.size_multiple``, and its prompts.
+        model: a diffusion model with one ControlNet for each control of ``parts``, or what loads
+            it: called when the first key frame is to be translated, never if all are finished.
+        parts: the choices of the run.
+        seed: of all noise.
+        watch: told how far each stage is.
+        resume: finished key frames and the first frame to make; everything is made if None.
+
+    Yields:
+        As many frames as the source has, ``[3,H,W]`` in 0..1; without those before
+        ``resume.first``.
+    """
+    resume = resume or ResumePoint()
+    flow = parts.flow.open(clip)
+    keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
+    frames = propagate(clip.video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
+    yield from parts.smooth.run(frames, clip.video, flow)
+
+
+def translate_key_frames(
+    clip: Clip,
+    model: Model | Callable[[], Model],
+    parts: Parts,
+    seed: int,
+    watch: Watch | None,
+    resume: ResumePoint,
 ) -> Iterator[Translation]:
-    """The first half: key frames through the diffusion model (arguments as `render`, and
-    ``resume`` as `rerender.translate.translate`)."""
+    """The first half alone: pick the key frames and translate them (arguments as `render`)."""
+    shots = resume.shots or parts.keyframes.pick(clip.video)  # §4: every K-th, or by content
+    resume.begin(shots)
     parts = replace(parts, flow=parts.flow.open(clip))
     return translate(clip, shots, model, parts, seed, watch, resume=resume)
-
-
-def filled(
-    clip: Clip,
-    translations: Iterable[Translation],
-    parts: Parts,
-    watch: Watch | None = None,
-    first: int = 0,
-) -> Iterator[Tensor]:
-    """The second half: every frame from its key frames (``first`` as
-    `rerender.propagate.propagate`)."""
-    flow = parts.flow.open(clip)
-    frames = propagate(clip.video, translations, parts.propagation, flow, watch, first=first)
-    return parts.smooth.run(frames, clip.video, flow)

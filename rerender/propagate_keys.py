@@ -24,7 +24,7 @@ from rerender.data.names import RULE, frame_numbers
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
-from rerender.fit import FittedVideo
+from rerender.fitting import FittedVideo
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import find_cuts, thumbnails
 from rerender.propagate import propagate

@@ -9,8 +9,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from rerender.config.flags import Flags, flags_of
 from rerender.config.paths import CONF
 from rerender.errors import ConfigError, PartialSweepError
 from rerender.exits import BUG, command, failure, report
-from rerender.jobs.worker import LOST, STATUS, Call, begin, do, end, read
+from rerender.jobs.worker import LOST, STATUS, ScheduledJob, attempt, begin, end, read
 
 JOBS = Path("outputs/.jobs")  # the status of each job while a command runs
 RESULTS = Path("results")  # tables and report of each sweep
@@ -42,44 +42,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    return command(_explained, arguments)
-
-
-def _explained(given: list[str]) -> int:
-    """The command, with errors of Hydra's in our words."""
-    try:
-        return _run(given)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error) from error
+    return command(_run, arguments)
 
 
 def _run(given: list[str]) -> int:
-    flags = flags_of(given)
-    if flags.version:
-        sys.stdout.write(f"rerender {__version__}\n")
-        return 0
-    composer = Composer(literal(flags.overrides), flags.config_dir)
-    if flags.help or flags.hydra_help or flags.cfg or flags.info:
-        _show(flags, composer)
-        return 0
-    sweep = composer.sweep()
-    _check(sweep)
-    if flags.dry:
-        from rerender.jobs.plan import plan
+    with _explained():
+        flags = flags_of(given)
+        if flags.version:
+            sys.stdout.write(f"rerender {__version__}\n")
+            return 0
+        composer = Composer(literal(flags.overrides), flags.config_dir)
+        if flags.help or flags.hydra_help or flags.cfg or flags.info:
+            _show(flags, composer)
+            return 0
+        sweep = composer.sweep()
+        _check(sweep)
+        if flags.dry:
+            from rerender.jobs.plan import plan
 
-        sys.stdout.write(plan(sweep))
-        return 0
-    if sweep.repeated:
-        report(f"{sweep.repeated} jobs are the same as others and are done once", "warning")
-    if len(sweep.jobs) > 1:
-        report(f"{len(sweep.jobs)} jobs, all checked", "sweep")
-    folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    begin(folder)
+            sys.stdout.write(plan(sweep))
+            return 0
+        if sweep.repeated:
+            report(f"{sweep.repeated} jobs are the same as others and are done once", "warning")
+        if len(sweep.jobs) > 1:
+            report(f"{len(sweep.jobs)} jobs, all checked", "sweep")
+        folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        begin(folder)
+        try:
+            from rerender.jobs.run_job import run_job
+            from rerender.launcher.engine import engine_of
+
+            jobs, engine = _scheduled(sweep, folder), engine_of(sweep.launcher)
+            if engine is not None:
+                engine.run(jobs)
+            for job in jobs if engine is None else ():
+                with attempt(job) as place:  # writes down how it ends
+                    run_job(job.tree, place, job.group, keep=job.keep)
+            return _ended(sweep, folder, tables=not flags.no_tables)
+        finally:
+            _clear(folder, len(sweep.jobs))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of Hydra's in our words."""
     try:
-        _do(sweep, folder)
-        return _ended(sweep, folder, tables=not flags.no_tables)
-    finally:
-        _clear(folder, len(sweep.jobs))
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error) from error
 
 
 def _show(flags: Flags, composer: Composer) -> None:
@@ -131,13 +141,10 @@ def _check(sweep: Sweep) -> None:
             raise ConfigError("sweep", problem, "sweep over what changes the result")
 
 
-def _do(sweep: Sweep, folder: Path) -> None:
-    """Do all jobs, here or where the engine does them; each leaves its status."""
-    from rerender.launcher.engine import engine_of
-
-    engine = engine_of(sweep.launcher)
-    calls = [
-        Call(
+def _scheduled(sweep: Sweep, folder: Path) -> list[ScheduledJob]:
+    """All jobs, as whoever runs them gets them; each leaves its status in ``folder``."""
+    return [
+        ScheduledJob(
             number=number,
             tree=tree,
             name=sweep.name,
@@ -149,11 +156,6 @@ def _do(sweep: Sweep, folder: Path) -> None:
         )
         for number, tree in enumerate(sweep.jobs)
     ]
-    if engine is not None:
-        engine.run(calls)
-        return
-    for call in calls:
-        do(call)
 
 
 def _hydra(arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ side by side as a batch holds), or all of a shot in lockstep where a constraint 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from rerender.contracts import Model
 from rerender.scene import Translation, Watch
 from rerender.translation.joint import JointShot, lockstep
 from rerender.translation.key_frame import Draw, KeyFrameTranslator
-from rerender.translation.lanes import run
+from rerender.translation.lanes import side_by_side
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
@@ -23,7 +23,7 @@ from rerender.video import Clip
 def translate(
     clip: Clip,
     shots: Sequence[Sequence[int]],
-    model: Model,
+    model: Model | Callable[[], Model],
     parts: Parts,
     seed: int = 0,
     watch: Watch | None = None,
@@ -35,7 +35,8 @@ def translate(
     Args:
         clip: the video and its prompts; frames must be sized to ``model.size_multiple``.
         shots: indices of the key frames of each shot; the first of a shot is its anchor.
-        model: what denoises.
+        model: what denoises, or what loads it: called before the first key frame that is not
+            finished already.
         parts: controls, sampler, sampling, start, flow (opened for this clip) and constraints.
         seed: of all noise.
         watch: told of every network evaluation, stage ``"translate"``.
@@ -49,40 +50,47 @@ def translate(
     Raises:
         ConfigError: a constraint compares with the source prompt, and the clip has none.
     """
-    if parts.joint:
-        parts.check(clip)
-    translator = KeyFrameTranslator(clip, model, parts, seed, watch or Watch(), draw)
     resume = resume or ResumePoint()
-    finished = resume.finished
-    progress = EvaluationCount(translator, shots, finished)
+    finished, translator = resume.finished, None
     for number, shot in enumerate(shots):
         known = min(finished, len(shot))
         finished -= known
         yield from (resume.recall(index, number) for index in shot[:known])
         if known == len(shot):
             continue
-        palette = translator.palette(shot[0], number, progress.report)
+        if translator is None:
+            if parts.joint:
+                parts.check(clip)
+            model = model() if callable(model) else model
+            translator = KeyFrameTranslator(clip, model, parts, seed, watch or Watch(), draw)
+            evaluations = Evaluations(translator, shots, resume.finished)
+        palette = translator.palette(shot[0], number, evaluations.report)
         if parts.joint:
-            joint = JointShot.of(clip, shot, model, parts)
+            joint = JointShot.of(clip, shot, translator.model, parts)
             jobs = replace(translator, joint=joint).jobs(shot, number, palette)
-            translations = lockstep(jobs, partial(joint.predict, model), progress.report)
+            turns = lockstep(jobs, partial(joint.predict, translator.model), evaluations.report)
             known, references, resumable = 0, None, False
         else:
             references = resume.references if known else None
             jobs = translator.jobs(shot, number, palette, known, references)
-            batch_size = parts.sampling.batch_size
-            translations = run(jobs, model.predict_noise, batch_size, progress.report)
+            predict, batch_size = translator.model.predict_noise, parts.sampling.batch_size
+            turns = side_by_side(jobs, predict, batch_size, evaluations.report)
             # In a batch of several, later key frames are under way already: only the whole shot is
             # a state that can be gone on from with the same batches, and so with the same bytes.
             resumable = batch_size == 1
-        for ordinal, translation in enumerate(translations, known):
+        for turn in turns:
+            if not isinstance(turn, Translation):
+                turn.running.request = turn.running.job.send(turn.noise)  # type: ignore[arg-type]
+                continue
             if resumable:
-                references = translator.next_references(translation, references, ordinal)
-            resume.finish(translation, references if resumable else None)
-            yield translation
+                references = translator.next_references(turn, references, known)
+            known += 1
+            resume.finish(turn, references if resumable else None)
+            yield turn
+    resume.close()
 
 
-class EvaluationCount:
+class Evaluations:
     """Counts network evaluations against the number that all key frames will take."""
 
     def __init__(

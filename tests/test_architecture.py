@@ -47,7 +47,7 @@ CONTRACTS = ("rerender.contracts",)
 TOOLS = (
     "rerender.files",
     "rerender.compiled",
-    "rerender.fit",
+    "rerender.fitting",
     "rerender.network",
     "rerender.peak_memory",
     "rerender.run_folder",

@@ -21,7 +21,7 @@ from rerender.errors import RerenderError
 from rerender.exits import failure
 from rerender.jobs import record
 from rerender.jobs.record import FILES, FOLDERS, RESERVED, check_names
-from rerender.jobs.run_job import perform
+from rerender.jobs.run_job import run_job
 from rerender.run import main
 from rerender.run_folder import METRICS, REPORT, read_facts
 from rerender.store.run_identity import check_apart, owner
@@ -127,7 +127,7 @@ def test_nothing_is_written_through_what_is_planted_in_an_output_folder(
     before = prints(work / "outside")
     for name in [*names, ".store", ".store/keys", "CLIP"]:
         out = plants(work, name, kind)
-        code, line = code_of(lambda out=out: perform(tree, out, ""))
+        code, line = code_of(lambda out=out: run_job(tree, out, ""))
         assert prints(work / "outside") == before, name
         if name.endswith("debug-core.log") and kind != "pipe":
             assert code in (0, 2), line  # W&B makes such a link itself, and never writes through it
@@ -146,7 +146,7 @@ def test_a_second_name_of_a_file_elsewhere_keeps_its_content(here: Path, tmp_pat
         (out / name).unlink(missing_ok=True)
         (out / name).hardlink_to(tmp_path / name)
     before = {name: (tmp_path / name).read_bytes() for name in FILES}
-    perform(tree, out, "")
+    run_job(tree, out, "")
     assert {name: (tmp_path / name).read_bytes() for name in FILES} == before
 
 
@@ -204,7 +204,7 @@ def test_an_output_that_is_an_input_is_refused(
         check_apart(tree, Path(out))
     assert caught.value.exit_code == 2
     before = prints(tmp_path)
-    assert code_of(lambda: perform(tree, Path(out), ""))[0] == 2
+    assert code_of(lambda: run_job(tree, Path(out), ""))[0] == 2
     assert prints(tmp_path) == before
     check_apart(tree, Path("elsewhere/result"))
 
@@ -272,7 +272,7 @@ def test_a_damaged_file_of_a_finished_run_is_made_again(
         if name.name == files.LOCK:
             continue
         damage(tmp_path / run / name)
-        code, line = code_of(lambda: perform(tree, tmp_path / run, "", keep=keep))
+        code, line = code_of(lambda: run_job(tree, tmp_path / run, "", keep=keep))
         assert (code, line) == (0, ""), name
         found = prints(tmp_path / run)
         assert {n: found.get(n) for n in whole} == whole, name
@@ -320,7 +320,7 @@ def test_a_folder_with_a_strange_configuration_is_refused(text: bytes, tmp_path:
     for name in ("config.yaml", METRICS, "record.jsonl"):
         out = files.folder(tmp_path / name)
         (out / name).write_bytes(text)
-        code, line = code_of(lambda out=out: perform(tree, out, ""))
+        code, line = code_of(lambda out=out: run_job(tree, out, ""))
         assert code == 2, line
         assert (out / name).read_bytes() == text
 
@@ -331,7 +331,7 @@ def test_the_record_of_a_killed_run_reads_line_by_line(here: Path, tmp_path: Pat
     for name in ("record.jsonl", "run.log"):
         cut(tmp_path / "run" / name)
         assert not (tmp_path / "run" / name).read_bytes().endswith(b"\n")
-    perform(tree, tmp_path / "run", "")
+    run_job(tree, tmp_path / "run", "")
     for line in (tmp_path / "run" / "record.jsonl").read_text().splitlines():
         json.loads(line)
 

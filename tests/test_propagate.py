@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from rerender.keyframes.scene_cut import SceneCut
 from rerender.propagate import propagate
 from rerender.propagation.hold import Hold
 from rerender.scene import Translation, Watch
-from rerender.video import MemoryVideo, Segment
+from rerender.video import KeyFrame, MemoryVideo, Segment
 from tests.propagation.scenes import Names, NoFlow, keys, still, translated
 
 BLANK = torch.zeros(3, 1, 1)
@@ -62,7 +63,8 @@ def test_frame_count_for_every_length_and_interval() -> None:
     for interval in range(1, 201):
         for count in range(1, 201, 13 if interval > 20 else 1):
             clip = MemoryVideo([key] * count) if count < 200 else video
-            pieces = cut(clip, blacks(range(0, count, interval)))
+            keys = [None, *(KeyFrame(i, key) for i in range(0, count, interval)), None]
+            pieces = [piece for pair in pairwise(keys) for piece in cut(clip, *pair)]
             assert sum(len(p) if isinstance(p, Segment) else 1 for p in pieces) == count
 
 

@@ -19,7 +19,7 @@ import torch
 from rerender import files
 from rerender.config.compose import preflight
 from rerender.exits import failure, terminable
-from rerender.jobs.run_job import perform
+from rerender.jobs.run_job import run_job
 from rerender.store import key_frames
 from tests.faults import Faults, contents, damaged, forked, torn
 
@@ -53,7 +53,7 @@ def ready(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
     key_frames.SHARE = 1  # traces are written after every key frame, however long that takes
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("warm"))
-        perform(tree, Path("out"), "")
+        run_job(tree, Path("out"), "")
     yield
     torch.set_num_threads(threads)
     cv2.setNumThreads(cores)
@@ -98,7 +98,7 @@ def run(
             faults.install()
         try:
             with terminable():
-                perform(tree, Path("out"), "")
+                run_job(tree, Path("out"), "")
         except BaseException as error:
             code, message = failure(error)
             os.write(2, f"{message}\n".encode())

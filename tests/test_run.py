@@ -365,7 +365,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(render_clip, "filled", breaking(error, number))
+    monkeypatch.setattr(render_clip, "render", breaking(error, number))
     # A shell starts its background jobs with SIGINT ignored: here it must interrupt.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -386,7 +386,7 @@ def test_a_failure_on_the_way_has_its_code_and_no_video(
 def test_a_traceback_is_shown_when_asked_for(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(render_clip, "filled", breaking(RuntimeError("surprise")))
+    monkeypatch.setattr(render_clip, "render", breaking(RuntimeError("surprise")))
     assert main([*SMOKE, "debug=true"]) == 70
     assert "Traceback" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.contracts import Moment, Trial, UnavailableError
-from rerender.fit import resize
+from rerender.fitting import resize
 from rerender.video import Truth
 
 

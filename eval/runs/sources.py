@@ -16,7 +16,7 @@ from eval.results import Outcome
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.errors import InputError, RerenderError
-from rerender.fit import fit
+from rerender.fitting import fit
 from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models

@@ -3,17 +3,17 @@
 from rerender.codec.audio import check_sound
 from rerender.codec.container import MAX_PIXELS, SUFFIXES
 from rerender.codec.decode import FileVideo, open_video
-from rerender.codec.encode import Encoded, Planes, encode, encode_planes, planes
+from rerender.codec.encode import Encoded, Encoder, Planes, encode, planes
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "Encoded",
+    "Encoder",
     "FileVideo",
     "Planes",
     "check_sound",
     "encode",
-    "encode_planes",
     "open_video",
     "planes",
 ]

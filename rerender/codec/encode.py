@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from typing import Any, BinaryIO, TypeAlias
 
 import av
@@ -20,7 +20,7 @@ from torch import Tensor
 from rerender.codec.audio import Sound, copy_sound
 from rerender.codec.color import to_yuv420
 from rerender.errors import ConfigError, InputError
-from rerender.fit import to_output
+from rerender.fitting import to_output
 from rerender.video import Video
 
 log = logging.getLogger(__name__)
@@ -49,74 +49,108 @@ class Encoded:
 
 
 def encode(frames: Iterable[Tensor], video: Video, file: BinaryIO, crf: int = 17) -> Encoded:
-    """Write an mp4: H.264 4:2:0, converted to BT.709 and tagged so, constant memory.
+    """Write all frames of an mp4 (see `Encoder`)."""
+    with Encoder(video, file, crf) as encoder:
+        for index, image in enumerate(frames):
+            encoder.write(planes(image, video, index))
+    return encoder.encoded
+
+
+def planes(image: Tensor, video: Video, index: int = 0) -> Planes:
+    """A frame as the encoder takes it: Y, U and V of BT.709 in 4:2:0 below each other.
+
+    Args:
+        image: ``[3,H,W]`` of the video's ``size``; it is brought to its ``output_size``. Values
+            outside 0..1 are clipped, odd sides are padded to even ones by repeating the last row or
+            column.
+        video: the source.
+        index: number of the frame, for messages.
+
+    Returns:
+        ``[3/2 H, W]`` in 8 bits, H and W even.
+
+    Raises:
+        ValueError: the size of the frame is wrong, or it holds NaN or infinity.
+    """
+    _check(index, image, video)
+    image = to_output(image, video)
+    bottom, right = image.shape[1] % 2, image.shape[2] % 2
+    if bottom or right:
+        image = F.pad(image[None].float(), (0, right, 0, bottom), mode="replicate")[0]
+    return to_yuv420(image)
+
+
+class Encoder:
+    """Writes an mp4, a frame at a time: H.264 4:2:0, converted to BT.709 and tagged so, constant
+    memory. A context manager: the file is whole when it is left without an error.
 
     Frame ``i`` is shown from ``video.timestamps[i] - video.timestamps[0]`` on, exactly; the sound
     of that stretch of the source is copied without re-encoding where an mp4 takes it, else brought
     to AAC, else left out, with a warning. Same frames, same bytes.
 
     Args:
-        frames: as many images ``[3,H,W]`` as the video has, of its ``size``; they are brought to
-            its ``output_size``. Values outside 0..1 are clipped, odd sides are padded to even ones
-            by repeating the last row or column.
-        video: the source of times and sound.
+        video: the source of times and sound; as many frames are to be written as it has.
         file: a seekable binary file to write to.
         crf: constant rate factor of x264, 0 (lossless) to 51.
+
+    Attributes:
+        encoded: what was written, when it is whole.
 
     Raises:
         ConfigError: ``crf`` is out of range.
         InputError: the source's times do not fit into an mp4.
-        ValueError: the number or size of frames is wrong, or one holds NaN or infinity.
+        ValueError: the number of frames is wrong.
     """
-    return encode_planes(planes(frames, video), video, file, crf)
 
+    encoded: Encoded
 
-def planes(frames: Iterable[Tensor], video: Video, first: int = 0) -> Iterator[Planes]:
-    """Frames as the encoder takes them: Y, U and V of BT.709 in 4:2:0 below each other.
+    def __init__(self, video: Video, file: BinaryIO, crf: int = 17) -> None:
+        if not 0 <= crf <= 51:
+            raise ConfigError("crf", f"a rate factor is 0 to 51, received {crf}", "try 17")
+        self._video, self._file, self._crf = video, file, crf
+        self._ticks = _ticks(video)
+        self._open = ExitStack()
 
-    Args:
-        frames: as `encode`.
-        video: the source.
-        first: number of the first of the frames, for messages.
+    def __enter__(self) -> Encoder:
+        return self
 
-    Yields:
-        ``[3/2 H, W]`` in 8 bits for each frame, H and W even.
+    def write(self, picture: Planes) -> None:
+        """Add the next frame, as `planes` makes it."""
+        done, count = self._ticks.done, len(self._video)
+        if done == count:
+            raise ValueError(f"more than {count} frames came, as many as the source has")
+        if not done:
+            self._begin((picture.shape[0] * 2 // 3, picture.shape[1]))
+        _write(self._container, self._stream, self._sound, picture, self._ticks)
 
-    Raises:
-        ValueError: the size of a frame is wrong, or it holds NaN or infinity.
-    """
-    for index, image in enumerate(frames, first):
-        _check(index, image, video)
-        image = to_output(image, video)
-        bottom, right = image.shape[1] % 2, image.shape[2] % 2
-        if bottom or right:
-            image = F.pad(image[None].float(), (0, right, 0, bottom), mode="replicate")[0]
-        yield to_yuv420(image)
+    def _begin(self, size: tuple[int, int]) -> None:
+        padding = (self._video.output_size[0] % 2, self._video.output_size[1] % 2)
+        if any(padding):
+            log.warning(
+                "output: H.264 in 4:2:0 has even sides; %dx%d becomes %dx%d, its last row or "
+                "column repeated",
+                *self._video.output_size[::-1],
+                *size[::-1],
+            )
+        # "bitexact" keeps version and date out of the file.
+        options = {"fflags": "+bitexact"}
+        container = av.open(self._file, "w", format="mp4", options=options)
+        self._container: Any = self._open.enter_context(container)
+        self._stream = _stream(self._container, size, self._ticks, self._crf)
+        self._sound = self._open.enter_context(copy_sound(self._video, self._container))
+        self._size, self._padding = size, padding
 
-
-def encode_planes(
-    pictures: Iterable[Planes], video: Video, file: BinaryIO, crf: int = 17
-) -> Encoded:
-    """The same as `encode`, from what `planes` makes."""
-    if not 0 <= crf <= 51:
-        raise ConfigError("crf", f"a rate factor is 0 to 51, received {crf}", "try 17")
-    ticks = _ticks(video)
-    counted = _counted(pictures, len(video))
-    first = next(counted)
-    size = (first.shape[0] * 2 // 3, first.shape[1])
-    padding = (video.output_size[0] % 2, video.output_size[1] % 2)
-    if any(padding):
-        words = "output: H.264 in 4:2:0 has even sides; %dx%d becomes %dx%d, its last row or column"
-        log.warning(words + " repeated", *video.output_size[::-1], *size[::-1])
-    # "bitexact" keeps version and date out of the file.
-    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = _stream(container, size, ticks, crf)
-        with copy_sound(video, container) as sound:
-            for picture in chain([first], counted):
-                _write(container, stream, sound, picture, ticks)
-            _mux(container, sound, stream.encode(None), ticks)
-            sound.finish()
-    return Encoded(len(video), size, padding, sound.fate)
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is not None:
+            return self._open.__exit__(*error)
+        with self._open:
+            done, count = self._ticks.done, len(self._video)
+            if done < count:
+                raise ValueError(f"only {done} frames came, the source has {count}")
+            _mux(self._container, self._sound, self._stream.encode(None), self._ticks)
+            self._sound.finish()
+        self.encoded = Encoded(count, self._size, self._padding, self._sound.fate)
+        return None
 
 
 @dataclass
@@ -148,16 +182,6 @@ def _check(index: int, image: Tensor, video: Video) -> None:
         raise ValueError(f"frame {index} is {list(image.shape)}, the video {list(video.size)}")
     if not bool(image.isfinite().all()):
         raise ValueError(f"frame {index} holds NaN or infinity")
-
-
-def _counted(pictures: Iterable[Planes], count: int) -> Iterator[Planes]:
-    index = -1
-    for index, picture in enumerate(pictures):
-        if index == count:
-            raise ValueError(f"more than {count} frames came, as many as the source has")
-        yield picture
-    if index + 1 < count:
-        raise ValueError(f"only {index + 1} frames came, the source has {count}")
 
 
 def _stream(container: Any, size: tuple[int, int], ticks: _Ticks, crf: int) -> Any:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from rerender.fit import resize
+from rerender.fitting import resize
 from rerender.video import Truth, Video
 
 _LABEL, _GAP, _SIDE = 18, 4, 320  # label height, gap, and longest side of a picture, in pixels

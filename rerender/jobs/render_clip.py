@@ -1,4 +1,4 @@
-"""The finished video of one clip: from the stage store, or made and kept there.
+"""The finished video of one clip: from the stage store, or rendered, encoded and kept there.
 
 Both halves of the method are stages of their own. What a run that was stopped has finished is kept
 too: its key frames, and the frames up to the last of them as the encoder took them. The same
@@ -8,7 +8,8 @@ command goes on from there, to the same bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,47 +17,49 @@ from typing import Any
 import numpy as np
 
 from rerender import files
-from rerender.codec import Encoded, Planes, encode_planes, planes
+from rerender.codec import Encoded, Encoder, Planes, planes
 from rerender.config.parts import Parts
 from rerender.contracts import Model
 from rerender.jobs.record import Record
 from rerender.peak_memory import begin, peak
-from rerender.pipeline import filled, translated
+from rerender.pipeline import render, translate_key_frames
 from rerender.run_folder import VIDEO
-from rerender.scene import Translation
 from rerender.store.cache import Cache, Entry, Work
-from rerender.store.key_frames import StoredKeyFrames, replayed
+from rerender.store.key_frames import FinishedKeyFrames, StoredKeyFrames
 from rerender.store.stage_keys import Stages
+from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
 KEYS, STAGE = "keys", "video"  # names of the two stages
 
 
 @dataclass(frozen=True)
-class Take:
-    """What a film is made of.
+class ClipTask:
+    """One clip of a job and all that its video is made of.
 
     Attributes:
         clip: the clip as it is processed.
+        folder: where its files go.
         parts: the method.
         seed: of all noise.
-        model: loads the model when it is needed.
+        load: loads the model when it is needed.
         stages: the keys of its stages.
         cache: the stage store.
         record: shows progress and keeps pictures.
     """
 
     clip: Clip
+    folder: Path
     parts: Parts
     seed: int
-    model: Callable[[], Model]
+    load: Callable[[], Model]
     stages: Stages
     cache: Cache
     record: Record
 
 
 @dataclass(frozen=True)
-class Film:
+class RenderedClip:
     """A finished video.
 
     Attributes:
@@ -72,104 +75,117 @@ class Film:
     peak: float | None = None
 
 
-def film(take: Take, path: Path) -> Film:
+def render_clip(task: ClipTask) -> RenderedClip:
     """The finished video of a clip. Pictures of its key frames are shown wherever it comes from.
-
-    Args:
-        take: what it is made of.
-        path: where it is copied to from the stage store.
 
     Raises:
         RerenderError: whatever stops it.
     """
-    entry, made = take.cache.find(STAGE, take.stages.video), False
+    clip, cache, record = task.clip, task.cache, task.record
+    entry, rendered = cache.find(STAGE, task.stages.video), False
     if entry is None:
-        with take.cache.making(STAGE, take.stages.video) as work:
-            made = work.entry is None
-            entry = work.entry or _made(take, work)
+        with cache.making(STAGE, task.stages.video) as work:
+            if work.entry is None:
+                rendered = True
+                begin()
+                with key_frames(task) as resume, work.writing(VIDEO) as file:
+                    frames = StoredFrames(task, work, resume)
+                    with Encoder(clip.video, file) as encoder:
+                        for picture in frames.earlier():
+                            encoder.write(picture)
+                        images = render(clip, task.load, task.parts, task.seed, record, resume)
+                        for index, image in enumerate(images, resume.first):
+                            picture = planes(image, clip.video, index)
+                            encoder.write(picture)
+                            frames.add(index, picture)
+                record.progress.count("encode")
+                work.finish(_facts(task, encoder.encoded, frames.seconds()), (VIDEO,))
+            entry = work.entry
+    assert entry is not None
+    path = task.folder / VIDEO
     files.copy(entry.folder / VIDEO, path)  # the entry is leased while it is held here
-    if not made and take.record.wants("keys"):
-        deque(_translations(take), maxlen=0)
-    facts = entry.facts
-    return Film(path, _encoded(facts), facts["seconds"], facts.get("peak"))
+    if not rendered and record.wants("keys"):
+        with key_frames(task) as resume:
+            keys = translate_key_frames(clip, task.load, task.parts, task.seed, record, resume)
+            deque(keys, maxlen=0)
+    return _rendered(path, entry)
 
 
-def _encoded(facts: Mapping[str, Any]) -> Encoded:
-    frames, (height, width), (below, right), audio = facts["encoded"]
-    return Encoded(frames, (height, width), (below, right), audio)
-
-
-def _made(take: Take, work: Work) -> Entry:
-    begin()
-    spent = _Clock(take, ("propagate", "encode"), work)
-    with work.writing(VIDEO) as file:
-        encoded = encode_planes(_pictures(take, work, spent), take.clip.video, file)
-    take.record.progress.count("encode")
-    keys = take.cache.find(KEYS, take.stages.keys)
-    seconds = {"translate": keys.facts["seconds"] if keys else 0.0, "propagate": spent()}
+def _facts(task: ClipTask, encoded: Encoded, propagating: float) -> dict[str, Any]:
+    """What the stage store keeps beside a video."""
+    keys = task.cache.find(KEYS, task.stages.keys)
+    seconds = {"translate": keys.facts["seconds"] if keys else 0.0, "propagate": propagating}
     peaks = [peak(), keys.facts.get("peak") if keys else None]
     most = max((each for each in peaks if each is not None), default=None)
-    facts = {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
-    return work.finish(facts, (VIDEO,))
+    return {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
 
 
-def _pictures(take: Take, work: Work, spent: _Clock) -> Iterator[Planes]:
-    """All frames as the encoder takes them: first those that an earlier attempt has kept."""
-    kept, first = list(work.facts.get("kept", ())), int(work.facts.get("frames", 0))
-    for name, *shape in kept:
-        yield from np.frombuffer(work.read(name), np.uint8).reshape(shape)
-    ends: set[int] = set()
-    frames = filled(take.clip, _noted(_translations(take), ends), take.parts, take.record, first)
-    held: list[Planes] = []
-    for index, picture in enumerate(planes(frames, take.clip.video, first), first):
-        yield picture
-        if not take.parts.smooth.framewise:
-            continue  # the filter would have to begin again before the frame it goes on with
-        held.append(picture)
-        if index in ends:
-            name, block = f"frames-{index:06d}.yuv", np.stack(held)
-            work.put(name, block.tobytes())
-            kept.append([name, *block.shape])
-            work.commit({"kept": kept, "frames": index + 1, "seconds": spent()})
-            held.clear()
+def _rendered(path: Path, entry: Entry) -> RenderedClip:
+    frames, (height, width), (below, right), audio = entry.facts["encoded"]
+    encoded = Encoded(frames, (height, width), (below, right), audio)
+    return RenderedClip(path, encoded, entry.facts["seconds"], entry.facts.get("peak"))
 
 
-def _noted(translations: Iterable[Translation], ends: set[int]) -> Iterator[Translation]:
-    """The same; their numbers are where frames can be gone on from."""
-    for translation in translations:
-        ends.add(translation.key.index)
-        yield translation
-
-
-def _translations(take: Take) -> Iterator[Translation]:
-    """The key frames: those of the stage store, or made and kept there."""
-    video, entry = take.clip.video, take.cache.find(KEYS, take.stages.keys)
-    if entry is None:
-        with take.cache.making(KEYS, take.stages.keys) as work:
-            if work.entry is None:
-                yield from _translated(take, work)
-                return
+@contextmanager
+def key_frames(task: ClipTask) -> Iterator[ResumePoint]:
+    """The key frames that the stage store has, and where others are kept. While some are missing,
+    no other process makes them."""
+    video, record = task.clip.video, task.record
+    entry = task.cache.find(KEYS, task.stages.keys)
+    with ExitStack() as held:
+        if entry is None:
+            work = held.enter_context(task.cache.making(KEYS, task.stages.keys))
             entry = work.entry
-    yield from replayed(entry, video, take.record)
+        if entry is None:
+            spent, storage = Clock(task, ("translate",), work), task.parts.sampling.storage()
+            yield StoredKeyFrames(work, video, storage, spent, record, held.close)
+        else:
+            held.close()
+            yield FinishedKeyFrames(entry, video, record)
 
 
-def _translated(take: Take, work: Work) -> Iterator[Translation]:
-    clip, parts = take.clip, take.parts
-    shots = parts.keyframes.pick(clip.video)
-    storage = parts.sampling.storage()
-    spent = _Clock(take, ("translate",), work)
-    model = take.model()
-    take.record.progress.count("load")
-    notes = StoredKeyFrames(work, clip.video, shots, storage, spent, take.record)
-    yield from translated(clip, shots, model, parts, take.seed, take.record, notes)
-    notes.close()
+class StoredFrames:
+    """The first frames of a clip as the encoder took them, kept up to a key frame.
+
+    Args:
+        task: the clip.
+        work: its video under way.
+        resume: told which frame is the first one that is not kept.
+    """
+
+    def __init__(self, task: ClipTask, work: Work, resume: ResumePoint) -> None:
+        self._work, self._resume = work, resume
+        # Another filter would have to begin again before the frame that it goes on with.
+        self._framewise = task.parts.smooth.framewise
+        self._kept: list[Any] = list(work.facts.get("kept", ()))
+        self._held: list[Planes] = []
+        self.seconds = Clock(task, ("propagate", "encode"), work)
+        resume.first = int(work.facts.get("frames", 0))
+
+    def earlier(self) -> Iterator[Planes]:
+        """Those that an earlier attempt has kept."""
+        for name, *shape in list(self._kept):
+            yield from np.frombuffer(self._work.read(name), np.uint8).reshape(shape)
+
+    def add(self, index: int, picture: Planes) -> None:
+        """Keep a frame that has been written."""
+        if not self._framewise:
+            return
+        self._held.append(picture)
+        if any(index in shot for shot in self._resume.shots or ()):
+            name, block = f"frames-{index:06d}.yuv", np.stack(self._held)
+            self._work.put(name, block.tobytes())
+            self._kept.append([name, *block.shape])
+            facts = {"kept": self._kept, "frames": index + 1, "seconds": self.seconds()}
+            self._work.commit(facts)
+            self._held.clear()
 
 
-class _Clock:
+class Clock:
     """Seconds that a clip's stages have taken, earlier attempts included."""
 
-    def __init__(self, take: Take, stages: Sequence[str], work: Work) -> None:
-        self._progress, self._stages = take.record.progress, stages
+    def __init__(self, task: ClipTask, stages: Sequence[str], work: Work) -> None:
+        self._progress, self._stages = task.record.progress, stages
         self._before = float(work.facts.get("seconds", 0.0)) - self._now()
 
     def __call__(self) -> float:

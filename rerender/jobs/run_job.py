@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,20 @@ from rerender.codec import open_video
 from rerender.compiled import warn_unkept
 from rerender.config.device import check_devices
 from rerender.config.job import Job, key_of, to_yaml
+from rerender.contracts import Model
 from rerender.exits import BUG, failure, warned
 from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
-from rerender.jobs.render_clip import Film, Take, film
-from rerender.jobs.score_clip import measured
+from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
+from rerender.jobs.score_clip import score_clip
 from rerender.run_folder import CONFIG, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading
 from rerender.store.network_outputs import kept
 from rerender.store.run_identity import Identity, check_apart, owner
 from rerender.store.stage_keys import device_of, stages_of
-from rerender.video import Clip, sha256_file
+from rerender.video import Clip, Truth, sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -37,27 +39,27 @@ SHARED = {"keys"}  # pictures of stages that are taken from the store
 
 
 @dataclass(frozen=True)
-class Result:
+class ClipResult:
     """What became of one clip.
 
     Attributes:
         clip: the source as it was processed.
         folder: where its files are.
-        film: its video, how it was written and what it took.
+        rendered: its video, how it was written and what it took.
         keys: numbers of its key frames, where their pictures are kept.
         scores: what was measured.
     """
 
     clip: Clip
     folder: Path
-    film: Film
+    rendered: RenderedClip
     keys: tuple[int, ...]
     scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True)
-class Studio:
-    """What all clips of a run have in common.
+class JobRun:
+    """A job that has its folder, and what all its clips have in common.
 
     Attributes:
         warnings: what was warned of so far; it grows.
@@ -71,15 +73,25 @@ class Studio:
     record: Record
     warnings: Sequence[str]
 
-    def take(self, clip: Clip) -> Take:
-        """A clip at the size at which it is processed, and what its film is made of."""
-        job, model = self.job, self.loading.model
-        stages = stages_of(job, self.tree, self.identity, clip, self.loading)
-        parts = kept(job.parts, self.cache, self.identity.inputs)
-        return Take(stages.clip, parts, job.seed, model, stages, self.cache, self.record)
+    def task(self, clip: Clip, folder: Path) -> ClipTask:
+        """A clip at the size at which it is processed, and what its video is made of."""
+        log.info("clip %s: %d frames", clip.name, len(clip.video))
+        self.record.at(folder)
+        stages = stages_of(self.job, self.tree, self.identity, clip, self.loading)
+        parts = kept(self.job.parts, self.cache, self.identity.inputs)
+        return ClipTask(
+            stages.clip, folder, parts, self.job.seed, self._load, stages, self.cache, self.record
+        )
+
+    def _load(self) -> Model:
+        model = self.loading.model()
+        self.record.progress.count("load")
+        return model
 
 
-def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False) -> list[Result]:
+def run_job(
+    tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False
+) -> list[ClipResult]:
     """Run one job; everything that can be refused is refused before anything is written.
 
     Args:
@@ -91,22 +103,33 @@ def perform(tree: Mapping[str, Any], folder: Path, group: str, keep: bool = Fals
     Raises:
         RerenderError: whatever stops it; what is finished by then is kept.
     """
+    results: list[ClipResult] = []
     with warned() as warnings:
-        return _perform(tree, folder, group, keep, warnings)
+        job = Job.of(tree)
+        clips, identity = check_job(job, tree, folder), Identity.of(tree)
+        with claimed(folder, _owned_by(tree), _waiting(folder) if keep else None):
+            run = load_job(job, tree, identity, folder, warnings, keep)
+            if run is None:
+                return []
+            with logged(folder, tuple(warnings)):
+                with recorded(run, group):
+                    for clip in clips:
+                        task = run.task(clip, folder / clip.name if len(clips) > 1 else folder)
+                        rendered = render_clip(task)  # and encode
+                        write_sheet(task, clip.truth)
+                        scores = score_clip(task, job.metrics, rendered.path, device_of(job.model))
+                        results.append(record_clip(task, rendered, scores))
+                    record_job(run, results)
+                text = closing(folder, results, run.record.progress.seconds)
+                log.info("done\n%s", text)
+            sys.stdout.write(text)
+    return results
 
 
-def _perform(
-    tree: Mapping[str, Any], folder: Path, group: str, keep: bool, warnings: Sequence[str]
-) -> list[Result]:
-    job = Job.of(tree)
-    key = key_of(tree)
-
-    def ours(place: Path) -> bool | None:
-        found = owner(place)
-        return None if found is None else found == key
-
+def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]:
+    """The clips of a job, when nothing is found that would stop it."""
     check_apart(tree, folder)
-    check_place(folder, ours)
+    check_place(folder, _owned_by(tree))
     check_devices(job)
     warn_unkept()
     clips = job.data.clips()
@@ -115,87 +138,98 @@ def _perform(
         job.parts.check(clip)
     job.model.check(job.parts.names())
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
-    identity = Identity.of(tree)
+    return clips
+
+
+def _owned_by(tree: Mapping[str, Any]) -> Callable[[Path], bool | None]:
+    key = key_of(tree)
+
+    def owned(place: Path) -> bool | None:
+        found = owner(place)
+        return None if found is None else found == key
+
+    return owned
+
+
+def _waiting(folder: Path) -> Callable[[str], None]:
+    return lambda owner: log.warning(
+        "%s: the same run is being made by %s; waiting for it", folder, owner
+    )
+
+
+def load_job(
+    job: Job,
+    tree: Mapping[str, Any],
+    identity: Identity,
+    folder: Path,
+    warnings: Sequence[str],
+    keep: bool,
+) -> JobRun | None:
+    """What is known of the model, the stage store and the record of a job that has its folder; None
+    where ``keep`` and the folder holds this very run, complete."""
     progress = Progress()
-
-    def waiting(owner: str) -> None:
-        log.warning("%s: the same run is being made by %s; waiting for it", folder, owner)
-
-    with claimed(folder, ours, waiting if keep else None):
-        files.sweep(folder)
-        if job.store:
-            Cache(job.store).open()
-        shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
-        loading = Loading(job.model, job.parts.names(), shared)
-        done = keep and identity.finished(folder, loading.digest)
-        progress.count("load")
-        if done:
-            progress.close()
-            sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
-            return []
-        files.remove(folder / METRICS)  # it says that a run is complete
-        record = Record(folder, job.tracker, job.pictures, progress)
-        own = Cache(folder / OWN)
-        studio = Studio(job, tree, identity, loading, shared or own, record, warnings)
-        with logged(folder, tuple(warnings)):
-            results = _recorded(studio, clips, group)
-            if not (job.store and own.root.absolute() == job.store.absolute()):
-                own.remove()
-            text = closing(folder, results, progress.seconds)
-            log.info("done\n%s", text)
-        sys.stdout.write(text)
-        return results
+    files.sweep(folder)
+    if job.store:
+        Cache(job.store).open()
+    shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
+    loading = Loading(job.model, job.parts.names(), shared)
+    done = keep and identity.finished(folder, loading.digest)
+    progress.count("load")
+    if done:
+        progress.close()
+        sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
+        return None
+    files.remove(folder / METRICS)  # it says that a run is complete
+    record = Record(folder, job.tracker, job.pictures, progress)
+    return JobRun(job, tree, identity, loading, shared or Cache(folder / OWN), record, warnings)
 
 
-def _recorded(studio: Studio, clips: Sequence[Clip], group: str) -> list[Result]:
-    """All clips, between the record's start and its end, however that comes about."""
-    record = studio.record
-    files.put(record.folder / CONFIG, to_yaml(studio.tree).encode())
-    record.start(studio.tree, group)
+@contextmanager
+def recorded(run: JobRun, group: str) -> Iterator[None]:
+    """The record from its start to its end, however that comes about."""
+    record = run.record
+    files.put(record.folder / CONFIG, to_yaml(run.tree).encode())
+    record.start(run.tree, group)
     code = BUG
     try:
-        results = _all(studio, clips)
-        scores = [row for result in results for row in result.scores]
-        score_files.write(record.folder / SCORES, scores)
-        cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
-        record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
-        files.put_json(record.folder / METRICS, sealed(_facts(studio, results)))
-        record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
+        yield
         code = 0
-        return results
     except BaseException as error:
         code, message = failure(error)
         log.error("%s", message)
         raise
     finally:
         record.finish(code)
+    own, store = Cache(record.folder / OWN), run.job.store
+    if not (store and own.root.absolute() == store.absolute()):
+        own.remove()
 
 
-def _all(studio: Studio, clips: Sequence[Clip]) -> list[Result]:
-    results: list[Result] = []
-    folder = studio.record.folder
-    for clip in clips:
-        studio.record.at(folder / clip.name if len(clips) > 1 else folder)
-        log.info("clip %s: %d frames", clip.name, len(clip.video))
-        results.append(_one(studio, clip))
-    return results
+def write_sheet(task: ClipTask, truth: Truth | None) -> None:
+    """Source and result side by side."""
+    video, result = task.clip.video, open_video(task.folder / VIDEO)
+    files.put(task.folder / SHEET, files.png(sheet(video, result, truth)))
+    task.record.progress.count("sheet")
 
 
-def _one(studio: Studio, clip: Clip) -> Result:
-    """One clip: make or find its video, show and score it."""
-    record, job = studio.record, studio.job
-    take = studio.take(clip)
-    path = record.place / VIDEO
-    made = film(take, path)
-    result = open_video(path)
-    files.put(record.place / SHEET, files.png(sheet(take.clip.video, result, clip.truth)))
-    record.progress.count("sheet")
-    scores = measured(take, job.metrics, path, device_of(job.model))
-    _keep(record, scores)
-    for finished in (path, record.place / SHEET):
-        record.file(finished)
-    keys = tuple(record.kept.get("keys", ()))
-    return Result(take.clip, record.place, made, keys, tuple(scores))
+def record_clip(task: ClipTask, rendered: RenderedClip, scores: Sequence[Score]) -> ClipResult:
+    """Give the record the scores and the files of a clip."""
+    _keep(task.record, scores)
+    for finished in (rendered.path, task.folder / SHEET):
+        task.record.file(finished)
+    keys = tuple(task.record.kept.get("keys", ()))
+    return ClipResult(task.clip, task.folder, rendered, keys, tuple(scores))
+
+
+def record_job(run: JobRun, results: Sequence[ClipResult]) -> None:
+    """Write scores.jsonl and, at last, metrics.json, which says that the run is complete."""
+    record = run.record
+    scores = [row for result in results for row in result.scores]
+    score_files.write(record.folder / SCORES, scores)
+    cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
+    record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
+    files.put_json(record.folder / METRICS, sealed(_facts(run, results)))
+    record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
 
 
 def _keep(record: Record, scores: Sequence[Score]) -> None:
@@ -206,33 +240,33 @@ def _keep(record: Record, scores: Sequence[Score]) -> None:
     record.summary({f"{row.clip}/{row.metric}": row.value for row in scores})
 
 
-def _facts(studio: Studio, results: Sequence[Result]) -> dict[str, Any]:
+def _facts(run: JobRun, results: Sequence[ClipResult]) -> dict[str, Any]:
     """What metrics.json says."""
-    folder, seconds = studio.record.folder, studio.record.progress.seconds
+    folder, seconds = run.record.folder, run.record.progress.seconds
     return {
         "run": folder.name,
-        "seed": studio.job.seed,
+        "seed": run.job.seed,
         "clips": [_clip_facts(result, folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
-        "weights": studio.loading.digest,
-        "warnings": list(studio.warnings),
-        "files": sums(folder, _finished(studio, results)),
-        **studio.identity.facts(),
+        "weights": run.loading.digest,
+        "warnings": list(run.warnings),
+        "files": sums(folder, _finished(run, results)),
+        **run.identity.facts(),
     }
 
 
-def _finished(studio: Studio, results: Sequence[Result]) -> list[Path]:
+def _finished(run: JobRun, results: Sequence[ClipResult]) -> list[Path]:
     """The files that a run ends with. What only grows (run.log, record.jsonl, wandb/) tells what
     happened and decides nothing; its lock is nobody's result."""
-    found = [studio.record.folder / name for name in (CONFIG, SCORES)]
+    found = [run.record.folder / name for name in (CONFIG, SCORES)]
     for result in results:
         found += [result.folder / VIDEO, result.folder / SHEET]
-        for name in studio.job.pictures:
+        for name in run.job.pictures:
             found += (result.folder / name).glob("*.png")
     return found
 
 
-def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
+def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
     video = result.clip.video
     return {
         "clip": result.clip.name,
@@ -241,11 +275,11 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
         "sha256": sha256_file(result.folder / VIDEO),
         "frames": len(video),
         "processed_size": list(video.size),
-        "size": list(result.film.encoded.size),
-        "padding": list(result.film.encoded.padding),
-        "audio": result.film.encoded.audio,
-        "seconds": dict(result.film.seconds),
-        "peak_memory": result.film.peak,
+        "size": list(result.rendered.encoded.size),
+        "padding": list(result.rendered.encoded.padding),
+        "audio": result.rendered.encoded.audio,
+        "seconds": dict(result.rendered.seconds),
+        "peak_memory": result.rendered.peak,
         "keys": list(result.keys),
         "scores": {
             row.metric: {
@@ -259,7 +293,7 @@ def _clip_facts(result: Result, folder: Path) -> dict[str, Any]:
     }
 
 
-def closing(folder: Path, results: Sequence[Result], seconds: Mapping[str, float]) -> str:
+def closing(folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, float]) -> str:
     """What a run says at its end: where things are, and a small table of scores."""
     lines = [f"{folder}/"]
     for result in results:

@@ -26,7 +26,7 @@ _TAKEN: list[str] = []
 
 
 @dataclass(frozen=True)
-class Call:
+class ScheduledJob:
     """One job, as any process that sees the same disk can do it.
 
     Attributes:
@@ -66,32 +66,40 @@ class Call:
             files.put_json(self.ours / STATUS, {"folder": "", **status, **failed})
 
 
-def work(call: Call) -> None:
-    """Do a job in a process of its own or of a pool; nothing but its status comes back."""
-    os.chdir(call.place)
+def run_in_process(job: ScheduledJob) -> None:
+    """Run a job in a process of its own or of a pool; nothing but its status comes back."""
+    os.chdir(job.place)
     try:
         with streams(), terminable():
-            take_device(call)
-            do(call)
+            take_device(job)
+            from rerender.jobs.run_job import run_job  # loads libraries that look for devices
+
+            with attempt(job) as folder:
+                run_job(job.tree, folder, job.group, keep=job.keep)
     except (Terminated, KeyboardInterrupt):
         return  # its status says so
 
 
-def do(call: Call) -> None:
-    """Do a job here. A failure of its own is written down, never raised; a signal is both."""
-    from rerender.jobs.run_job import perform
+@contextmanager
+def attempt(job: ScheduledJob) -> Iterator[Path]:
+    """Run a job here, in the block. A failure of its own is written down, never raised; a signal is
+    both.
+
+    Yields:
+        Where its results go.
+    """
     from rerender.store.run_identity import place
 
-    with told(call.ours, bool(call.tree.get("debug"))) as status:
-        if call.number:
-            report(f"{call.number + 1}: {call.said}", "job")
-        folder = place(call.tree, call.name)
+    with status_kept(job.ours, bool(job.tree.get("debug"))) as status:
+        if job.number:
+            report(f"{job.number + 1}: {job.said}", "job")
+        folder = place(job.tree, job.name)
         status["folder"] = str(folder)
-        perform(call.tree, folder, call.group, keep=call.keep)
+        yield folder
 
 
 @contextmanager
-def told(ours: Path, debug: bool) -> Iterator[dict[str, Any]]:
+def status_kept(ours: Path, debug: bool) -> Iterator[dict[str, Any]]:
     """Write down that a job begins, and how it ended."""
     from rerender import files
 
@@ -157,14 +165,14 @@ def _clean(folder: Path) -> None:
         return  # somebody is at it, or it is another user's
 
 
-def take_device(call: Call) -> None:
+def take_device(job: ScheduledJob) -> None:
     """Give this process one of the devices to itself, for as long as it lives."""
     from rerender import files
 
-    while call.devices and not _TAKEN:
-        for name in call.devices:
+    while job.devices and not _TAKEN:
+        for name in job.devices:
             try:
-                folder = call.ours.parent / f"device-{name.replace('/', '-')}"
+                folder = job.ours.parent / f"device-{name.replace('/', '-')}"
                 _DEVICE.enter_context(files.lock(folder))
             except LockedError:
                 continue

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from rerender.fit import resize
+from rerender.fitting import resize
 from rerender.video import Video
 
 Array = npt.NDArray[np.float32]

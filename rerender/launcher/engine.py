@@ -13,7 +13,7 @@ from rerender.config.allowlist import ALONE, TARGET
 from rerender.config.build import build
 from rerender.errors import ConfigError
 from rerender.exits import report
-from rerender.jobs.worker import Call
+from rerender.jobs.worker import ScheduledJob
 
 
 class Engine(ABC):
@@ -38,7 +38,7 @@ class Engine(ABC):
             raise ConfigError("hydra/launcher", f"needs {self.library}, which is missing", cure)
 
     @abstractmethod
-    def run(self, calls: Sequence[Call]) -> None:
+    def run(self, calls: Sequence[ScheduledJob]) -> None:
         """Do all jobs; one that fails or dies stops no other. Each leaves its status.
 
         Raises:
@@ -73,7 +73,7 @@ def devices() -> tuple[str, ...]:
     return tuple(map(str, range(cuda.device_count())))
 
 
-def say(call: Call, total: int) -> None:
+def say(call: ScheduledJob, total: int) -> None:
     """A line for a job that ended elsewhere, where its own words do not show."""
     status = call.status()
     how = "done" if status.get("code") == 0 else status.get("message", "failed")

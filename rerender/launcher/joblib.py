@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from rerender.exits import report
-from rerender.jobs.worker import Call, work
+from rerender.jobs.worker import ScheduledJob, run_in_process
 from rerender.launcher.engine import Engine, devices
 
 
@@ -27,7 +27,7 @@ class Joblib(Engine):
     extra: ClassVar[str] = "joblib"
     jobs: Annotated[int, Field(ge=1, le=1024)] = 2
 
-    def run(self, calls: Sequence[Call]) -> None:
+    def run(self, calls: Sequence[ScheduledJob]) -> None:
         found = devices()
         todo = [replace(call, devices=found) for call in calls]
         while todo:
@@ -41,12 +41,12 @@ class Joblib(Engine):
                 return
             todo = left
 
-    def _round(self, calls: Sequence[Call], jobs: int) -> None:
+    def _round(self, calls: Sequence[ScheduledJob], jobs: int) -> None:
         from joblib import Parallel, delayed
 
         try:
             Parallel(jobs, backend="loky", batch_size=1, pre_dispatch=jobs)(
-                delayed(work)(call) for call in calls
+                delayed(run_in_process)(call) for call in calls
             )
         except Exception as error:  # a dead process, in whatever words
             reason = " ".join(str(error).split())[:120]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from rerender.errors import ConfigError
 from rerender.exits import Terminated
-from rerender.jobs.worker import Call, work
+from rerender.jobs.worker import ScheduledJob, run_in_process
 from rerender.kinds import Address
 from rerender.launcher.engine import Engine, say
 
@@ -45,7 +45,7 @@ class Ray(Engine):
     at_once: Annotated[int, Field(ge=1)] | None = None
     retries: Annotated[int, Field(ge=0, le=100)] = 1
 
-    def run(self, calls: Sequence[Call]) -> None:
+    def run(self, calls: Sequence[ScheduledJob]) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
@@ -69,16 +69,18 @@ class Ray(Engine):
             reason = f"no cluster at {self.address!r} ({' '.join(str(error).split())[:120]})"
             raise ConfigError("hydra.launcher.address", reason, "ray start --head") from error
 
-    def _all(self, ray: Any, calls: Sequence[Call]) -> None:
+    def _all(self, ray: Any, calls: Sequence[ScheduledJob]) -> None:
         have = ray.cluster_resources()
         gpus = min(1.0, have.get("GPU", 0.0)) if self.gpus is None else self.gpus
         for name, wanted in (("CPU", self.cpus), ("GPU", gpus)):
             if wanted > have.get(name, 0.0):
                 problem = f"{wanted:g} {name}s for a job, the cluster has {have.get(name, 0):g}"
                 raise ConfigError("hydra.launcher", problem, "ask for less")
-        task = ray.remote(num_cpus=self.cpus, num_gpus=gpus, max_retries=self.retries)(work)
+        task = ray.remote(num_cpus=self.cpus, num_gpus=gpus, max_retries=self.retries)(
+            run_in_process
+        )
         waiting = deque(calls)
-        flying: dict[Any, Call] = {}
+        flying: dict[Any, ScheduledJob] = {}
         try:
             while waiting or flying:
                 while waiting and len(flying) < (self.at_once or len(calls)):
@@ -94,7 +96,7 @@ class Ray(Engine):
             raise
 
 
-def _settle(ray: Any, done: Any, call: Call) -> None:
+def _settle(ray: Any, done: Any, call: ScheduledJob) -> None:
     try:
         ray.get(done)
         call.lost("see the logs of Ray")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from rerender.errors import ConfigError
-from rerender.jobs.worker import Call, work
+from rerender.jobs.worker import ScheduledJob, run_in_process
 from rerender.launcher.engine import Engine, devices, say
 
 _POLL = 0.2
@@ -51,7 +51,7 @@ class Submitit(Engine):
             cure = "start it on a machine that submits jobs"
             raise ConfigError("hydra/launcher", "there is no srun here", cure)
 
-    def run(self, calls: Sequence[Call]) -> None:
+    def run(self, calls: Sequence[ScheduledJob]) -> None:
         executor = self._executor(calls[0])
         if self.cluster == "local":
             shared, at_once = devices(), self.at_once
@@ -61,7 +61,7 @@ class Submitit(Engine):
             jobs = executor.map_array(_Task(), list(calls))
             _ended(list(zip(calls, jobs, strict=True)), len(calls), 0)
 
-    def _executor(self, call: Call) -> Any:
+    def _executor(self, call: ScheduledJob) -> Any:
         import submitit
 
         folder = call.ours.parent / ".submitit" / "%j"
@@ -85,9 +85,9 @@ class Submitit(Engine):
             raise ConfigError("hydra.launcher", reason, cure) from error
         return executor
 
-    def _each(self, executor: Any, waiting: deque[Call], at_once: int, total: int) -> None:
+    def _each(self, executor: Any, waiting: deque[ScheduledJob], at_once: int, total: int) -> None:
         """Start processes, never more than ``at_once``, so that none waits while its time runs."""
-        running: list[tuple[Call, Any]] = []
+        running: list[tuple[ScheduledJob, Any]] = []
         try:
             while waiting:
                 call = waiting.popleft()
@@ -102,17 +102,19 @@ class Submitit(Engine):
 class _Task:
     """What submitit runs; a job that is preempted goes on with the same call."""
 
-    def __call__(self, call: Call) -> None:
-        work(call)
+    def __call__(self, call: ScheduledJob) -> None:
+        run_in_process(call)
 
-    def checkpoint(self, call: Call) -> Any:
+    def checkpoint(self, call: ScheduledJob) -> Any:
         """Queue the same job again."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, call)
 
 
-def _ended(running: list[tuple[Call, Any]], total: int, left: int) -> list[tuple[Call, Any]]:
+def _ended(
+    running: list[tuple[ScheduledJob, Any]], total: int, left: int
+) -> list[tuple[ScheduledJob, Any]]:
     """Wait until no more than ``left`` jobs run; these are given back."""
     try:
         while True:
@@ -128,6 +130,6 @@ def _ended(running: list[tuple[Call, Any]], total: int, left: int) -> list[tuple
         raise
 
 
-def _cancel(running: Sequence[tuple[Call, Any]]) -> None:
+def _cancel(running: Sequence[tuple[ScheduledJob, Any]]) -> None:
     for _, job in running:
         job.cancel(check=False)

@@ -20,7 +20,7 @@ from torch import Tensor
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.errors import InputError
 from rerender.scene import Translation, Watch
-from rerender.video import Frame, Segment, Video
+from rerender.video import Frame, KeyFrame, Segment, Video
 
 log = logging.getLogger(__name__)
 
@@ -70,16 +70,22 @@ def propagate(
         InputError: no key frame at all, key frames out of order, beyond the end of the video or of
             another size than it.
     """
-    watch = watch or Watch()
-    pieces = (piece for piece in cut(video, keys, cuts) if begins(piece) >= first)
-    images = (
-        fill(pieces, propagation, flow)
-        if ahead <= 1
-        else fill_ahead(pieces, propagation, flow, ahead)
-    )
-    for done, image in enumerate(images, start=first + 1):
-        watch.advance("propagate", done, len(video))
-        yield image
+    watch, done = watch or Watch(), first
+    left: KeyFrame | None = None
+    with Filler(propagation, flow, ahead) as filler:
+        for translation in chain(keys, [None]):  # None: the end of the video
+            if left is None and translation is None:
+                raise InputError(
+                    "keys", "there is no translated key frame", "translate at least one"
+                )
+            key = None if translation is None else check(video, translation, left)
+            del translation  # its trace may be large, and the next one may take long
+            pieces = (piece for piece in cut(video, left, key, cuts) if begins(piece) >= first)
+            for image in filler.fill(pieces, last=key is None):
+                done += 1
+                watch.advance("propagate", done, len(video))
+                yield image
+            left = key
 
 
 def begins(piece: Piece) -> int:
@@ -87,21 +93,18 @@ def begins(piece: Piece) -> int:
     return piece.index if isinstance(piece, Frame) else piece.start
 
 
-def cut(video: Video, keys: Iterable[Translation], cuts: Sequence[int] = ()) -> Iterator[Piece]:
-    """The key frames and the segments between them, in order; together they are the whole video."""
-    left: Frame | None = None
-    shot = 0
-    for translation in keys:
-        key, key_shot = check(video, translation, left), translation.key.shot
-        del translation  # its trace may be large, and the next one may take long
-        borders = crossed(cuts, left, key.index)
-        same = left is not None and key_shot == shot and not borders
-        yield from between(video, left, key) if same else apart(video, left, key, borders)
+def cut(
+    video: Video, left: KeyFrame | None, key: KeyFrame | None, cuts: Sequence[int] = ()
+) -> Iterator[Piece]:
+    """The segments after one key frame up to the next, and that one; up to the end of the video
+    where there is no next. All together they are the whole video."""
+    borders = crossed(cuts, left, len(video) - 1 if key is None else key.index)
+    if left is not None and key is not None and left.shot == key.shot and not borders:
+        yield from between(video, left, key)
+    else:
+        yield from apart(video, left, key, borders)
+    if key is not None:
         yield key
-        left, shot = key, key_shot
-    if left is None:
-        raise InputError("keys", "there is no translated key frame", "translate at least one")
-    yield from apart(video, left, None, crossed(cuts, left, len(video) - 1))
 
 
 def crossed(cuts: Sequence[int], left: Frame | None, last: int) -> Sequence[int]:
@@ -110,8 +113,8 @@ def crossed(cuts: Sequence[int], left: Frame | None, last: int) -> Sequence[int]
     return cuts[bisect_right(cuts, after) : bisect_right(cuts, last)]
 
 
-def check(video: Video, translation: Translation, before: Frame | None) -> Frame:
-    """The key frame as a plain picture, refused if it does not belong to the video."""
+def check(video: Video, translation: Translation, before: Frame | None) -> KeyFrame:
+    """The key frame with picture and shot alone, refused if it does not belong to the video."""
     index, image = translation.key.index, translation.image.detach().float().clamp(0, 1)
     first = 0 if before is None else before.index + 1
     if not first <= index < len(video):
@@ -126,14 +129,13 @@ def check(video: Video, translation: Translation, before: Frame | None) -> Frame
             f"must be {list(video.size)} (height, width), received {list(image.shape[1:])}",
             "resize it to the size at which the video is processed",
         )
-    return Frame(index, image)
+    return KeyFrame(index, image, shot=translation.key.shot)
 
 
-def between(video: Video, left: Frame | None, right: Frame) -> Iterator[Segment]:
+def between(video: Video, left: Frame, right: Frame) -> Iterator[Segment]:
     """The frames between two key frames of one shot."""
-    start = 0 if left is None else left.index + 1
-    if start < right.index:
-        yield Segment(video, start, right.index, left, right)
+    if left.index + 1 < right.index:
+        yield Segment(video, left.index + 1, right.index, left, right)
 
 
 def apart(
@@ -162,33 +164,39 @@ def apart(
         yield Segment(video, middle, stop, None, right)
 
 
-def fill(
-    pieces: Iterable[Piece], propagation: Propagation, flow: FlowEstimator
-) -> Iterator[Tensor]:
-    """The frames of all pieces, one piece after the other."""
-    return chain.from_iterable(frames(piece, propagation, flow) for piece in pieces)
+class Filler:
+    """Fills pieces and hands out their frames in order; with ``ahead`` above 1, that many pieces
+    are in work at the same time."""
 
+    def __init__(self, propagation: Propagation, flow: FlowEstimator, ahead: int) -> None:
+        self._propagation, self._flow, self._ahead = propagation, flow, ahead
+        self._running: deque[Future[list[Tensor]]] = deque()
 
-def fill_ahead(
-    pieces: Iterable[Piece], propagation: Propagation, flow: FlowEstimator, ahead: int
-) -> Iterator[Tensor]:
-    """The same frames in the same order, with ``ahead`` pieces in work."""
+    def __enter__(self) -> Filler:
+        self._pool = ThreadPoolExecutor(self._ahead) if self._ahead > 1 else None
+        return self
 
-    def work(piece: Piece) -> list[Tensor]:
-        return list(frames(piece, propagation, flow))
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
 
-    with ThreadPoolExecutor(ahead) as pool:
-        running: deque[Future[list[Tensor]]] = deque()
+    def fill(self, pieces: Iterable[Piece], last: bool) -> Iterator[Tensor]:
+        """The frames that can be handed out now; all that are left, where these pieces are the
+        last ones."""
         for piece in pieces:
+            # What has no end may be as long as the clip, but is made frame by frame.
             endless = isinstance(piece, Segment) and piece.right is None
-            if not endless:
-                running.append(pool.submit(work, piece))
-            while running and (endless or len(running) > ahead):
-                yield from running.popleft().result()
-            if endless:  # may be as long as the clip, but is made frame by frame
-                yield from frames(piece, propagation, flow)
-        while running:
-            yield from running.popleft().result()
+            if self._pool is not None and not endless:
+                self._running.append(self._pool.submit(self._filled, piece))
+            while self._running and (endless or len(self._running) > self._ahead):
+                yield from self._running.popleft().result()
+            if self._pool is None or endless:
+                yield from frames(piece, self._propagation, self._flow)
+        while last and self._running:
+            yield from self._running.popleft().result()
+
+    def _filled(self, piece: Piece) -> list[Tensor]:
+        return list(frames(piece, self._propagation, self._flow))
 
 
 def frames(piece: Piece, propagation: Propagation, flow: FlowEstimator) -> Iterator[Tensor]:

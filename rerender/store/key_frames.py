@@ -9,7 +9,7 @@ writing takes a fiftieth of the time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from safetensors.torch import load, save
@@ -23,44 +23,59 @@ from rerender.video import Frame, KeyFrame, Video
 
 SHARE = 50  # of the time that passes, at most one part in so many goes into writing traces
 _ROLES = ("anchor", "previous", "remembered")
-Shots = Sequence[Sequence[int]]
 Storage = tuple[torch.dtype | None, torch.device | None]
 
 
-def replayed(entry: Entry, video: Video, watch: Watch) -> Iterator[Translation]:
-    """The translations of a finished clip; ``watch`` is shown their pictures."""
-    for number, shot in enumerate(entry.facts["shots"]):
-        for index in shot:
-            yield _translation(entry.read(_image(index)), video.frame(index), number, watch)
+class FinishedKeyFrames(ResumePoint):
+    """All key frames of a clip, finished; their pictures are shown again.
+
+    Args:
+        entry: the finished stage.
+        video: the source, as it was translated.
+        watch: shown the pictures.
+    """
+
+    def __init__(self, entry: Entry, video: Video, watch: Watch) -> None:
+        self._entry, self._video, self._watch = entry, video, watch
+        self.shots = entry.facts["shots"]
+        self.finished = sum(map(len, entry.facts["shots"]))
+
+    def recall(self, index: int, shot: int) -> Translation:
+        data = self._entry.read(_image(index))
+        return _translation(data, self._video.frame(index), shot, self._watch)
 
 
 class StoredKeyFrames(ResumePoint):
-    """The ledger of the key frames of one clip.
+    """The key frames of a clip that an earlier attempt has finished; those of this one are kept.
 
     Args:
         work: the stage under way.
         video: the source, as it is translated.
-        shots: its key frames.
         storage: type and device in which traces keep hidden states.
         seconds: what translation has taken, earlier attempts included.
         watch: shown the pictures of key frames that were finished earlier.
+        closed: called when the stage is finished.
     """
 
     def __init__(
         self,
         work: Work,
         video: Video,
-        shots: Shots,
         storage: Storage,
         seconds: Callable[[], float],
         watch: Watch,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._work, self._video, self._shots, self._storage = work, video, shots, storage
-        self._seconds, self._watch = seconds, watch
+        self._work, self._video, self._storage = work, video, storage
+        self._seconds, self._watch, self._closed = seconds, watch, closed
+        self._shots: Sequence[Sequence[int]] = ()
         self._made = self.finished = int(work.facts.get("finished", 0))
         self._members: Mapping[str, int] = work.facts.get("references") or {}
         self._earliest = 0.0  # when traces may be written again
         self.references = self._restored() if self._members else None
+
+    def begin(self, shots: Sequence[Sequence[int]]) -> None:
+        self._shots = self.shots = shots
 
     def recall(self, index: int, shot: int) -> Translation:
         data = self._work.read(_image(index))
@@ -77,11 +92,11 @@ class StoredKeyFrames(ResumePoint):
             ended = time.monotonic()
             self._earliest = ended + (SHARE - 1) * (ended - begun)
 
-    def close(self) -> Entry:
-        """All key frames are finished."""
+    def close(self) -> None:
         shots = [list(shot) for shot in self._shots]
         facts = {"shots": shots, "seconds": self._seconds(), "peak": peak()}
-        return self._work.finish(facts, tuple(_image(i) for shot in self._shots for i in shot))
+        self._work.finish(facts, tuple(_image(i) for shot in self._shots for i in shot))
+        self._closed()
 
     def _commit(self, references: References | None) -> None:
         written = {_trace(index) for index in self._members.values()}

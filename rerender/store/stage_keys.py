@@ -17,7 +17,7 @@ import torch
 from rerender.config.job import Job
 from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint
-from rerender.fit import fit
+from rerender.fitting import fit
 from rerender.store.cache import key
 from rerender.store.checkpoint import Loading
 from rerender.store.provenance import code_of, targets, versions
@@ -65,7 +65,7 @@ class Stages:
     @cached_property
     def video(self) -> str:
         """The key of the finished video."""
-        modules = ("rerender.propagate", "rerender.codec.encode")
+        modules = ("rerender.pipeline", "rerender.propagate", "rerender.codec.encode")
         return key(keys=self.keys, **self._used(FILLING, modules))
 
     def score(self, metric: str, video: str) -> str:
@@ -104,7 +104,7 @@ class Stages:
             if name.partition(".")[0] in groups
         }
         # Clips are read by the code of their data, whatever happens to them then.
-        found = {*modules, *targets(config), *targets(self.tree.get("data")), "rerender.fit"}
+        found = {*modules, *targets(config), *targets(self.tree.get("data")), "rerender.fitting"}
         return {
             "config": config,
             "inputs": inputs,

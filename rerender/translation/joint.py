@@ -23,7 +23,16 @@ from rerender.contracts import (
 )
 from rerender.scene import Shot, Translation
 from rerender.translation.denoise import BoundEdits, chained_maps, joint_attention
-from rerender.translation.lanes import Job, Predict, Report, RunningJob, Wait, unreported
+from rerender.translation.lanes import (
+    Job,
+    Predict,
+    Report,
+    RunningJob,
+    Turn,
+    Wait,
+    ended,
+    unreported,
+)
 from rerender.video import Clip
 
 
@@ -111,8 +120,8 @@ class JointShot:
 
 def lockstep(
     jobs: Iterable[Job], predict: Predict, report: Report = unreported
-) -> Iterator[Translation]:
-    """Run jobs a request at a time, and yield their results in order when all are done.
+) -> Iterator[Turn | Translation]:
+    """Run jobs a request at a time.
 
     A request for joint attention is answered when every job that goes on makes one; other requests
     are answered in the meantime.
@@ -121,32 +130,29 @@ def lockstep(
         jobs: the key frames of one shot.
         predict: answers requests that are all for joint attention, or all not.
         report: told of every evaluation done or skipped.
+
+    Yields:
+        Turns, which the caller takes at once, and the translations, in order, when all are done.
     """
     running = [RunningJob(job) for job in jobs]
-    answers: list[tuple[RunningJob, Tensor | None]] = [(each, None) for each in running]
-    while answers:
-        for each, noise in answers:
-            try:
-                each.request = each.job.send(noise)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                each.request, each.result = None, stop.value
-        going = [each for each in running if each.request is not None]
+    turns = [Turn(each, None) for each in running]
+    while turns:
+        yield from turns
+        going = [each for each in running if not isinstance(each.request, Translation)]
         alone = [each for each in going if getattr(each.request, "joint", None) is None]
-        answers = _answered(alone or going, predict, report)
-    yield from (each.translation for each in running)
+        turns = _answered(alone or going, predict, report)
+    yield from (ended(each) for each in running)
 
 
-def _answered(
-    group: Sequence[RunningJob], predict: Predict, report: Report
-) -> list[tuple[RunningJob, Tensor | None]]:
+def _answered(group: Sequence[RunningJob], predict: Predict, report: Report) -> list[Turn]:
     requests = [each.request for each in group if isinstance(each.request, NoiseRequest)]
     noises = iter(predict(requests) if requests else ())
-    answers: list[tuple[RunningJob, Tensor | None]] = []
+    turns: list[Turn] = []
     for each in group:
         if isinstance(each.request, Wait):
             report(each.request.skipped, "")
-            answers.append((each, None))
-        elif each.request is not None:
+            turns.append(Turn(each, None))
+        elif isinstance(each.request, NoiseRequest):
             report(1, each.request.note)
-            answers.append((each, next(noises)))
-    return answers
+            turns.append(Turn(each, next(noises)))
+    return turns

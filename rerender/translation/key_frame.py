@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from rerender.config.parts import Parts
-from rerender.contracts import Condition, Constraint, Model, Schedule, StartContext
+from rerender.contracts import (
+    Condition,
+    Constraint,
+    Model,
+    NoiseRequest,
+    Schedule,
+    StartContext,
+)
 from rerender.flow.field import Flow, colored
 from rerender.scene import Noise, Reference, Scene, State, Trace, Translation, Watch
 from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
 from rerender.translation.joint import JointShot
-from rerender.translation.lanes import Job, Report, Wait, run
+from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
@@ -96,8 +103,14 @@ class KeyFrameTranslator:
         if not self.parts.sampling.recolor:
             return None
         translator = replace(self, parts=self.parts.from_noise(), joint=None)
-        jobs = translator.jobs([index], shot, None)
-        return next(run(jobs, self.model.predict_noise, 1, report)).image
+        (job,) = translator.jobs([index], shot, None)
+        request = next(job)
+        while isinstance(request, NoiseRequest):  # nothing that it would have to wait for
+            (noise,) = self.model.predict_noise([request])
+            report(1, request.note)
+            request = job.send(noise)
+        assert isinstance(request, Translation)
+        return request.image
 
     def translate(
         self,
@@ -127,7 +140,8 @@ class KeyFrameTranslator:
         bound = self.joint.bound(key.index) if self.joint else []
         if references is None or not parts.constraint:
             state = yield from denoise(task, state, last, bound, recorder)
-            return self._finished(own, state)
+            yield self._finished(own, state)
+            return
         scene = self._scene(key, references, task.noise)
         early = self._bind(scene)
         state = yield from denoise(task, state, fork, [*bound, *early], recorder)
@@ -137,7 +151,7 @@ class KeyFrameTranslator:
             yield Wait(lambda: references.previous.trace.image is not None)
             edits = self._bind(replace(scene, draft=image), early)
             state = yield from denoise(task, state, last, [*bound, *edits], recorder)
-        return self._finished(own, state)
+        yield self._finished(own, state)
 
     def _finished(self, own: Translation, end: State) -> Translation:
         """The translation with its latent and its image."""

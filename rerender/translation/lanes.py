@@ -3,6 +3,9 @@
 A job asks for one network evaluation at a time and says whether the hidden states that it reads are
 there yet. The first unfinished job never waits, so there is always something to run. With
 cross-frame attention key frames run one step behind each other; without, side by side.
+
+Who goes on next is said here (and in `rerender.translation.joint`, for key frames in lockstep); the
+one loop that lets jobs go on is in `rerender.translate`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -30,8 +33,11 @@ class Wait(NamedTuple):
     skipped: int = 0
 
 
-Job = Generator[NoiseRequest | Wait, Tensor, Translation]
-"""Is sent the predicted noise ``[B,C,h,w]`` of each request (None after a wait)."""
+Request: TypeAlias = NoiseRequest | Wait | Translation
+
+Job: TypeAlias = Generator[Request, Tensor, None]
+"""Is sent the predicted noise ``[B,C,h,w]`` of each request (None after a wait); what it yields at
+last is its translation."""
 
 Predict = Callable[[Sequence[NoiseRequest]], list[Tensor]]
 
@@ -45,29 +51,32 @@ def unreported(count: int, note: str) -> None:
 
 @dataclass
 class RunningJob:
-    """A job under way, what it asks for now, and its result once it has one."""
+    """A job under way and what it has asked for last; its translation where it has ended."""
 
     job: Job
-    request: NoiseRequest | Wait | None = None
-    result: Translation | None = None
-
-    @property
-    def translation(self) -> Translation:
-        """The result of a job that has ended."""
-        assert self.result is not None
-        return self.result
+    request: Request | None = None
 
 
-def run(
+class Turn(NamedTuple):
+    """Who goes on next: ``running.request = running.job.send(noise)``."""
+
+    running: RunningJob
+    noise: Tensor | None
+
+
+def side_by_side(
     jobs: Iterable[Job], predict: Predict, batch_size: int = 1, report: Report = unreported
-) -> Iterator[Translation]:
-    """Run jobs, up to ``batch_size`` of them at once, and yield their results in order.
+) -> Iterator[Turn | Translation]:
+    """Run jobs, up to ``batch_size`` of them at once.
 
     Args:
         jobs: taken one by one, when there is room; a job may wait for those before it only.
         predict: evaluates the network for a batch of requests.
         batch_size: the most requests in a batch, and the most jobs under way.
         report: told of every evaluation done or skipped.
+
+    Yields:
+        Turns, which the caller takes at once, and translations, in order, as they are finished.
 
     Raises:
         RuntimeError: the first unfinished job waits, so that nothing can ever go on (a bug).
@@ -78,30 +87,36 @@ def run(
         running += fresh
         if not running:
             return
-        for each, noise in [(each, None) for each in fresh] or answered(running, predict, report):
-            try:
-                each.request = each.job.send(noise)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                each.request, each.result = None, stop.value
-        while running and running[0].request is None:
-            yield running.pop(0).translation
+        yield from [Turn(each, None) for each in fresh] or answered(running, predict, report)
+        del fresh
+        while running and isinstance(running[0].request, Translation):
+            yield ended(running.pop(0))
 
 
-def answered(
-    running: Sequence[RunningJob], predict: Predict, report: Report
-) -> list[tuple[RunningJob, Tensor | None]]:
+def ended(running: RunningJob) -> Translation:
+    """The translation of a job that has ended; what its generator still held is let go."""
+    assert isinstance(running.request, Translation)
+    running.job.close()
+    return running.request
+
+
+def answered(running: Sequence[RunningJob], predict: Predict, report: Report) -> list[Turn]:
     """Every job that can go on now with its predicted noise, all evaluated in one batch; None after
     a wait."""
-    ready = [each for each in running if each.request is not None and each.request.ready()]
-    if running[0] not in ready:
+    asking: list[tuple[RunningJob, NoiseRequest]] = []
+    waited: list[tuple[RunningJob, Wait]] = []
+    for each in running:
+        if isinstance(each.request, NoiseRequest) and each.request.ready():
+            asking.append((each, each.request))
+        elif isinstance(each.request, Wait) and each.request.ready():
+            waited.append((each, each.request))
+    if not any(each is running[0] for each, _ in (*asking, *waited)):
         raise RuntimeError("the first unfinished key frame waits for something that never comes")
-    waited = [each for each in ready if isinstance(each.request, Wait)]
-    asking = [each for each in ready if isinstance(each.request, NoiseRequest)]
-    requests = [each.request for each in asking if isinstance(each.request, NoiseRequest)]
-    noises = predict(requests) if requests else []
-    for each in waited:
-        if isinstance(each.request, Wait) and each.request.skipped:
-            report(each.request.skipped, "")
-    for request in requests:
+    noises = predict([request for _, request in asking]) if asking else []
+    for _, wait in waited:
+        if wait.skipped:
+            report(wait.skipped, "")
+    for _, request in asking:
         report(1, request.note)
-    return [*((each, None) for each in waited), *zip(asking, noises, strict=True)]
+    turns = [Turn(each, None) for each, _ in waited]
+    return turns + [Turn(each, noise) for (each, _), noise in zip(asking, noises, strict=True)]

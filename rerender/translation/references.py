@@ -1,7 +1,8 @@
-"""The earlier key frames that one refers to, and those that an earlier attempt has finished."""
+"""The earlier key frames that one refers to, and what an earlier attempt has finished."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rerender.scene import Translation
@@ -31,16 +32,24 @@ class References:
 
 
 class ResumePoint:
-    """The key frames that an earlier attempt has finished, and what is done with those that this
-    one finishes. This class is the null object: nothing is finished, nothing is kept.
+    """Where a clip is taken up: what an earlier attempt has finished, and what is done with the key
+    frames that this one finishes. This class is the null object: nothing is finished, nothing is
+    kept.
 
     Attributes:
+        shots: the key frames of each shot, where they are known already.
         finished: how many key frames are finished, from the first one on.
         references: what the next key frame of the last one's shot refers to.
+        first: the first frame to make; a key frame, or the one after a key frame.
     """
 
+    shots: Sequence[Sequence[int]] | None = None
     finished: int = 0
     references: References | None = None
+    first: int = 0
+
+    def begin(self, shots: Sequence[Sequence[int]]) -> None:
+        """Be told which key frames there are, before the first one is asked for."""
 
     def recall(self, index: int, shot: int) -> Translation:
         """A finished key frame, with its final image."""
@@ -54,3 +63,6 @@ class ResumePoint:
             references: what the next one of its shot refers to; None where the shot cannot be
                 taken up after this key frame alone.
         """
+
+    def close(self) -> None:
+        """Be told that all key frames are finished and have been handed on."""

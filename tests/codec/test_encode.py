@@ -17,7 +17,7 @@ from rerender import files
 from rerender.codec import encode, open_video
 from rerender.codec.color import to_yuv420
 from rerender.errors import ConfigError, InputError, ResourceError
-from rerender.fit import fit
+from rerender.fitting import fit
 from rerender.video import MemoryVideo
 from tests.codec.making import make, packets, pictures
 

@@ -21,7 +21,7 @@ from experiments.report_data import gather
 from rerender import files
 from rerender.config.compose import preflight
 from rerender.errors import InputError
-from rerender.jobs.run_job import perform
+from rerender.jobs.run_job import run_job
 from rerender.run_folder import METRICS, SCORES, read_facts, sealed
 from tests.test_exits import COMMANDS
 from tests.test_folder import DAMAGES, cut, flip, gone, noise, prints
@@ -61,7 +61,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in range(2):
             more = [f"seed={seed}", "metrics=[warp_error]"]
             (tree,) = preflight([*ARGUMENTS, *more], None).jobs
-            perform(tree, Path(f"run-{seed}"), "")
+            run_job(tree, Path(f"run-{seed}"), "")
             runs.append(place / f"run-{seed}")
         for index in range(7):
             picture = files.png(torch.full((3, 32, 32), index / 10))

@@ -21,7 +21,7 @@ import pytest
 from rerender.config.compose import literal, preflight
 from rerender.config.paths import CONF, ROOT
 from rerender.errors import ConfigError
-from rerender.jobs.worker import STATUS, Call, read, told
+from rerender.jobs.worker import STATUS, ScheduledJob, read, status_kept
 from rerender.launcher.engine import Engine, engine_of
 from rerender.run import main
 from tests.experiments.test_sweep import SWEEP
@@ -96,29 +96,29 @@ def test_a_missing_library_or_cluster_is_named_with_its_cure(
 # -- a job in a process of its own ----------------------------------------------------------------
 
 
-def call(folder: Path, devices: tuple[str, ...] = ()) -> Call:
-    return Call(0, {}, "name", "", "", folder / "0", folder, False, devices)
+def call(folder: Path, devices: tuple[str, ...] = ()) -> ScheduledJob:
+    return ScheduledJob(0, {}, "name", "", "", folder / "0", folder, False, devices)
 
 
 def test_a_job_leaves_word_when_it_begins_ends_and_fails(tmp_path: Path) -> None:
     job = call(tmp_path)
-    with told(job.ours, False):
+    with status_kept(job.ours, False):
         assert job.status()["ended"] is False
     assert job.status() == {"code": 0, "message": "", "folder": "", "ended": True}
     job.lost("never said")
     assert job.status()["code"] == 0
-    with told(job.ours, False):
+    with status_kept(job.ours, False):
         raise ConfigError("key", "is wrong", "mend it")
     assert job.status()["code"] == 2
-    with pytest.raises(KeyboardInterrupt), told(job.ours, False):
+    with pytest.raises(KeyboardInterrupt), status_kept(job.ours, False):
         raise KeyboardInterrupt
     assert job.status()["code"] == 130
 
 
 def test_a_job_that_is_killed_is_lost_with_a_reason(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from rerender.jobs.worker import told\n"
-        "with told(Path(sys.argv[1]), False) as status:\n"
+        "import os, sys; from pathlib import Path; from rerender.jobs.worker import status_kept\n"
+        "with status_kept(Path(sys.argv[1]), False) as status:\n"
         "    status['folder'] = 'outputs/a'\n"
         "    os.kill(os.getpid(), 9)\n"
     )
@@ -134,9 +134,9 @@ def test_a_job_that_is_killed_is_lost_with_a_reason(tmp_path: Path) -> None:
 def test_processes_that_share_devices_have_one_each(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from rerender.jobs.worker import Call, take_device\n"
+        "from rerender.jobs.worker import ScheduledJob, take_device\n"
         "ours = Path(sys.argv[1])\n"
-        "take_device(Call(0, {}, '', '', '', ours, ours, False, ('3', 'GPU-7/1')))\n"
+        "take_device(ScheduledJob(0, {}, '', '', '', ours, ours, False, ('3', 'GPU-7/1')))\n"
         "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "0")]

@@ -11,7 +11,7 @@ import pytest
 from rerender.config.compose import preflight
 from rerender.config.job import Job
 from rerender.config.paths import ROOT
-from rerender.fit import fit
+from rerender.fitting import fit
 from rerender.store import provenance
 from rerender.store.run_identity import Identity
 from rerender.store.stage_keys import Stages

@@ -12,7 +12,6 @@ from rerender.contracts import Condition, Edits, Guidance, NoiseRequest, Schedul
 from rerender.sampler.ddim import DDIM
 from rerender.scene import State
 from rerender.translation.denoise import BoundEdits, DenoisingTask, denoise
-from rerender.translation.lanes import run
 from rerender.translation.noise import keyed
 
 SLOPE, SIZE = 0.3, 0.05
@@ -45,8 +44,13 @@ def task(embeds: Sequence[Tensor] = ()) -> DenoisingTask:
 
 
 def ends(walk: Any, predict: Any = predict) -> list[State]:
-    """The end of a loop, as the scheduler of key frames would run it."""
-    return list(run([walk], predict))  # type: ignore[arg-type]
+    """The end of a loop, each request answered alone."""
+    request = next(walk)
+    while True:
+        try:
+            request = walk.send(predict([request])[0])
+        except StopIteration as stop:
+            return [stop.value]
 
 
 def reached(*edits: tuple[range, Edits]) -> Tensor:

@@ -20,7 +20,8 @@ from rerender import propagate_keys, run
 from rerender.codec import open_video
 from rerender.datasets import fetch
 from rerender.errors import RerenderError
-from rerender.jobs.worker import Call, do, read
+from rerender.jobs.run_job import run_job
+from rerender.jobs.worker import ScheduledJob, attempt, read
 from rerender.run_folder import VIDEO
 from rerender.video import sha256_file
 
@@ -70,7 +71,9 @@ def _job(*arguments: str, keep: bool = False, **model: str) -> Command:
         tree = dict(_tree(arguments))
         tree["model"] = {**tree["model"], **model}
         place = Path.cwd()
-        do(Call(0, tree, "damage", "", "", place / "job", place, keep))
+        job = ScheduledJob(0, tree, "damage", "", "", place / "job", place, keep)
+        with attempt(job) as folder:
+            run_job(tree, folder, "", keep=keep)
         return int(read(place / "job/status.json")["code"])
 
     return command

@@ -18,10 +18,11 @@ import yaml
 from PIL import Image
 
 from rerender import files
+from rerender.codec import Encoder, Planes
 from rerender.config.compose import preflight
 from rerender.config.paths import PACKAGE
 from rerender.jobs import render_clip
-from rerender.jobs.run_job import perform
+from rerender.jobs.run_job import run_job
 
 FRAMES, KEY_EVERY = 12, 6
 HEIGHT, WIDTH = 48, 64
@@ -182,17 +183,20 @@ def _finished(place: Path) -> None:
                 os.dup2(nowhere.fileno(), 1)
                 os.dup2(nowhere.fileno(), 2)
             if name == "stopped":
-                render_clip.encode_planes = _stopping  # type: ignore[assignment]
-            perform(tree_of([*RUN, *FILM]), Path("out"), "")
+                render_clip.Encoder = _Stopping  # type: ignore[attr-defined]
+            run_job(tree_of([*RUN, *FILM]), Path("out"), "")
             os._exit(0)
         if os.waitpid(child, 0)[1]:
             raise RuntimeError(f"the run to be damaged could not be made ({name})")
     shutil.rmtree(place / "stopped/out", ignore_errors=True)
 
 
-def _stopping(pictures: Iterator[Any], *rest: Any) -> None:
-    for index, _ in enumerate(pictures):
-        if index > KEY_EVERY:
+class _Stopping(Encoder):
+    """Ends its process after the second key frame."""
+
+    def write(self, picture: Planes) -> None:
+        self.count = getattr(self, "count", 0) + 1
+        if self.count > KEY_EVERY + 1:
             os._exit(0)
 
 

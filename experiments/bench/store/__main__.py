@@ -32,7 +32,7 @@ import torch
 from rerender import files
 from rerender.config.compose import Sweep, preflight
 from rerender.config.job import Job
-from rerender.jobs.run_job import perform
+from rerender.jobs.run_job import run_job
 from rerender.store import cache as cache_room
 from rerender.store import key_frames
 from rerender.store.checkpoint import Loading
@@ -128,7 +128,7 @@ def _seconds(trees: Sequence[dict[str, Any]], place: Path, root: Callable[[int],
     begun = time.perf_counter()
     for number, tree in enumerate(trees):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            perform({**tree, "store": str(root(number))}, place / str(number), "")
+            run_job({**tree, "store": str(root(number))}, place / str(number), "")
     return time.perf_counter() - begun
 
 

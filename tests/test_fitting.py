@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerender.errors import ConfigError
-from rerender.fit import fit, resize, to_output
+from rerender.fitting import fit, resize, to_output
 from rerender.video import MemoryVideo
 
 

@@ -138,6 +138,9 @@ def _known(error: BaseException) -> RerenderError | None:
             "take model.dtype=float16" if device else "end other programs that hold memory"
         )
         return ResourceError("memory", said[:200] or "ran out", cure)
+    if isinstance(error, BrokenPipeError):
+        cure = "read it to its end, or send it to a file"
+        return ResourceError("output", "who was reading it has gone", cure)
     if isinstance(error, OSError):
         reason = (error.strerror or str(error)).lower()
         if error.errno in _SYSTEM:

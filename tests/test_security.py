@@ -169,7 +169,7 @@ def test_our_own_experiments_and_choices_work_beside_a_folder(tmp_path: Path) ->
         {
             TARGET: "rerender.model.pretrained.Pretrained",
             "path": "./w/sd15",
-            "suits": {"guidance": 3.0, "size": 64, "low": 1, "high": 2, "blur": 0.0},
+            "recommended": {"guidance": 3.0, "size": 64, "low": 1, "high": 2, "blur": 0.0},
         },
         package="model",
     )

@@ -53,7 +53,7 @@ class Pretrained(Checkpoint):
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         freeu: FreeU strengths; None leaves the network as it is.
-        defaults: values that suit it, which other keys of the configuration take by default:
+        recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
     """
 
@@ -63,7 +63,7 @@ class Pretrained(Checkpoint):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     freeu: FreeU | None = None
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    recommended: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, controls: Sequence[str]) -> None:
         """Refuse what is missing, damaged, of another kind, or does not fit together. Of what the

@@ -18,11 +18,11 @@ class Tiny(Checkpoint):
 
     Attributes:
         seed: seed of the weights.
-        defaults: values that other keys of the configuration take by default.
+        recommended: values that other keys of the configuration take by default.
     """
 
     seed: int = 0
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    recommended: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, controls: Sequence[str]) -> None:
         """Nothing to find, nothing to refuse."""

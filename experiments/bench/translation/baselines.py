@@ -27,6 +27,7 @@ from torch import Tensor
 from rerender import files, peak_memory
 from rerender.config.compose import preflight
 from rerender.config.job import Job
+from rerender.config.paths import CONF
 from rerender.contracts import NoiseRequest
 from rerender.pipeline import render
 from rerender.start.noised import Noised

@@ -30,7 +30,8 @@ from rerender.translation.lanes import (
     RunningJob,
     Turn,
     Wait,
-    ended,
+    let_go,
+    translation_of,
     unreported,
 )
 from rerender.video import Clip
@@ -138,10 +139,11 @@ def lockstep(
     turns = [Turn(each, None) for each in running]
     while turns:
         yield from turns
+        let_go(running)
         going = [each for each in running if not isinstance(each.request, Translation)]
         alone = [each for each in going if getattr(each.request, "joint", None) is None]
         turns = _answered(alone or going, predict, report)
-    yield from (ended(each) for each in running)
+    yield from (translation_of(each) for each in running)
 
 
 def _answered(group: Sequence[RunningJob], predict: Predict, report: Report) -> list[Turn]:

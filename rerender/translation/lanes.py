@@ -89,14 +89,21 @@ def side_by_side(
             return
         yield from [Turn(each, None) for each in fresh] or answered(running, predict, report)
         del fresh
+        let_go(running)
         while running and isinstance(running[0].request, Translation):
-            yield ended(running.pop(0))
+            yield translation_of(running.pop(0))
 
 
-def ended(running: RunningJob) -> Translation:
-    """The translation of a job that has ended; what its generator still held is let go."""
+def let_go(running: Sequence[RunningJob]) -> None:
+    """Let go what the generators of jobs that have ended still hold."""
+    for each in running:
+        if isinstance(each.request, Translation):
+            each.job.close()
+
+
+def translation_of(running: RunningJob) -> Translation:
+    """The translation of a job that has ended."""
     assert isinstance(running.request, Translation)
-    running.job.close()
     return running.request
 
 

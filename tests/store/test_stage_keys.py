@@ -100,10 +100,15 @@ def test_code_decides_where_it_is_used(monkeypatch: pytest.MonkeyPatch, base: St
             other = stages()
             return other.keys != base.keys, other.video != base.video
 
+<<<<<<< HEAD
     assert edited("translation/denoise.py") == (True, True)
+=======
+    assert edited("flow/_sample.py") == (True, True)
+>>>>>>> g-story
     assert edited("constraint/shape.py") == (True, True)
     assert edited("propagation/patchmatch.py") == (False, True)
     assert edited("codec/encode.py") == (False, True)
+    assert edited("pipeline.py") == (False, True)
     assert edited("propagation/warp.py") == (False, False)
     assert edited("tracker/wandb.py") == (False, False)
     assert edited("run.py") == (False, False)

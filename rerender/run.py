@@ -5,12 +5,14 @@ Nothing heavy is imported at the top, so that ``--help`` and ``--cfg job`` answe
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,12 @@ def _show(flags: Flags, composer: Composer) -> None:
     composed = composer.first()
     if flags.cfg is None:
         asked = ["--help"] if flags.help else ["--hydra-help"] if flags.hydra_help else []
-        _hydra([*(asked or ["--info", str(flags.info)]), *composer.arguments])
+        page = io.StringIO()
+        try:
+            with redirect_stdout(page):
+                _hydra([*(asked or ["--info", str(flags.info)]), *composer.arguments])
+        finally:  # what several choices share begins with _ and is no choice (conf/exp/_study.yaml)
+            sys.stdout.write(re.sub(r"(?<=[:,]) _\w+,", "", page.getvalue()))
         return
     composer.tree(composed)  # refused where the run would be
     shown: Any = composed.hydra if flags.cfg == "hydra" else composed

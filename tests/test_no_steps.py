@@ -56,7 +56,8 @@ def test_no_step_returns_the_source(tiny: StableDiffusion, group: str, name: str
         "sampling.strength=0.2",  # floor(4 * 0.2) steps
         "sampling.steps=1",
         "sampling.windows=schedule",
-        "sampling.rounding=official",
+        "sampling.windows=published",
+        "sampling.rounding=published",
         "sampling.noise=per_frame",
     ],
 )

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rerender.config.compose import preflight
+from rerender.config.job import Job
 from rerender.config.sampling import Sampling
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
@@ -51,11 +53,11 @@ def latents(results: Sequence[Any]) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("strength", "official", "down"),
+    ("strength", "published", "down"),
     [(0.75, 5, 5), (0.8, 3, 4), (0.9, 1, 2), (0.95, 1, 1), (1.0, 0, 0), (0.0, 20, 20)],
 )
-def test_skipped_steps(strength: float, official: int, down: int) -> None:
-    assert Sampling(strength=strength, rounding="official").skipped() == official
+def test_skipped_steps(strength: float, published: int, down: int) -> None:
+    assert Sampling(strength=strength, rounding="published").skipped() == published
     assert Sampling(strength=strength).skipped() == down
     assert Sampling(strength=None).skipped() == 0
 
@@ -67,6 +69,32 @@ def test_windows_of_the_published_settings() -> None:
     assert list(whole.window(Pixel(start=0.55, stop=0.8))) == [11, 12, 13, 14, 15]
     assert list(whole.window(Pixel(start=0.8, stop=1.0))) == [16, 17, 18, 19]
     assert list(whole.window(CrossFrame())) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("steps", "shape", "pixel"),
+    [(20, 2, (11, 15)), (40, 4, (21, 31)), (50, 5, (26, 39)), (100, 10, (51, 79))],
+)
+def test_the_published_preset_has_the_published_windows_at_any_step_count(
+    steps: int, shape: int, pixel: tuple[int, int]
+) -> None:
+    """Last step of shape fusion, first and last of pixel fusion, at the published step counts."""
+    job = Job.of(preflight(["preset=published", f"sampling.steps={steps}"]).jobs[0])
+    windows = {part.name: job.parts.sampling.window(part) for part in job.parts.constraint}
+    assert windows["shape"] == range(shape + 1)
+    assert windows["pixel"] == range(pixel[0], pixel[1] + 1)
+    assert windows["cross_frame"] == range(steps)
+
+
+def test_the_published_windows_follow_the_published_comparison() -> None:
+    """Shape: j <= 0.1 S; pixel: 0.5 S < j < 0.8 S; for every number of steps there may be."""
+    parts = Job.of(preflight(["preset=published"]).jobs[0]).parts
+    _, shape, pixel = parts.constraint
+    for steps in range(1, 1000):
+        sampling = replace(parts.sampling, steps=steps)
+        numbers = range(steps)
+        assert list(sampling.window(shape)) == [j for j in numbers if j <= 0.1 * steps]
+        assert list(sampling.window(pixel)) == [j for j in numbers if 0.5 * steps < j < 0.8 * steps]
 
 
 def test_windows_of_the_schedule_lose_what_strength_skips() -> None:

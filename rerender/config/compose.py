@@ -17,7 +17,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.core.utils import filter_overrides
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from rerender.config.allowlist import scan
@@ -89,14 +88,13 @@ class Composer:
             place = QuotedString(f"file://{self._folder}", Quote.double).with_quotes()
             self._search = [f"hydra.searchpath=[{place}]"]
         self._given = [parsed(argument) for argument in overrides]
-        self._signs: dict[str, str] = {}  # groups that need a + here, or must have none
 
     @property
     def arguments(self) -> list[str]:
         """Arguments with which Hydra composes what `first` gives; only after `first`. Its own flag
         looks in the folder before conf/, which is the same: no file there has the name of ours."""
         flag = [] if self._folder is None else [OPTION, str(self._folder)]
-        return [*flag, *self._signed(self._fixed)]
+        return [*flag, *self._fixed]
 
     @property
     def _fixed(self) -> list[str]:
@@ -166,42 +164,16 @@ class Composer:
         return _resolved({**ours, "prompt": escape(_read_prompt(resolved))})
 
     def _composed(self, lines: Sequence[str], foreign: bool = True) -> DictConfig:
-        """Hydra's composition. A choice that lies over the others (``exp``, ``method``)
-        may be written with or without the ``+`` by which Hydra tells new from known ones."""
+        """Hydra's composition, with ``${choice.GROUP}`` in the name written out."""
+        ready = [*lines, *(self._search if foreign else ())]
         try:
             with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
-                while True:
-                    ready = [*self._signed(lines), *(self._search if foreign else ())]
-                    try:
-                        composed: DictConfig = compose("config", ready, return_hydra_config=True)
-                        return composed
-                    except HydraException as error:
-                        if not self._learn(str(error)):
-                            raise
+                composed: DictConfig = compose("config", ready, return_hydra_config=True)
+            return _named(composed)
         except RerenderError:
             raise
         except Exception as error:  # whatever stops Hydra and OmegaConf lies in what they are given
             raise explained(error) from error
-
-    def _learn(self, error: str) -> bool:
-        """Whether an error of Hydra is about the + of a group, and now known."""
-        new = re.search(r"Could not override '(\w+)'\. *\s*No match in the defaults list", error)
-        known = re.search(
-            r"Multiple values for (\w+)\.|^(\w+) appears more than once in the final", error
-        )
-        for found, sign in ((new, "+"), (known, "")):
-            group = next(filter(None, found.groups())) if found else ""
-            if group and group not in self._signs and (CONF / group).is_dir():
-                self._signs[group] = sign
-                return True
-        return False
-
-    def _signed(self, lines: Sequence[str]) -> list[str]:
-        def signed(line: str) -> str:
-            group = line.partition("=")[0].lstrip("+")
-            return f"{self._signs[group]}{line.lstrip('+')}" if group in self._signs else line
-
-        return [signed(line) for line in lines]
 
     def _values(self) -> Mapping[str, Sequence[Any]]:
         """The values that the command line says for each key."""
@@ -210,6 +182,16 @@ class Composer:
             if not override.is_delete():
                 found.setdefault(override.key_or_group, []).extend(elements(override))
         return found
+
+
+def _named(composed: DictConfig) -> DictConfig:
+    """A configuration whose name may speak of choices: ``${choice.propagation}`` is "warp"."""
+    name, choices = _plain(composed).get("name"), composed.hydra.runtime.choices
+    if isinstance(name, str):
+        composed.name = re.sub(
+            r"(?<!\\)\$\{choice\.([\w/]+)\}", lambda m: str(choices.get(m[1])), name
+        )
+    return composed
 
 
 def _plain(composed: DictConfig) -> Tree:
@@ -287,7 +269,7 @@ def explained(error: Exception) -> ConfigError:
     text = re.sub(r"^In '[^']*': ", "", " ".join(str(error).split()))
     if found := re.search(r"Could not (?:find|load) '([\w./-]+)/([^'/]*)'", text):
         listed = re.search(r"Available options in '[^']*': (.*?)(?: Config search path|$)", text)
-        choices = listed[1].split() if listed else choices_of(found[1])
+        choices = re.findall(r"\s([^_\s]\S*)", f" {listed[1]}") if listed else choices_of(found[1])
         return _no_choice(found[1], found[2], choices)
     if found := re.search(r"Could not (?:override|delete)[^']*'([\w./@]+)'", text):
         return _no_key(found[1])

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 
 from rerender.config.allowlist import LISTS, no_resolver
 from rerender.config.paths import choices_of
+from rerender.config.renamed import check_renamed
 from rerender.config.settings import literal_at
 from rerender.errors import ConfigError
 
@@ -91,10 +92,15 @@ def elements(override: Override) -> Iterator[Any]:
 def parsed(argument: str) -> Override:
     """A setting in Hydra's grammar.
 
+    All groups are in the defaults list, so that a ``+`` before one, as in ``+exp=NAME``, says
+    nothing and is dropped.
+
     Raises:
         ConfigError: it cannot be read, refers to what is not in the configuration, or is about what
-            is fixed.
+            is fixed or has another name now.
     """
+    if argument.startswith("+") and choices_of(argument[1:].partition("=")[0]):
+        argument = argument[1:]
     try:
         override = OverridesParser.create().parse_override(argument)
     except (HydraException, RecursionError, ValueError) as error:
@@ -110,6 +116,7 @@ def parsed(argument: str) -> Override:
         raise ConfigError(argument, "names a package", "write key=value or group=choice")
     if re.match(r"hydra\b", group):
         _check_hydra_key(override)
+    check_renamed(group, [] if override.is_delete() else list(elements(override)))
     known = choices_of(group)
     if known and not override.is_delete():
         _check_choices(override, known)
@@ -143,5 +150,5 @@ def _check_choices(override: Override, choices: Sequence[str]) -> None:
         if not all(isinstance(name, (str, int, float)) for name in names):
             raise ConfigError(group, f"needs one choice, received {said}", listed)
         for name in names:
-            if not _CHOICE.fullmatch(str(name)):
+            if not _CHOICE.fullmatch(str(name)) or str(name).startswith("_"):
                 raise ConfigError(group, f"no choice {name!r}", listed)

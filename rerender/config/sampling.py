@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,9 +24,11 @@ class Sampling:
         guidance: scale of classifier-free guidance; 1 runs the positive prompt alone.
         noise: "fixed" gives all key frames the same noise, "per_frame" each its own.
         windows: constraint and control windows are shares of the "executed" steps, or of the full
-            "schedule", of which a lower strength cuts off the beginning.
+            "schedule", of which a lower strength cuts off the beginning; their ends are rounded to
+            the nearest step. "published" is the schedule with the published code's comparison:
+            step j acts where start * steps <= j < stop * steps, without rounding.
         rounding: how many steps a strength skips: "down" executes floor(steps * strength) as
-            diffusers does; "official" skips trunc(steps * (1 - strength)) in floating point.
+            diffusers does; "published" skips trunc(steps * (1 - strength)) in floating point.
         recolor: give the source the colours of a first result made from pure noise before it is
             noised (the paper's "preserve colour" switched off).
         batch_size: key frames denoised side by side in one batch.
@@ -37,8 +40,8 @@ class Sampling:
     strength: float | None = 0.75
     guidance: float = 7.5
     noise: Literal["fixed", "per_frame"] = "fixed"
-    windows: Literal["executed", "schedule"] = "executed"
-    rounding: Literal["down", "official"] = "down"
+    windows: Literal["executed", "schedule", "published"] = "executed"
+    rounding: Literal["down", "published"] = "down"
     recolor: bool = False
     batch_size: int = 1
     keep_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -66,7 +69,7 @@ class Sampling:
         """Steps left out at the noisy end."""
         if self.strength is None:
             return 0
-        if self.rounding == "official":
+        if self.rounding == "published":
             return int(self.steps * (1 - self.strength))
         return self.steps - int(self.steps * self.strength + 1e-6)
 
@@ -80,7 +83,8 @@ class Sampling:
         executed = self.steps - self.skipped()
         if self.windows == "executed":
             return range(round(part.start * executed), round(part.stop * executed))
-        first, last = round(part.start * self.steps), round(part.stop * self.steps)
+        whole = math.ceil if self.windows == "published" else round
+        first, last = whole(part.start * self.steps), whole(part.stop * self.steps)
         return range(max(first - self.skipped(), 0), max(last - self.skipped(), 0))
 
     def storage(self) -> tuple[torch.dtype | None, torch.device | None]:

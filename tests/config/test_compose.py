@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,22 @@ from rerender.config.allowlist import LISTS, TARGET, allowed
 from rerender.config.build import build
 from rerender.config.compose import Sweep, literal, preflight
 from rerender.config.job import Job, from_yaml, key_of, to_yaml
+from rerender.config.overrides import parsed
 from rerender.config.paths import CONF, ROOT
+from rerender.config.renamed import CHOICES as RENAMED
+from rerender.config.renamed import KEYS
 from rerender.errors import ConfigError, InputError, RerenderError, WeightsError
 from rerender.jobs.sweep import jobs_of
+from rerender.propagation.blending.poisson import Poisson
 
-CHOICES = sorted(f.relative_to(CONF).with_suffix("").as_posix() for f in CONF.glob("*/*.yaml"))
-OVERLAYS = ("exp", "variant", "method", "dataset")
+CHOICES = sorted(f.relative_to(CONF).with_suffix("").as_posix() for f in CONF.glob("*/[!_]*.yaml"))
+OVERLAYS = ("preset", "exp", "method", "dataset")
 PARTS = [choice for choice in CHOICES if choice.partition("/")[0] not in OVERLAYS]
 METHODS = [choice.removeprefix("method/") for choice in CHOICES if choice.startswith("method/")]
 EXPERIMENTS = [choice.removeprefix("exp/") for choice in CHOICES if choice.startswith("exp/")]
+TABLE2 = yaml.safe_load((CONF / "exp" / "table2.yaml").read_text())["hydra"]["sweeper"]["params"]
+COMPARED = TABLE2["method"].split(",")
+PRESETS = [choice.removeprefix("preset/") for choice in CHOICES if choice.startswith("preset/")]
 
 
 def sweep(*arguments: str) -> Sweep:
@@ -85,25 +93,91 @@ def test_every_experiment_builds_in_all_its_jobs(name: str) -> None:
     jobs = jobs_of(plan.jobs)
     assert plan.experiment == name
     assert all(job.data.size == 32 for job in jobs)
-    if (CONF / "exp" / f"{name}.yaml").read_text().find("variant:") >= 0:
+    if "sweeper" in (text := (CONF / "exp" / f"{name}.yaml").read_text()):
         rows = [job.name for job in jobs]
-        assert None not in rows and len(set(rows)) == len(rows) > 1, "one method for each variant"
+        assert None not in rows and len(rows) > 1, "every row has a name"
         assert len({key_of(job) for job in plan.jobs}) == len(jobs), "no two are the same"
+        assert len(set(rows)) == len(rows), "one name for each row"
+    assert ("defaults:\n  - _study\n" in text) == (
+        name.startswith("ablation_") or name in ("drift", "propagation", "table3")
+    )
 
 
-def test_every_variant_says_what_it_is_and_belongs_to_an_experiment() -> None:
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_every_preset_builds_and_lies_below_an_experiment(name: str, plus: str) -> None:
+    job = Job.of(composed(f"{plus}preset={name}", f"{plus}exp=smoke"))
+    assert job.parts.sampling.steps == 4, "the experiment's"
+    assert job.parts.constraint, name
+
+
+@pytest.mark.parametrize("group", ["preset", "exp", "method", "flow", "constraint"])
+def test_a_plus_before_a_group_changes_nothing(group: str) -> None:
+    for name in [choice.partition("/")[2] for choice in CHOICES if choice.startswith(f"{group}/")]:
+        said = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
+        assert parsed(f"+{said}").input_line == parsed(said).input_line == said
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(f"{key}=1", now) for key, now in KEYS.items() if key != "variant"]
+    + [(f"{key}={value}", now) for (key, value), now in RENAMED.items()]
+    + [("variant=no_shape", "method=no_shape"), ("+exp=paper", "preset=paper")]
+    + [("model.suits.size=64", "model.recommended.size"), ("exp=smoke,fast", "preset=fast")],
+)
+def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    assert refusal(old).endswith(f"did you mean {new}?")
+
+
+@pytest.mark.parametrize("now", sorted(set(RENAMED.values())))
+def test_the_new_name_of_an_old_choice_is_one(now: str) -> None:
+    composed(now)
+
+
+@pytest.mark.parametrize("key", sorted(KEYS.values()))
+def test_the_new_name_of_an_old_key_is_one(key: str) -> None:
+    if "." not in key:
+        assert (CONF / key).is_dir()
+        return
+    files = [yaml.safe_load(f.read_text()) for f in [CONF / "config.yaml", *CONF.glob("*/*.yaml")]]
+    last = key.rpartition(".")[2]
+    classes = {field.name for field in fields(Poisson)}
+    assert last in classes or any(f"'{last}':" in repr(file) for file in files), key
+
+
+def test_what_experiments_share_is_no_choice() -> None:
+    assert "no choice '_study'; choices: ablation_attention" in refusal("exp=_study")
+    assert "_study" not in refusal("exp=stdy")
+
+
+def test_a_name_may_speak_of_a_choice() -> None:
+    assert composed("name=a_${choice.flow}")["name"] == "a_dis"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_number_in_the_configuration_says_what_it_is(path: Path) -> None:
+    """Unit and usual range, in a comment on its line or, for what lies over others, above it."""
+    lines = path.read_text().splitlines()
+    if path.parent.name in ("exp", "method", "preset"):  # their keys are explained where they are
+        assert any(line.startswith("# ") and "@package" not in line for line in lines)
+        return
+    for line in lines:
+        value, _, comment = line.partition("#")
+        if re.search(r":\s*\[?\s*-?\d", value):
+            assert comment.strip(), f"{path}: {line}"
+
+
+def test_every_row_of_an_ablation_says_what_it_is_and_belongs_to_an_experiment() -> None:
     swept = " ".join((CONF / "exp" / f"{name}.yaml").read_text() for name in EXPERIMENTS)
-    for file in sorted((CONF / "variant").glob("*.yaml")):
-        lines = file.read_text().splitlines()
-        assert lines[0] == "# @package _global_" and lines[1].startswith("# "), file.name
-        assert re.search(rf"\b{re.escape(file.stem)}\b", swept), f"no experiment has {file.name}"
+    for name in METHODS:
+        lines = (CONF / "method" / f"{name}.yaml").read_text().splitlines()
+        assert lines[0] == "# @package _global_" and lines[1].startswith("# "), name
+        assert re.search(rf"[ ,]{re.escape(name)}\b", swept), f"no experiment has {name}"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_every_method_lies_over_any_experiment(name: str) -> None:
-    """It says what it is, names itself and its interval, and leaves data and model alone."""
-    lines = (CONF / "method" / f"{name}.yaml").read_text().splitlines()
-    assert lines[0] == "# @package _global_" and lines[1].startswith("# ")
+    """It names itself and its interval, and leaves data and model alone."""
     job = Job.of(composed("+exp=smoke", f"+method={name}"))
     assert job.name is not None and job.name.startswith(name) and job.name.endswith("_k4")
     assert job.data.size == 64
@@ -422,7 +496,7 @@ def test_targets_of_the_configuration_are_where_they_say() -> None:
 
 
 def test_the_jobs_of_an_experiment_are_known_beforehand() -> None:
-    plan = sweep("+exp=propagation", "variant=fill_hold,fill_warp", "seed=1,2")
+    plan = sweep("+exp=propagation", "propagation=hold,warp", "seed=1,2")
     assert plan.name == plan.experiment == "propagation"
     chosen = [(job["propagation"][TARGET].rpartition(".")[2], job["seed"]) for job in plan.jobs]
     assert chosen == [("Hold", 1), ("Hold", 2), ("Warp", 1), ("Warp", 2)]
@@ -430,5 +504,5 @@ def test_the_jobs_of_an_experiment_are_known_beforehand() -> None:
 
 
 def test_the_command_line_beats_an_experiment() -> None:
-    (job,) = sweep("+exp=propagation", "variant=fill_warp", "seed=4", "keyframes.interval=3").jobs
+    (job,) = sweep("+exp=propagation", "propagation=warp", "seed=4", "keyframes.interval=3").jobs
     assert (job["seed"], job["keyframes"]["interval"]) == (4, 3)

@@ -29,7 +29,7 @@ TINY = [
     "metrics=[warp_error]",
     "seed=0",
 ]
-SWEEP = ["+exp=ablation_shape", "variant=full,no_shape", *TINY]
+SWEEP = ["+exp=ablation_shape", "method=full,no_shape", *TINY]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def run_of(place: Path, method: str) -> Path:
     return found
 
 
-def test_a_sweep_ends_with_tables_and_a_page_named_by_variant(place: Path) -> None:
+def test_a_sweep_ends_with_tables_and_a_page_named_by_method(place: Path) -> None:
     results = place / "results" / "ablation_shape"
     assert sorted(path.name for path in (place / "outputs").iterdir()) == sorted(
         path.name for path in results.iterdir() if (path / "config.yaml").is_file()
@@ -82,7 +82,7 @@ def test_a_plan_changes_nothing_and_says_what_is_complete(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = marks(here)
-    wider = ["+exp=ablation_shape", "variant=full,no_shape,shape_30", *TINY]
+    wider = ["+exp=ablation_shape", "method=full,no_shape,shape_30", *TINY]
     assert main([*wider, "--dry"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines[:3]] == ["complete", "complete", "new"]
@@ -94,12 +94,12 @@ def test_a_plan_changes_nothing_and_says_what_is_complete(
 
 def test_a_plan_says_what_is_in_the_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another way to fill frames and another name: key frames are there, in two of two jobs."""
-    other = ["propagation=warp", "+exp=ablation_shape", "variant=full,no_shape", *TINY]
+    other = ["propagation=warp", "+exp=ablation_shape", "method=full,no_shape", *TINY]
     other.remove("propagation=hold")
     assert main([*other, "--dry"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[3] == "in the store: key frames of 2 and videos of 0 of 2 clips"
-    assert main([*SWEEP, "out=null", "name=other", "variant=full", "--dry"]) == 0
+    assert main([*SWEEP, "out=null", "name=other", "method=full", "--dry"]) == 0
     assert "key frames of 1 and videos of 1 of 1 clips" in capsys.readouterr().out
 
 
@@ -113,7 +113,7 @@ def test_a_plan_without_finished_runs_says_so(
 
 
 def test_a_plan_refuses_what_a_run_refuses(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["+exp=ablation_shape", "variant=ful", "--dry"]) == 2
+    assert main(["+exp=ablation_shape", "method=ful", "--dry"]) == 2
     assert "did you mean full?" in capsys.readouterr().err
 
 

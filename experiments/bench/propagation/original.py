@@ -45,7 +45,7 @@ CASES = (
     "kool sketch",
     "kool ident",
 )
-METHODS = ("ebsynth", "faithful", "patchmatch", "warp")
+METHODS = ("ebsynth", "published", "patchmatch", "warp")
 QUICK = ("patchmatch", "warp")
 """Those that are run once before they are timed: they are compiled then."""
 
@@ -55,7 +55,7 @@ BLENDS: Mapping[str, Blend] = {
     "min-error": MinError(),
     "contrast": Contrast(),
     "contrast + Poisson": Poisson(),
-    "contrast + Poisson as published": Poisson(official_pairing=True, official_cut=True),
+    "contrast + Poisson as published": Poisson(published_pairing=True, published_cut=True),
     "two-band": TwoBand(tolerance=4.0),
 }
 Row = dict[str, Any]

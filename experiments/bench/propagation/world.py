@@ -30,7 +30,7 @@ from rerender.video import Clip, Frame, Segment
 
 INTERVAL = 10
 MOTIONS = ("slow", "fast", "crossing", "zoom")
-METHODS = ("hold", "nearest", "warp", "patchmatch", "faithful")
+METHODS = ("hold", "nearest", "warp", "patchmatch", "published")
 FLOWS: dict[str, FlowEstimator] = {"dis": Dis(), "truth": TruthFlow()}
 
 

@@ -24,13 +24,13 @@ class Contrast(Blend):
     deviation of the min-error selection.
 
     Attributes:
-        official_pairing: as of `MinError`.
+        published_pairing: as of `MinError`.
     """
 
-    official_pairing: bool = False
+    published_pairing: bool = False
 
     def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
-        for pair, mask in selected(pairs, self.official_pairing):
+        for pair, mask in selected(pairs, self.published_pairing):
             yield rgb(faded(pair, mask))
 
 

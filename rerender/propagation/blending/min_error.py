@@ -25,14 +25,14 @@ class MinError(Blend):
     had it in the frame before.
 
     Attributes:
-        official_pairing: compare with the right errors of the time-mirrored frame, as the published
-            code does by mistake. Needs all frames of a segment at once.
+        published_pairing: compare with the right errors of the time-mirrored frame, as the
+            published code does by mistake. Needs all frames of a segment at once.
     """
 
-    official_pairing: bool = False
+    published_pairing: bool = False
 
     def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
-        for pair, mask in selected(pairs, self.official_pairing):
+        for pair, mask in selected(pairs, self.published_pairing):
             yield pick(pair, mask)
 
 

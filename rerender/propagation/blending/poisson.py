@@ -32,20 +32,20 @@ class Poisson(Blend):
     Attributes:
         lightness: w of the lightness channel.
         colour: w of the two colour channels.
-        official_pairing: as of `MinError`.
-        official_cut: cut steep gradients as the published code does, which weakens dark outlines.
+        published_pairing: as of `MinError`.
+        published_cut: cut steep gradients as the published code does, which weakens dark outlines.
     """
 
     lightness: Annotated[float, Field(ge=0)] = 2.5
     colour: Annotated[float, Field(ge=0)] = 0.5
-    official_pairing: bool = False
-    official_cut: bool = False
+    published_pairing: bool = False
+    published_cut: bool = False
 
     def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
-        for pair, mask in selected(pairs, self.official_pairing):
+        for pair, mask in selected(pairs, self.published_pairing):
             blend = faded(pair, mask)
             across, down = gradients(pair, mask)
-            if self.official_cut:
+            if self.published_cut:
                 across, down = (np.clip(step, -STEEPEST, STEEPEST) for step in (across, down))
             for c, weight in enumerate((self.lightness, self.colour, self.colour)):
                 blend[..., c] = screened(blend[..., c], across[..., c], down[..., c], weight)

@@ -21,7 +21,7 @@ EVERY: list[Blend] = [
     MinError(),
     Contrast(),
     Poisson(),
-    MinError(official_pairing=True),
+    MinError(published_pairing=True),
 ]
 
 
@@ -120,7 +120,7 @@ def test_once_the_right_key_is_chosen_a_point_keeps_it() -> None:
     assert good.max() == 0
 
 
-def test_the_official_pairing_mirrors_the_right_errors_in_time() -> None:
+def test_the_published_pairing_mirrors_the_right_errors_in_time() -> None:
     low, high = np.zeros(SIZE, np.float32), np.full(SIZE, 9, np.float32)
     pairs = [pair(noise(i), noise(i + 9), time) for i, time in enumerate((0.25, 0.5, 0.75))]
     mid = np.full(SIZE, 4, np.float32)
@@ -129,7 +129,7 @@ def test_the_official_pairing_mirrors_the_right_errors_in_time() -> None:
         for item, error in zip(pairs, (low, mid, high), strict=True)
     ]
     plain = list(MinError().run(pairs))
-    mirrored = list(MinError(official_pairing=True).run(pairs))
+    mirrored = list(MinError(published_pairing=True).run(pairs))
     assert np.array_equal(plain[0], pairs[0].right.image)
     assert np.array_equal(mirrored[0], pairs[0].left.image)
 
@@ -195,8 +195,8 @@ def test_only_the_published_cut_weakens_an_outline() -> None:
     picture = np.full((*SIZE, 3), 240, np.float32)
     picture[:, 20:24] = 10
     given = pair(picture, picture)
-    kept, cut = one(Poisson(), given), one(Poisson(official_cut=True), given)
+    kept, cut = one(Poisson(), given), one(Poisson(published_cut=True), given)
     assert np.abs(kept - picture).max() < 1
     assert cut[:, 21].mean() > 40
     shallow = pair(picture / 4 + 90, picture / 4 + 90)
-    assert np.array_equal(one(Poisson(), shallow), one(Poisson(official_cut=True), shallow))
+    assert np.array_equal(one(Poisson(), shallow), one(Poisson(published_cut=True), shallow))

@@ -28,7 +28,7 @@ COARSEST = 11
 
 
 @dataclass(frozen=True)
-class Faithful(Propagation):
+class Published(Propagation):
     """StyLit/EbSynth synthesis (Fišer et al. 2016; Jamriška et al. 2019; paper section 4.2).
 
     Hundreds of times slower than `patchmatch` and not better: it is here to show what the speed

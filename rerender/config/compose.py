@@ -24,6 +24,7 @@ from rerender.config.build import unknown_key
 from rerender.config.foreign import OPTION, check_hydra, check_tree, scan_folder
 from rerender.config.overrides import elements, escape, literal, parsed
 from rerender.config.paths import CONF, choices_of
+from rerender.config.table import KEY, TableSpec
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.kinds import expanded
 
@@ -44,6 +45,7 @@ class Sweep:
         launcher: what does the jobs, and its settings.
         said: what sets each job apart, for the terminal.
         repeated: how many more jobs were asked for that equal one of these.
+        table: what the experiment says of its table; None where it says nothing.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Sweep:
     launcher: Tree
     said: tuple[str, ...]
     repeated: int = 0
+    table: TableSpec | None = None
 
 
 def preflight(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
@@ -145,6 +148,7 @@ class Composer:
             {str(key): value for key, value in launcher.items()},
             tuple(said),
             len(lines) - len(jobs),
+            None if KEY not in first else TableSpec.of(_resolved(_ours(_plain(first)))[KEY]),
         )
 
     def tree(self, composed: DictConfig) -> Tree:
@@ -155,7 +159,7 @@ class Composer:
         """
         raw = _plain(composed)
         scan(raw)
-        ours = {key: value for key, value in raw.items() if key != "hydra"}
+        ours = {key: value for key, value in _ours(raw).items() if key != KEY}
         resolved = _resolved(ours)
         if self._folder is not None:
             check_tree(resolved, self._values())
@@ -198,6 +202,10 @@ def _plain(composed: DictConfig) -> Tree:
     raw = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(raw, dict)
     return {str(key): value for key, value in raw.items()}
+
+
+def _ours(raw: Tree) -> Tree:
+    return {key: value for key, value in raw.items() if key != "hydra"}
 
 
 def _resolved(tree: Tree) -> Tree:

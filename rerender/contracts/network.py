@@ -186,6 +186,14 @@ class Checkpoint(ABC):
         """
         return
 
+    def tell_styles(self, prompts: Sequence[str]) -> None:
+        """Warn of prompts that ask for no style, of a model that knows a few by name.
+
+        Args:
+            prompts: what the clips of a run are asked for.
+        """
+        return
+
     def fingerprint(self, controls: Sequence[str]) -> str | None:
         """A hash of the files that `load` reads; None where only loading can tell."""
         return None

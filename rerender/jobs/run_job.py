@@ -137,6 +137,7 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     for clip in clips:
         job.parts.check(clip)
     job.model.check(job.parts.names())
+    job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips
 

@@ -98,8 +98,9 @@ def test_every_experiment_builds_in_all_its_jobs(name: str) -> None:
         assert None not in rows and len(rows) > 1, "every row has a name"
         assert len({key_of(job) for job in plan.jobs}) == len(jobs), "no two are the same"
         assert len(set(rows)) == len(rows), "one name for each row"
-    assert ("defaults:\n  - _study\n" in text) == (
-        name.startswith("ablation_") or name in ("drift", "propagation", "table3")
+    shared = "_open" if "_open" in name else "_study"
+    assert (f"defaults:\n  - {shared}\n" in text) == (
+        name.startswith("ablation_") or name in ("drift", "drift_open", "propagation", "table3")
     )
 
 

@@ -136,7 +136,8 @@ class Model(ABC):
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
-        """The image ``[3,H,W]`` (0..1, not clipped) of a scaled latent ``[1,C,h,w]``."""
+        """The image ``[3,H,W]`` (0..1, not clipped) of a scaled latent ``[1,C,h,w]``.
+        Differentiable where the latent asks for gradients."""
 
     @abstractmethod
     def condition(

@@ -117,13 +117,13 @@ class StableDiffusion(Model):
         shift: float = getattr(config, "shift_factor", None) or 0.0
         return (mean - shift) * float(config.scaling_factor)
 
-    @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         config = self.parts.vae.config
         shift = getattr(config, "shift_factor", None) or 0.0
-        unscaled = (latent / config.scaling_factor + shift).to(self.device, self.dtype)
-        image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
-        return (image + 1) / 2
+        with torch.set_grad_enabled(latent.requires_grad):
+            unscaled = (latent / config.scaling_factor + shift).to(self.device, self.dtype)
+            image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
+            return (image + 1) / 2
 
     @torch.no_grad()
     def condition(

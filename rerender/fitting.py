@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.errors import ConfigError
-from rerender.video import Video, sha256_of
+from rerender.video import Clip, Video, sha256_of
 
 _KEPT = 16  # resized frames held in memory
 
@@ -43,6 +44,21 @@ def fit(video: Video, short_side: int, multiple: int) -> Video:
     if size == video.size and output == video.output_size:
         return video
     return FittedVideo(video, size, output)
+
+
+def fit_clip(clip: Clip, short_side: int, multiple: int, full: bool = False) -> Clip:
+    """The clip with frames a model can process (see `fit`).
+
+    Args:
+        clip: the source and what is asked of it.
+        short_side: wanted length of the shorter side in pixels.
+        multiple: what both sides must be multiples of.
+        full: make the result at the size of the source. Where that is the size at which it is
+            processed, nothing changes.
+    """
+    video = fit(clip.video, short_side, multiple)
+    differs = full and video.size != clip.video.size
+    return replace(clip, video=video, full=clip.video if differs else None)
 
 
 def to_output(image: Tensor, video: Video) -> Tensor:

@@ -66,6 +66,14 @@ def to_output(image: Tensor, video: Video) -> Tensor:
     return resize(image, video.output_size)
 
 
+def shown(video: Video) -> Video:
+    """The source at the size that a result is shown at."""
+    if video.size == video.output_size:
+        return video
+    size, inner = video.output_size, video.unfitted if isinstance(video, FittedVideo) else video
+    return inner if inner.size == size == inner.output_size else FittedVideo(inner, size, size)
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """An image ``[C,H,W]`` in 0..1 at (height, width): area means where a side shrinks, cubic
     interpolation where it grows (clipped to 0..1, since cubic curves overshoot)."""
@@ -93,6 +101,11 @@ class FittedVideo(Video):
     def __init__(self, video: Video, size: tuple[int, int], output_size: tuple[int, int]) -> None:
         self._video, self._size, self._output_size = video, size, output_size
         self._read = lru_cache(_KEPT)(self._resized)
+
+    @property
+    def unfitted(self) -> Video:
+        """The video that frames are read from."""
+        return self._video
 
     @property
     def size(self) -> tuple[int, int]:

@@ -49,7 +49,8 @@ def render(
     keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
     keys = enlarged(keys, clip)
     frames = propagate(video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
-    yield from parts.smooth.run(frames, video, flow)
+    frames = parts.smooth.run(frames, video, flow)
+    yield from parts.mask.composite(frames, video, flow, resume.first)
 
 
 def translate_key_frames(

@@ -180,10 +180,13 @@ class KeyFrame(Frame):
     Attributes:
         controls: one control map ``[3,H,W]`` in 0..1 for each ControlNet.
         shot: number of the shot it belongs to; the first key frame of a shot is its anchor.
+        region: how far each pixel belongs to the region that is translated with full strength,
+            ``[1,H,W]`` in 0..1; None is everywhere.
     """
 
     controls: tuple[Tensor, ...] = ()
     shot: int = 0
+    region: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from rerender.store.provenance import code_of, targets, versions
 from rerender.store.run_identity import Identity
 from rerender.video import Clip
 
-FILLING = ("flow", "propagation", "smooth")  # the second half of the method
+FILLING = ("flow", "propagation", "smooth", "mask")  # the second half of the method
 TRANSLATING = tuple(
-    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth")
+    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth", "mask")
 )
 Tree = Mapping[str, Any]
 
@@ -41,6 +41,7 @@ class Stages:
         clip: the clip as it is processed.
         weights: digest of the model's weights.
         device: what computes.
+        regional: key frames are translated otherwise outside of the region of the mask.
     """
 
     tree: Tree
@@ -48,17 +49,20 @@ class Stages:
     clip: Clip
     weights: str
     device: str
+    regional: bool = False
 
     @cached_property
     def keys(self) -> str:
-        """The key of the translated key frames."""
+        """The key of the translated key frames; what a mask keeps of the source changes none."""
+        regional = ("mask",) if self.regional else ()
         return key(
             clip=self._clip(),
             seed=self.tree.get("seed"),
             weights=self.weights,
             device=self.device,
             **self._used(
-                (*TRANSLATING, "model"), ("rerender.translate", "rerender.translation.joint")
+                (*TRANSLATING, *regional, "model"),
+                ("rerender.translate", "rerender.translation.joint"),
             ),
         )
 
@@ -125,7 +129,7 @@ def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loa
     device = device_of(job.model)
     if device.startswith("cuda"):  # another kind computes other bits
         device = torch.cuda.get_device_name(device)
-    return Stages(tree, identity, clip, loading.digest, device)
+    return Stages(tree, identity, clip, loading.digest, device, job.parts.mask.regional)
 
 
 def device_of(checkpoint: Checkpoint) -> str:

@@ -8,6 +8,7 @@ start that inverts                         a sampler whose steps are reversible
 start that needs noise alone               ``sampling.strength=null``
 start that changes the unconditional       ``sampling.guidance`` other than 1
 part that edits the noisy latent           a sampler that does not compute it again
+mask with a strength of its own outside    a sampler that does not compute it again
 constraint that needs a draft              no joint constraint
 joint constraint that needs the source     a start that inverts
 constraint with a window                   at least one executed step in it
@@ -32,7 +33,7 @@ def check_parts(parts: Parts) -> None:
     Raises:
         ConfigError: naming one of the two and how to mend it.
     """
-    for error in _start(parts):
+    for error in (*_start(parts), *_mask(parts)):
         raise error
     for part in parts.constraint:
         for error in (*_sampler(parts, part), *_window(parts, part), *_joint(parts, part)):
@@ -60,6 +61,16 @@ def _start(parts: Parts) -> Iterator[ConfigError]:
             key,
             "changes the unconditional branch, which sampling.guidance=1 does not run",
             "use a higher guidance, or start=ddim_inversion",
+        )
+
+
+def _mask(parts: Parts) -> Iterator[ConfigError]:
+    if parts.mask.rest_strength is not None and parts.sampler.rewrites_past:
+        yield ConfigError(
+            "mask.rest_strength",
+            f"edits the latent between steps, which sampler {type(parts.sampler).__name__} "
+            "computes again from the step before",
+            "use sampler=ddim or sampler=dpm, or leave it out",
         )
 
 

@@ -14,6 +14,7 @@ from rerender.contracts.constraint import (
     JointEdits,
     Part,
 )
+from rerender.contracts.mask import Mask
 from rerender.contracts.network import (
     AttendJointly,
     AttentionMapEdit,
@@ -56,6 +57,7 @@ __all__ = [
     "JointConstraint",
     "JointEdits",
     "KeyFrames",
+    "Mask",
     "Model",
     "NoiseRequest",
     "Part",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -33,7 +33,9 @@ class Demo(Data):
         frames: number of frames.
         every: take every so many of the world's frames, so that neighbours are as far apart as key
             frames: the protocol of the paper's Table 2.
-        size: side of the square frames in pixels.
+        size: side in pixels at which clips are processed.
+        drawn: side in pixels of the square frames as they are drawn; None is ``size``.
+        output: the size of results: "model" is ``size``, "source" that of the drawn frames.
         prompt: what the results should show; None asks for each clip's own content in a style.
         style: the style that clips without a prompt are asked for.
         source_prompt: what the sources show; "" takes the true caption.
@@ -49,6 +51,8 @@ class Demo(Data):
     frames: Annotated[int, Field(ge=1, le=10_000)] = 41
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     size: Annotated[int, Field(ge=16, le=1024)] = 128
+    drawn: Annotated[int, Field(ge=16, le=2048)] | None = None
+    output: Literal["model", "source"] = "model"
     prompt: str | None = None
     source_prompt: str = ""
     negative_prompt: str = ""
@@ -72,7 +76,8 @@ class Demo(Data):
 
     def _clip(self, seed: int) -> Clip:
         drawn = (self.frames - 1) * self.every + 1
-        world = World(seed, drawn, (self.size, self.size), self.motion)
+        side = self.drawn or self.size
+        world = World(seed, drawn, (side, side), self.motion)
         prompt = world.prompt(self.style) if self.prompt is None else self.prompt
         return Clip(
             f"demo-{self.motion}-{seed}",

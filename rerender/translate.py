@@ -69,7 +69,7 @@ def translate(
             evaluations = Evaluations(translator, shots, resume.finished)
         palette = translator.palette(shot[0], number, evaluations.report)
         if parts.joint:
-            joint = JointShot.of(clip, shot, translator.model, parts)
+            joint = JointShot.of(clip, shot, translator.model, parts, seed, translator.watch)
             jobs = replace(translator, joint=joint).jobs(shot, number, palette)
             turns = lockstep(jobs, partial(joint.predict, translator.model), evaluations.report)
             known, references, resumable = 0, None, False

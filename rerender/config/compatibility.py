@@ -11,6 +11,8 @@ part that edits the noisy latent           a sampler that does not compute it ag
 mask with a strength of its own outside    a sampler that does not compute it again
 constraint that needs a draft              no joint constraint
 joint constraint that needs the source     a start that inverts
+joint constraint that replaces attention   no other that does
+joint constraint that merges frames        no other constraint
 constraint with a window                   at least one executed step in it
 =========================================  =====================================================
 """
@@ -104,6 +106,22 @@ def _joint(parts: Parts, part: Part) -> Iterator[ConfigError]:
             "waits for the picture of the key frame before, while a joint constraint denoises "
             "all key frames of a shot at once",
             "leave one of the two out",
+        )
+    others = [each for each in parts.constraint if each is not part]
+    if isinstance(part, JointConstraint) and part.replaces_attention:
+        for each in others:
+            if isinstance(each, JointConstraint) and each.replaces_attention:
+                yield ConfigError(
+                    f"constraint.{part.name}",
+                    f"answers in place of self-attention, as constraint {each.name} does too",
+                    "leave one of the two out",
+                )
+    if isinstance(part, JointConstraint) and part.merges_frames and others:
+        yield ConfigError(
+            f"constraint.{part.name}",
+            "denoises several key frames as one picture, in which constraint "
+            f"{others[0].name} cannot tell them apart",
+            f"use constraint=[{part.name}]",
         )
     if isinstance(part, JointConstraint) and part.needs_source and not parts.start.inverts:
         yield ConfigError(

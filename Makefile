@@ -25,7 +25,7 @@ quick: setup ## under a minute: one run, what every choice promises, the order o
 lint: setup ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy rerender eval
+	$(BIN)/mypy
 
 docs: setup ## the documentation site, in build/docs
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . build/docs

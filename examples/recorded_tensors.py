@@ -105,7 +105,8 @@ def with_posterior(model: Any, recording: Recording) -> Model:
         with torch.no_grad():
             distribution = model.parts.vae.encode(image[None] * 2 - 1).latent_dist
         drawn: Tensor = distribution.mean + distribution.std * recording.tensor(name)
-        return (drawn - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        shift: float = getattr(config, "shift_factor", None) or 0.0
+        return (drawn - shift) * float(config.scaling_factor)
 
     model.encode = encode
     return model  # type: ignore[no-any-return]

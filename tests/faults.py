@@ -54,7 +54,7 @@ class Faults:
             self.step()
             return _Watched(opened(file, mode, *args, **more), self)
 
-        io.open = builtins.open = watched  # type: ignore[assignment]
+        io.open = builtins.open = watched
 
     def step(self, half: Callable[[], None] = lambda: None) -> None:
         """One operation begins; ``half`` does a part of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -92,9 +92,12 @@ def parts(constraint: tuple[Any, ...] = (), **changes: Any) -> Parts:
     )
 
 
-def translated(
-    model: StableDiffusion, chosen: Parts, keys: int = 4, **more: Any
-) -> list[Translation]:
+def last_latents(found: Iterable[Translation]) -> Tensor:
+    """The last latents of translations, one after the other."""
+    return torch.cat([each.trace.latent for each in found if each.trace.latent is not None])
+
+
+def translated(model: Any, chosen: Parts, keys: int = 4, **more: Any) -> list[Translation]:
     """The first ``keys`` frames of the scene, all of them key frames."""
     clip = more.pop("clip", SCENE)
     return list(translate(clip, [range(keys)], model, chosen, **more))

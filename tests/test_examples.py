@@ -102,7 +102,7 @@ def test_recorded_tensors(tmp_path: Path) -> None:
         differences: list[float] = found["main"]([str(tmp_path / "other.npz"), *words])
         return differences
 
-    names, made = found["differences"].__globals__, []
+    names, made = found["differences"].__globals__, list[Any]()
 
     def translated(*given: Any, **more: Any) -> list[Any]:
         made.extend(translate(*given, **more))
@@ -137,7 +137,7 @@ def test_importing_the_package_is_light_and_all_its_names_are_there() -> None:
     code = "import sys, rerender; print(sorted({'torch', 'hydra', 'av'} & {*sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
-    for name in rerender.__all__:
+    for name in vars(rerender)["__all__"]:
         assert name in dir(rerender)
         assert getattr(rerender, name).__doc__
     assert rerender.Clip is Clip

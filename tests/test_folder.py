@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_nothing_is_written_through_what_is_planted_in_an_output_folder(
     before = prints(work / "outside")
     for name in [*names, ".store", ".store/keys", "CLIP"]:
         out = plants(work, name, kind)
-        code, line = code_of(lambda out=out: run_job(tree, out, ""))
+        code, line = code_of(partial(run_job, tree, out, ""))
         assert prints(work / "outside") == before, name
         if name.endswith("debug-core.log") and kind != "pipe":
             assert code in (0, 2), line  # W&B makes such a link itself, and never writes through it
@@ -167,7 +168,7 @@ def test_a_results_folder_is_not_written_through_either(here: Path, tmp_path: Pa
             shutil.rmtree(root, ignore_errors=True)
             (root / name).parent.mkdir(parents=True)
             (root / name).symlink_to(target)
-            code, line = code_of(lambda root=root: collect(root, [here / "one"]))
+            code, line = code_of(partial(collect, root, [here / "one"]))
             assert prints(outside) == before, name
             assert code in (0, 2), line  # 0: a link in place of a file is replaced
 
@@ -320,7 +321,7 @@ def test_a_folder_with_a_strange_configuration_is_refused(text: bytes, tmp_path:
     for name in ("config.yaml", METRICS, "record.jsonl"):
         out = files.folder(tmp_path / name)
         (out / name).write_bytes(text)
-        code, line = code_of(lambda out=out: run_job(tree, out, ""))
+        code, line = code_of(partial(run_job, tree, out, ""))
         assert code == 2, line
         assert (out / name).read_bytes() == text
 

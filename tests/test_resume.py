@@ -262,6 +262,6 @@ def stopped_after_two(number: int) -> Callable[[], None]:
             if count == 2:
                 os.kill(os.getpid(), number)
 
-        key_frames.StoredKeyFrames.finish = finish  # type: ignore[method-assign]
+        key_frames.StoredKeyFrames.finish = finish  # type: ignore[method-assign, assignment]
 
     return install

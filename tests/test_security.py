@@ -68,7 +68,7 @@ def value_of(target: str, field: str) -> Any:
 
 def sinks() -> list[tuple[str, str, str, Any]]:
     """(group, choice, key, value) of every setting that only the command line may say."""
-    found = {}
+    found: dict[Any, Any] = {}
     for group, name, place, target in choices():
         for field, setting in settings_of(target).items():
             if setting.kind is not None and (setting.kind.fetched or not setting.kind.shared):

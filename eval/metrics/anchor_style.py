@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from eval.contracts import Batch, Curve, Gauge, Trial
@@ -71,7 +70,7 @@ class AnchorStyle(ClipMetric):
             seen = self.results(judge, batch)
             anchor[:] = anchor or [seen[0]]  # the first batch begins with the first frame
             first = batch.first.index
-            curve = numbers(torch.atleast_1d(alike(seen)))
+            curve = numbers(alike(seen).reshape(-1))
             pairs = zip(batch.moments, curve, strict=True)
             return [None if moment.index == first else value for moment, value in pairs]
 

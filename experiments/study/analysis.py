@@ -182,7 +182,8 @@ def _metrics(
     """How often the video that a metric finds better is the one that was chosen."""
     values: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for row in scores:
-        made = next((c["made"] for c in key.clips if c["name"] == row.clip), {}).get(row.method)
+        clips = [c["made"] for c in key.clips if c["name"] == row.clip]
+        made = clips[0].get(row.method) if clips else None
         if made is not None and made["seed"] == row.seed and row.value is not None:
             sign = -1 if row.direction == "lower" else 1
             values[row.metric][row.clip, row.method] = sign * row.value

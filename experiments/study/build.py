@@ -206,7 +206,7 @@ def gather(
 
 
 def _require_comparable(root: Path, material: Material) -> None:
-    counts = np.array(material.shown() or [[0]], float)
+    counts = np.array(material.shown() or [[False]], float)
     if len(material.methods) < 2 or not connected(counts.T @ counts):
         said = ", ".join(material.methods) or "none"
         problem = f"holds no two methods that are connected by clips which both made ({said})"

@@ -70,8 +70,9 @@ def read_key(path: Path) -> StudyKey:
             raise ValueError("a value of another kind")
         plans = tuple(tuple(Pairing(**pairing) for pairing in plan) for plan in found["plans"])
         codes = tuple(invitations.code(found["secret"], number) for number in range(len(plans)))
-        named, title = (tuple(found[name]) for name in ("methods", "clips")), str(found["title"])
-        return StudyKey(found["study"], title, found["questions"], *named, plans, codes)
+        methods, clips = (tuple(found[name]) for name in ("methods", "clips"))
+        title, questions = str(found["title"]), found["questions"]
+        return StudyKey(found["study"], title, questions, methods, clips, plans, codes)
     except (KeyError, TypeError, ValueError) as error:
         cure = "name the key.json of the study: --key FILE"
         raise InputError(path, f"is no key of a study ({error})", cure) from error

@@ -212,4 +212,4 @@ def _shut(plane: Plane) -> NDArray[np.uint8]:
 
 
 def _open(plane: NDArray[np.uint8]) -> Plane:
-    return plane.astype(np.float32) / 255
+    return plane.astype(np.float32) / np.float32(255)

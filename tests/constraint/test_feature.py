@@ -151,7 +151,8 @@ def test_it_changes_key_frames_after_the_first_in_its_window(tiny: StableDiffusi
 
 def stock_vgg19() -> nn.Sequential:
     torch.manual_seed(0)
-    return vgg.make_layers(vgg.cfgs["E"], batch_norm=False).eval()
+    network: nn.Sequential = vgg.make_layers(vgg.cfgs["E"], batch_norm=False).eval()
+    return network
 
 
 def test_vgg19_is_torchvisions(tmp_path: Path) -> None:

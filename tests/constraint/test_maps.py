@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ def test_common_words_take_the_columns_of_the_source(tiny: StableDiffusion, keep
 def test_frames_steps_and_layers_are_kept_apart(tiny: StableDiffusion) -> None:
     asked = clip("cat", "cat")
     both = CrossMaps().bind(Shot(asked, (0, 1)), tiny)
-    kept = {}
+    kept: dict[Any, Any] = {}
     for ordinal in (0, 1):
         for step in (0, 1):
             for layer in (CROSS, FINE):

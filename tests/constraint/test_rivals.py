@@ -16,7 +16,7 @@ from rerender.constraint.guided import Guided
 from rerender.errors import ConfigError
 from rerender.sampler.unipc import UniPC
 from rerender.video import MemoryVideo
-from tests.scenes import SCENE, parts, translated
+from tests.scenes import SCENE, last_latents, parts, translated
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
@@ -27,7 +27,7 @@ def latents(
 ) -> Tensor:
     clip = more.pop("clip", SCENE)
     found = translated(model, parts(tuple(constraint), **more), keys, clip=clip)
-    return torch.cat([each.trace.latent for each in found])
+    return last_latents(found)
 
 
 # -- Text2Video-Zero ------------------------------------------------------------------------------

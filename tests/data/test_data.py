@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,7 +211,8 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").unlink()
     for key in ("path", "prompts"):
         with pytest.raises(InputError, match="file name too long"):
-            Folder(**{"path": many(tmp_path / "m"), "prompt": "oil", key: Path("a" * 300)}).clips()
+            named: dict[str, Any] = {"path": many(tmp_path / "m"), "prompt": "oil"}
+            Folder(**{**named, key: Path("a" * 300)}).clips()
     shutil.rmtree(tmp_path / "m")
     with pytest.raises(InputError, match="neither videos nor pictures"):
         Folder(tmp_path, "oil").clips()

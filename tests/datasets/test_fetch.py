@@ -220,7 +220,7 @@ def test_a_hash_that_differs_refuses_and_leaves_nothing(host: str, here: Path) -
 def test_without_a_network_nothing_is_made(
     url: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(net.time, "sleep", lambda seconds: pytest.fail("it was tried again"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it was tried again"))
     file = written(here / "toy.yaml", f"url: {url}\nsha256: {'a' * 64}")
     assert main([f"data={file}"]) == 4
     message = capsys.readouterr().err

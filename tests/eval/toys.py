@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,8 +61,8 @@ def shifting(frames: int = 10, step: int = 1, seed: int = 0, smooth: int = 1) ->
 
 def clip_of(frames: list[Tensor], truth: Truth | None = None, **prompts: str) -> Clip:
     """A clip of frames in memory."""
-    asked = {"prompt": "a red ball, oil", "source_prompt": "a red ball", **prompts}
-    return Clip("toy", MemoryVideo(frames), truth=truth, **asked)
+    clip = Clip("toy", MemoryVideo(frames), "a red ball, oil", "a red ball", truth=truth)
+    return replace(clip, **prompts)  # type: ignore[arg-type]
 
 
 def measure(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from experiments.costs import costs
 from rerender.run_folder import sealed
 
 # What a finished run says besides of itself.
-FACTS = {name: {} for name in ("versions", "inputs", "seconds", "files")} | {
+FACTS: dict[str, Any] = {name: {} for name in ("versions", "inputs", "seconds", "files")} | {
     **{name: [] for name in ("pictures", "warnings")},
     **dict.fromkeys(("config", "code"), ""),
 }

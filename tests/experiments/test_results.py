@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -105,13 +105,13 @@ def names(results: Path) -> list[str]:
 
 
 def damaged(
-    results: Path, names: list[str], damages: list[Callable[[Path], None]], place: Path
+    results: Path, names: list[str], damages: Sequence[Callable[[Path], None]], place: Path
 ) -> Iterator[tuple[str, Path]]:
     for number, name in enumerate(names):
         folder = place / str(number)
         shutil.copytree(results, folder)
         damages[number % len(damages)](folder / name)
-        yield f"{name} {damages[number % len(damages)].__name__}", folder
+        yield f"{name} {getattr(damages[number % len(damages)], '__name__', '')}", folder
 
 
 def test_no_damage_is_a_bug(

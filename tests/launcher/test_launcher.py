@@ -107,8 +107,12 @@ def test_a_job_leaves_word_when_it_begins_ends_and_fails(tmp_path: Path) -> None
     assert job.status() == {"code": 0, "message": "", "folder": "", "ended": True}
     job.lost("never said")
     assert job.status()["code"] == 0
-    with status_kept(job.ours, False):
+
+    def fail() -> None:
         raise ConfigError("key", "is wrong", "mend it")
+
+    with status_kept(job.ours, False):
+        fail()
     assert job.status()["code"] == 2
     with pytest.raises(KeyboardInterrupt), status_kept(job.ours, False):
         raise KeyboardInterrupt

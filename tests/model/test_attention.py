@@ -149,15 +149,18 @@ def test_groups_of_a_batch_do_not_see_each_other(tiny: StableDiffusion) -> None:
 
 def test_gradients_reach_latents_and_maps_only_where_asked(tiny: StableDiffusion) -> None:
     seen: list[Tensor] = []
-    maps = AttentionMapEdit(
-        lambda layer, cells: layer.cross, lambda layer, maps: (seen.append(maps), maps)[1]
-    )
+
+    def keep(layer: Layer, maps: Tensor) -> Tensor:
+        seen.append(maps)
+        return maps
+
+    maps = AttentionMapEdit(lambda layer, cells: layer.cross, keep)
     asked = request(tiny, maps=maps)
     assert not predicted(tiny, asked).requires_grad
     noisy = asked.noisy.clone().requires_grad_()
     seen.clear()
     predicted(tiny, asked._replace(noisy=noisy))
-    gradient = torch.autograd.grad(sum(m.square().sum() for m in seen), noisy)[0]
+    gradient = torch.autograd.grad(torch.stack([m.square().sum() for m in seen]).sum(), noisy)[0]
     assert float(gradient.abs().max()) > 0
     nudge = torch.zeros_like(noisy)
     nudge[0, 0, 3, 3] = 1.0

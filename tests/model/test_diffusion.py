@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
 CONTROL = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2)) > 0.7).float()
 
 
-def request(model: StableDiffusion, timestep: int = 500, **changes: object) -> NoiseRequest:
+def request(model: StableDiffusion, timestep: int = 500, **changes: Any) -> NoiseRequest:
     condition = model.condition("a cat", "blurry", [CONTROL], guided=True)
     noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(timestep))
     return NoiseRequest(noisy, timestep, condition, (1.0,))._replace(**changes)
@@ -111,11 +111,9 @@ def test_velocity_prediction_becomes_noise(tiny: StableDiffusion) -> None:
     """v = sqrt(a) eps - sqrt(1-a) x0 (Salimans & Ho 2022), so eps = sqrt(a) v + sqrt(1-a) x."""
     asked = request(tiny)
     raw = tiny.predict_noise([asked])[0]
-    tiny.parts.scheduler["prediction_type"] = "v_prediction"
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny.parts.scheduler, "prediction_type", "v_prediction")
         noise = tiny.predict_noise([asked])[0]
-    finally:
-        tiny.parts.scheduler["prediction_type"] = "epsilon"
     alpha = float(tiny.alphas_cumprod[500])
     assert torch.allclose(noise, alpha**0.5 * raw + (1 - alpha) ** 0.5 * asked.noisy, atol=1e-6)
 
@@ -127,8 +125,13 @@ def test_alphas_and_digest(tiny: StableDiffusion) -> None:
 
 
 def test_prompts_are_embedded_once(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed, seen = tiny._embed, []
-    monkeypatch.setattr(tiny, "_embed", lambda prompts: seen.append(prompts) or embed(prompts))
+    embed, seen = tiny._embed, list[list[str]]()
+
+    def embedding(prompts: list[str]) -> torch.Tensor:
+        seen.append(prompts)
+        return embed(prompts)
+
+    monkeypatch.setattr(tiny, "_embed", embedding)
     first = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
     again = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
     other = tiny.condition("once", "bad", [CONTROL], guided=False).prompt_embeds

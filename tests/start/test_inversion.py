@@ -53,7 +53,8 @@ def gaussian(schedule: Schedule, spread: float) -> Noise:
 
     def noise(noisy: Tensor, step: int) -> Tensor:
         alpha = schedule.alphas_cumprod[step]
-        return (1 - alpha) ** 0.5 / (alpha * spread**2 + 1 - alpha) * noisy
+        predicted: Tensor = (1 - alpha) ** 0.5 / (alpha * spread**2 + 1 - alpha) * noisy
+        return predicted
 
     return noise
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rerender.errors import ConfigError
 from rerender.start.latent_motion import LatentMotion, shifted
-from tests.scenes import parts, translated
+from tests.scenes import last_latents, parts, translated
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
@@ -31,11 +31,11 @@ def test_a_shift_moves_whole_cells_and_mirrors_the_border() -> None:
 
 def latents(model: StableDiffusion, start: LatentMotion, keys: int = 3) -> Tensor:
     chosen = replace(parts((), strength=None), start=start)
-    return torch.cat([each.trace.latent for each in translated(model, chosen, keys)])
+    return last_latents(translated(model, chosen, keys))
 
 
 def test_the_first_frame_begins_with_the_noise_itself(tiny: StableDiffusion) -> None:
-    plain = translated(tiny, parts((), strength=None), 1)[0].trace.latent
+    plain = last_latents(translated(tiny, parts((), strength=None), 1))
     assert torch.equal(latents(tiny, LatentMotion(right=3.0), 1), plain)
 
 

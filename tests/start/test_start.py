@@ -19,7 +19,7 @@ from rerender.scene import Watch
 from rerender.start.ddim_inversion import DDIMInversion
 from rerender.start.noised import Noised
 from rerender.start.null_text import NullText
-from tests.scenes import ALL, SCENE, parts, translated
+from tests.scenes import ALL, SCENE, last_latents, parts, translated
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
@@ -41,7 +41,7 @@ def result(model: StableDiffusion, start: Start, keys: int = 1, **sampling: Any)
     clip = sampling.pop("clip", SAME)
     chosen = replace(parts((), **sampling), start=start)
     found = translated(model, chosen, keys, clip=clip)
-    return torch.cat([each.trace.latent for each in found])
+    return last_latents(found)
 
 
 def error(model: StableDiffusion, start: Start, **sampling: Any) -> float:
@@ -76,7 +76,7 @@ def test_trained_weights_return_the_source_within_a_few_per_cent(demo: StableDif
 
 
 def test_trained_weights_retrace_the_source_under_strong_guidance(demo: StableDiffusion) -> None:
-    guided = {"guidance": 7.5, "strength": 0.75, "steps": 8, **world()}
+    guided: dict[str, Any] = {"guidance": 7.5, "strength": 0.75, "steps": 8, **world()}
     plain = error(demo, DDIMInversion(), **guided)
     assert error(demo, NullText(iterations=10), **guided) < 0.5 * plain
 
@@ -97,7 +97,7 @@ def test_pure_noise_is_not_asked_for_by_an_inversion(tiny: StableDiffusion) -> N
 
 
 def test_null_text_retraces_the_source_under_guidance(tiny: StableDiffusion) -> None:
-    guided = {"guidance": 7.5, "strength": 0.3, "steps": 10}
+    guided: dict[str, Any] = {"guidance": 7.5, "strength": 0.3, "steps": 10}
     plain = error(tiny, DDIMInversion(), **guided)
     some = error(tiny, NullText(iterations=5, tolerance=0.0), **guided)
     many = error(tiny, NullText(iterations=20, tolerance=0.0), **guided)
@@ -106,7 +106,7 @@ def test_null_text_retraces_the_source_under_guidance(tiny: StableDiffusion) -> 
 
 
 def test_null_text_without_iterations_is_plain_inversion(tiny: StableDiffusion) -> None:
-    guided = {"guidance": 7.5, "strength": 0.5}
+    guided: dict[str, Any] = {"guidance": 7.5, "strength": 0.5}
     none, plain = (result(tiny, s, **guided) for s in (NullText(iterations=0), DDIMInversion()))
     assert torch.equal(none, plain)
 
@@ -137,16 +137,10 @@ def test_lanes_agree_with_one_by_one(
     tiny: StableDiffusion, start: Start, constraint: Sequence[Any]
 ) -> None:
     one, many = (
-        torch.cat(
-            [
-                each.trace.latent
-                for each in translated(
-                    tiny,
-                    replace(parts(tuple(constraint), batch_size=size), start=start),
-                    3,
-                    clip=SAME,
-                )
-            ]
+        last_latents(
+            translated(
+                tiny, replace(parts(tuple(constraint), batch_size=size), start=start), 3, clip=SAME
+            )
         )
         for size in (1, 3)
     )
@@ -170,6 +164,6 @@ def test_starts_that_do_not_go_with_the_rest_are_refused() -> None:
 
 
 def test_recolouring_begins_with_noise_whatever_the_start(tiny: StableDiffusion) -> None:
-    plain = {"steps": 4, "strength": 0.5}
+    plain: dict[str, Any] = {"steps": 4, "strength": 0.5}
     colored = result(tiny, DDIMInversion(), recolor=True, **plain)
     assert not torch.allclose(colored, result(tiny, DDIMInversion(), **plain), atol=1e-2)

@@ -89,7 +89,7 @@ def test_losses_add_up_and_a_step_of_no_size_changes_nothing() -> None:
 
 
 def test_every_step_may_be_told_something_else() -> None:
-    heard = []
+    heard: list[Any] = []
 
     def listening(requests: Sequence[NoiseRequest]) -> list[Tensor]:
         heard.extend(float(each.condition.prompt_embeds.sum()) for each in requests)

@@ -103,7 +103,8 @@ def _numbered(data: bytes, dice: Random) -> bytes:
     number = dice.choice(NUMBERS) & (2 ** (8 * width) - 1)
     at = _spot(data, dice)
     value = number.to_bytes(width, dice.choice(("big", "little")))
-    return (data[:at] + value + data[at + width :])[: len(data)]
+    changed: bytes = data[:at] + value + data[at + width :]
+    return changed[: len(data)]
 
 
 def _filled(data: bytes, dice: Random) -> bytes:
@@ -160,7 +161,10 @@ def _word(data: bytes, dice: Random) -> bytes:
 def _line(data: bytes, dice: Random) -> bytes:
     lines = data.splitlines(True) or [b"\n"]
     at = dice.randrange(len(lines))
-    ways = ([], [lines[at]] * 2, [lines[at][: len(lines[at]) // 2]], [dice.choice(lines)])
+    ways: tuple[list[bytes], ...] = (
+        *([], [lines[at]] * 2),
+        *([lines[at][: len(lines[at]) // 2]], [dice.choice(lines)]),
+    )
     return b"".join([*lines[:at], *dice.choice(ways), *lines[at + 1 :]])
 
 

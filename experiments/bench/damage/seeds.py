@@ -151,8 +151,9 @@ def _archives(place: Path) -> None:
         for file in paths:
             zipped.write(file, file.relative_to(place))
     for suffix in ("tar", "tar.gz"):
-        mode = "w:gz" if suffix.endswith("gz") else "w"
-        with tarfile.open(place / f"archive.{suffix}", mode) as tarred:
+        gz = suffix.endswith("gz")
+        path = place / f"archive.{suffix}"
+        with tarfile.open(path, "w:gz") if gz else tarfile.open(path, "w") as tarred:
             for file in paths:
                 tarred.add(file, file.relative_to(place))
 

@@ -55,8 +55,8 @@ def lamp(shape: Sequence[int]) -> NDArray[np.float32]:
 GAIN = np.array([1.15, 1.1, 1.2], np.float32)
 LIGHTS: Mapping[str, Light] = {
     "steady": lambda frame, _: frame,
-    "brightness +-8": lambda frame, index: frame + (8 if index % 2 else -8),
-    "gain per channel": lambda frame, index: frame * (GAIN if index % 2 else 1 / GAIN),
+    "brightness +-8": lambda frame, index: frame + np.float32(8 if index % 2 else -8),
+    "gain per channel": lambda frame, index: frame * (GAIN if index % 2 else np.float32(1) / GAIN),
     "lamp +30": lambda frame, index: frame + 30 * lamp(frame.shape) * (index % 2),
     "lamp x1.4": lambda frame, index: frame * (1 + 0.4 * lamp(frame.shape) * (index % 2)),
     "flash, frame 4": lambda frame, index: 1.5 * frame + 30 if index == 4 else frame,

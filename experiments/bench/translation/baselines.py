@@ -102,8 +102,8 @@ def measure(method: str, interval: int, frames: int, settings: Sequence[str]) ->
     wall, cpu, after = time.perf_counter() - wall, time.process_time() - cpu, peak_memory.peak()
     assert count == frames
     beyond = None if before is None or after is None else after - before
-    shares = [each / frames for each in (cpu, wall, model.samples, model.gradients)]
-    return Cost(method, interval, *shares, beyond)
+    samples, gradients = model.samples / frames, model.gradients / frames
+    return Cost(method, interval, cpu / frames, wall / frames, samples, gradients, beyond)
 
 
 def once(job: Job, model: Any, clip: Clip) -> int:

@@ -130,12 +130,12 @@ def test_a_half_file_with_a_good_seal_is_refused(
     key = key_of(results)
     whole = ballot(key, 1, first_of)
     votes = [tuple(vote) for vote in whole["votes"][:kept]]
-    seal = invitations.seal(key.codes[1], key.study, votes)  # type: ignore[arg-type]
+    seal = invitations.seal(key.codes[1], key.study, votes)
     path = put_votes(tmp_path, "half", {**whole, "votes": whole["votes"][:kept], "seal": seal})
     with pytest.raises(InputError, match=said):
         read(path, key)
     twice = [tuple(vote) for vote in [*whole["votes"][:-1], whole["votes"][0]]]
-    seal = invitations.seal(key.codes[1], key.study, twice)  # type: ignore[arg-type]
+    seal = invitations.seal(key.codes[1], key.study, twice)
     path = put_votes(tmp_path, "twice", {**whole, "votes": [list(v) for v in twice], "seal": seal})
     with pytest.raises(InputError, match="not what was asked: 24 of 24"):
         read(path, key)

@@ -198,5 +198,6 @@ def test_only_the_published_cut_weakens_an_outline() -> None:
     kept, cut = one(Poisson(), given), one(Poisson(published_cut=True), given)
     assert np.abs(kept - picture).max() < 1
     assert cut[:, 21].mean() > 40
-    shallow = pair(picture / 4 + 90, picture / 4 + 90)
+    weak = (picture / 4 + 90).astype(np.float32)
+    shallow = pair(weak, weak)
     assert np.array_equal(one(Poisson(), shallow), one(Poisson(published_cut=True), shallow))

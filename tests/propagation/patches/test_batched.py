@@ -70,8 +70,8 @@ def test_a_quiet_flow_is_followed_by_both_alike(device: torch.device) -> None:
     image = np.random.default_rng(8).uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
     noisy = image + 40 * (np.random.default_rng(9).random(image.shape) < 0.01).astype(np.float32)
     still = np.zeros((HEIGHT, WIDTH, 2), np.float32)
-    sides = [Guides().pack(i, i.clip(0, 255), edges(i), still) for i in (image, noisy)]
-    item = Task(*sides, still, 3)
+    one, other = (Guides().pack(i, i.clip(0, 255), edges(i), still) for i in (image, noisy))
+    item = Task(one, other, still, 3)
     found = batched.match(Search(), Guides(), [item], device)[0].cpu().numpy()
     assert np.array_equal(found, match(Search(), Guides(), item, parallel=True))
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -93,7 +93,10 @@ def test_votes_are_added_in_the_same_order(device: torch.device) -> None:
 
 def test_random_numbers_are_the_same() -> None:
     states = torch.arange(-5, 5) * 0x1234567 & 0xFFFFFFFF
-    found = [kernels.scramble(np.uint32(state)) for state in states.tolist()]
+    found = [
+        kernels.scramble(np.uint32(state))  # type: ignore[arg-type]
+        for state in states.tolist()
+    ]
     assert batched.scramble(states).tolist() == found and len(set(found)) == 10
 
 

@@ -24,9 +24,9 @@ def picture(seed: int) -> NDArray[np.float32]:
 def test_both_pictures_are_warped_as_opencv_does(reach: float) -> None:
     style, source, target = picture(1), picture(2), picture(3)
     # OpenCV knows thirty-seconds of a pixel.
-    offset = np.random.default_rng(4).uniform(-reach, reach, (HEIGHT, WIDTH, 2))
-    offset = (np.rint(32 * offset) / 32).astype(np.float32)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    drawn = np.random.default_rng(4).uniform(-reach, reach, (HEIGHT, WIDTH, 2))
+    offset: NDArray[np.float32] = (np.rint(32 * drawn) / 32).astype(np.float32)
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     # Further out than a pixel the nearest one is taken, without the kernel's overshoot.
     offset[..., 0] = (x + offset[..., 0]).clip(-1, WIDTH) - x
     offset[..., 1] = (y + offset[..., 1]).clip(-1, HEIGHT) - y

@@ -24,7 +24,7 @@ class WarpError(Metric):
         span: width of the value range: 1 for [0,1], 2 for [-1,1] (four times the error).
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
 
     reference: Reference = "previous"
@@ -49,6 +49,10 @@ class WarpError(Metric):
                 f"the width of a value range lies in (0, 255], received {self.span}",
                 "use 1 for [0,1] or 2 for [-1,1]",
             )
+
+    @property
+    def looks_back(self) -> int:
+        return int(self.reference == "previous")
 
     def open(self, trial: Trial) -> Gauge:
         return self._errors

@@ -4,7 +4,7 @@ which pyproject.toml cannot say beside packages that are found; all else is ther
 from setuptools import find_packages, setup
 
 PACKAGES = ["rerender*", "eval*", "experiments*"]
-NOT_SHIPPED = ["experiments.bench*"]  # measurements of a checkout
+NOT_SHIPPED = ["experiments.bench", "experiments.bench.*"]  # measurements of a checkout
 
 setup(
     packages=[*find_packages(include=PACKAGES, exclude=NOT_SHIPPED), "rerender.conf"],

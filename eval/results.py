@@ -117,6 +117,17 @@ def discover(root: Path) -> list[Outcome]:
     return _labelled(found)
 
 
+def of_method(folder: Path) -> list[Outcome]:
+    """The finished videos of one method: a run folder of ours, or ``CLIP`` as for `discover`.
+
+    Raises:
+        InputError: there is no such folder, or one that can be read in two ways.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "is not a folder", "name a folder of results")
+    return list(_run(folder) if _is_run(folder) else _foreign(folder))
+
+
 def _folders(root: Path) -> list[Path]:
     """Folders that may be methods: hidden ones, the report page, a study and W&B's are not."""
     found = sorted(path for path in root.iterdir() if path.is_dir())

@@ -69,6 +69,8 @@ def test_everything_that_a_run_needs_travels(wheel: Path) -> None:
     wanted |= {"experiments/published.yaml", "rerender/__init__.pyi", "rerender/py.typed"}
     wanted = {f"rerender/{name}" if name.startswith("conf/") else name for name in wanted}
     assert wanted <= names
+    assert {"experiments/benchmark/export.py", "experiments/study/build.py"} <= names
+    assert not [name for name in names if name.startswith("experiments/bench/")]
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
         "rerender",

@@ -121,6 +121,11 @@ class World:
         seen = inside & (self._owner(source, found_x, found_y) == owner)
         return _as_flow(found_x - x, found_y - y, 1 - seen.astype(np.float32))
 
+    def layers(self, index: int) -> Tensor:
+        """What is on top at each pixel of a frame, ``[H,W]`` uint8: 0 the background, then the
+        sprites from back to front."""
+        return torch.from_numpy(self._owner(index, *self._grid).astype(np.uint8))
+
     def translation(self, prompt: str) -> tuple[World, str] | None:
         """The true translation of this clip for a prompt: the edited world and its style.
 

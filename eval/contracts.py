@@ -171,6 +171,33 @@ class Metric(ABC):
         return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeveralResults(Metric):
+    """A number for several results of one clip by one method, such as those of several seeds."""
+
+    def check(self, trial: Trial) -> None:
+        raise UnavailableError("needs several seeds side by side: python -m eval.score RESULTS")
+
+    def open(self, trial: Trial) -> Gauge:
+        return lambda batch: [None] * len(batch.moments)
+
+    def check_weights(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            UnavailableError: weights are missing; the message says which.
+        """
+
+    @abstractmethod
+    def across(self, trial: Trial, results: Sequence[Video]) -> Reading:
+        """What is said of at least two results.
+
+        Args:
+            trial: the clip, and the first of the results.
+            results: all of them, in the order of their seeds.
+        """
+
+
 @dataclass(frozen=True)
 class Score:
     """One row of a score file.
@@ -188,6 +215,8 @@ class Score:
         unit: of the value and the curve.
         curve: one number for each frame, None where undefined.
         key: hash of everything the value depends on; the row is kept while it stays the same.
+        kind: of the edit that was asked for, such as style or object; "" where none is said.
+        source_clip: the clip of which ``clip`` is one of several edits; "" for its own.
     """
 
     clip: str
@@ -202,6 +231,13 @@ class Score:
     unit: str = "1"
     curve: tuple[float | None, ...] = ()
     key: str = ""
+    kind: str = ""
+    source_clip: str = ""
+
+    @property
+    def source(self) -> str:
+        """The source clip: rows of one share its content, so they are no evidence about others."""
+        return self.source_clip or self.clip
 
 
 def finite(value: float | None) -> float | None:

@@ -47,10 +47,11 @@ def _clips(folder: Path) -> list[Mapping[str, Any]]:
 
 def _rows(clip: Mapping[str, Any], method: str, seed: int | None) -> Iterator[Score]:
     frames, name = int(clip["frames"]), str(clip["clip"])
+    said = {key: str(clip.get(key) or "") for key in ("kind", "source_clip")}
     spent = clip.get("seconds")
     if isinstance(spent, Mapping):
         seconds = sum(float(each) for each in spent.values()) / frames
-        yield Score(name, method, seed, "seconds_per_frame", "1", seconds, frames, unit="s")
+        yield Score(name, method, seed, "seconds_per_frame", "1", seconds, frames, unit="s", **said)
     if clip.get("peak_memory") is not None:
         most = float(clip["peak_memory"])
-        yield Score(name, method, seed, "peak_memory", "1", most, frames, unit="MiB")
+        yield Score(name, method, seed, "peak_memory", "1", most, frames, unit="MiB", **said)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> 
     )
     css, js = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True)
+    made = tables.table([*study.scores, *study.costs])
     return environment.get_template("page.html.j2").render(
         title=title,
         summary=_summary(study),
@@ -75,7 +77,7 @@ def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> 
         css=css,
         js=js,
         data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
-        table=tables.table([*study.scores, *study.costs]),
+        table=replace(made, notes=(*made.notes, *study.credits)),
         published=tables.published(),
         front=front,
         failed=study.failed,

@@ -10,6 +10,7 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,7 @@ from eval import score_files, stats
 from eval.contracts import Score
 from eval.references import SOURCE, TRUTH, VAE
 from experiments.costs import costs
+from experiments.credits import credits
 from experiments.escape import csv_cell
 from experiments.formats import Cell, Table, numbers, to_csv, to_latex, to_markdown
 from rerender import files
@@ -55,6 +57,22 @@ def table(scores: Sequence[Score], title: str = "Scores") -> Table:
     columns = tuple(_head(row) for row in metrics.values())
     lines = {method: tuple(cell(method, name) for name in metrics) for method in methods}
     return Table(title, columns, lines, _notes(scores))
+
+
+def credited(made: Table, root: Path) -> Table:
+    """A table of a folder's results with whose clips they are."""
+    return replace(made, notes=(*made.notes, *credits(root)))
+
+
+def by_kind(scores: Sequence[Score]) -> list[Table]:
+    """A table for each kind of edit; none where all edits are of one kind, or of none."""
+    kinds = sorted({row.kind for row in scores})
+    if len(kinds) < 2:
+        return []
+    return [
+        table([row for row in scores if row.kind == kind], f"Scores: {kind or 'no kind'}")
+        for kind in kinds
+    ]
 
 
 def is_floor(method: str) -> bool:
@@ -140,7 +158,8 @@ def write(root: Path, with_published: bool = True) -> list[Path]:
         cure = f"run: python -m eval.score {root}"
         raise InputError(root / SCORES, "holds no scores", cure)
     scores += costs(root)
-    tables = [table(scores), *(published() if with_published else ())]
+    tables = [credited(table(scores), root), *by_kind(scores)]
+    tables += published() if with_published else []
     texts = {
         "table.csv": to_csv(tables),
         "table.md": to_markdown(tables),

@@ -155,6 +155,12 @@ class Clip:
         source_prompt: what the source shows (used by metrics and inversions only).
         negative_prompt: what the result should not show.
         truth: exact motion and translation, where the clip was made by rule.
+        kind: of the edit that the prompt asks for, such as style or object; "" where none is said.
+        source_clip: name of the clip of which this is one of several edits; "" for its own.
+        masks: edit mask, white where something may change: a picture, or a folder with one for
+            each frame of the file; "" for none.
+        first_frame: number of the first frame in the file, where masks are counted from.
+        licence, attribution: of the source, kept with every result.
     """
 
     name: str
@@ -163,6 +169,12 @@ class Clip:
     source_prompt: str = ""
     negative_prompt: str = ""
     truth: Truth | None = None
+    kind: str = ""
+    source_clip: str = ""
+    masks: str = ""
+    first_frame: int = 0
+    licence: str = ""
+    attribution: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ from typing import Any
 from rerender.codec import SUFFIXES, open_video
 from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
-from rerender.run_folder import CONFIG, METRICS, REPORT, VIDEO, damaged, read_config, read_facts
+from rerender.run_folder import (
+    CONFIG,
+    METRICS,
+    REPORT,
+    STUDY,
+    VIDEO,
+    damaged,
+    read_config,
+    read_facts,
+)
 from rerender.video import Video
 
 log = logging.getLogger(__name__)
@@ -105,9 +114,10 @@ def discover(root: Path) -> list[Outcome]:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders that may be methods: hidden ones and the report page are not."""
+    """Folders that may be methods: hidden ones, the report page and a study are not."""
     found = sorted(path for path in root.iterdir() if path.is_dir())
-    return [path for path in found if path.name != REPORT and not path.name.startswith(".")]
+    ours = (REPORT, STUDY)
+    return [path for path in found if path.name not in ours and not path.name.startswith(".")]
 
 
 def _is_run(folder: Path) -> bool:

@@ -77,8 +77,16 @@ class Scorer:
         todo = [metric for metric in _single(protocol) if metric.name not in known]
         made = score(clip, result, todo, protocol.flow, *name, self.watch) if todo else []
         made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
-        said = {"kind": clip.kind, "source_clip": clip.source_clip}
-        kept = [replace(row, method=name[0], seed=name[1], **said) for row in kept]
+        kept = [
+            replace(
+                row,
+                method=name[0],
+                seed=name[1],
+                kind=clip.kind,
+                source_clip=clip.source_clip,
+            )
+            for row in kept
+        ]
         self.computed += len(made)
         self.rows += sorted(made + kept, key=lambda row: list(keys).index(row.metric))
         if made:
@@ -103,8 +111,15 @@ class Scorer:
                     videos = [outcome.open(clip.video) for outcome, _ in results]
                     row = score_several(clip, videos, metric, protocol.flow, method)
                     self.computed += 1
-                said = {"method": method, "kind": clip.kind, "source_clip": clip.source_clip}
-                self.rows.append(replace(row, key=key if _lasting(row) else "", **said))
+                self.rows.append(
+                    replace(
+                        row,
+                        method=method,
+                        key=key if _lasting(row) else "",
+                        kind=clip.kind,
+                        source_clip=clip.source_clip,
+                    )
+                )
 
 
 def score_folder(

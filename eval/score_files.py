@@ -103,8 +103,8 @@ def _score(found: dict[str, Any]) -> Score:
         raise ValueError("value is a number or null")
     named = {name: found[name] for name in _NAMES if name in found}
     row = Score(**{**named, "curve": tuple(found.get("curve", ()))})
-    texts = (row.method, row.version, row.note, row.direction, row.unit, row.key)
-    texts += (row.kind, row.source_clip)
+    texts = [row.method, row.version, row.note, row.direction, row.unit, row.key]
+    texts += [row.kind, row.source_clip]
     numbers = (row.value, *row.curve)
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("method, version, note, direction, unit, key and kind are texts")

@@ -25,7 +25,7 @@ CONFIG, METRICS, SCORES = "config.yaml", "metrics.json", "scores.jsonl"
 VIDEO, SHEET = "video.mp4", "sheet.png"
 LOG, RECORD = "run.log", "record.jsonl"
 OWN, WANDB, KEYS = ".store", "wandb", "keys"
-REPORT = "report"  # of a folder of results
+REPORT, STUDY = "report", "study"  # of a folder of results
 
 SEAL, FILES = "sha256", "files"  # keys of metrics.json
 _LARGEST = 64 * 2**20  # bytes of a small file

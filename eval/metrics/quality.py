@@ -94,8 +94,7 @@ def load(name: str, weights: Path, device: str) -> Any:
     Raises:
         WeightsError: the file is not the network's.
     """
-    import pyiqa
-
+    pyiqa: Any = importlib.import_module("pyiqa")
     logging.getLogger("pyiqa").setLevel(logging.WARNING)
     settings = dict(_NETWORKS[name])
     if name == "niqe":

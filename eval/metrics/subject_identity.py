@@ -14,6 +14,7 @@ from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Reading, Trial, 
 from eval.metrics.masks import Masks, find_masks
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
+from rerender.kinds import Folder
 
 _FLAT = 0.01  # standard deviation of a patch below which it has no look to keep, of values in 0..1
 
@@ -42,7 +43,7 @@ class SubjectIdentity(Metric):
     spacing: int = 6
     patch: int = 9
     moving: float = 1.0
-    masks: str = ""
+    masks: Folder = ""
 
     def __post_init__(self) -> None:
         wrong = [
@@ -125,7 +126,8 @@ class _Tracks:
             return self._masks.at(first.index, first.source)[None].float()
         offset = flow.offset.cpu().float()
         most = offset.flatten(2).median(2).values[..., None, None]
-        return ((offset - most).norm(dim=1, keepdim=True) > self._metric.moving).float()
+        apart: Tensor = (offset - most).norm(dim=1, keepdim=True)
+        return (apart > self._metric.moving).float()
 
 
 def _at(field: Tensor, points: Tensor) -> Tensor:
@@ -156,4 +158,5 @@ def _spread(image: Tensor, points: Tensor, side: int) -> Tensor:
     """Standard deviation ``[N]`` of each patch."""
     patches = _patches(image, points, side)
     centred = patches - patches.mean((1, 2), keepdim=True)
-    return centred.flatten(1).norm(dim=1) / math.sqrt(3 * side * side)
+    length: Tensor = centred.flatten(1).norm(dim=1)
+    return length / math.sqrt(3 * side * side)

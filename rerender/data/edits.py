@@ -1,4 +1,4 @@
-"""An edit: one clip with one prompt; and tables of them, as csv or yaml."""
+"""Tables of edits, each one clip with one prompt, as csv or yaml."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
-from pydantic import Field
 
-from rerender.codec import check_sound, open_video
-from rerender.contracts import Data
-from rerender.data.names import clip_name
-from rerender.data.pictures import Pictures
-from rerender.data.prompt import require_prompt
-from rerender.errors import ConfigError, InputError
-from rerender.kinds import Folder, Label, Word
-from rerender.video import Clip, Video
+from rerender.errors import InputError
+
+if TYPE_CHECKING:
+    from rerender.data.folder import Edit
 
 COLUMNS = (
     "name",
@@ -41,77 +36,6 @@ _OF_EDIT = ("prompt", "kind", "source_prompt", "negative_prompt", "start", "fram
 _LARGEST = 16 << 20  # bytes of a table
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Row = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Edit(Data):
-    """One clip out of a data set, and one prompt for it.
-
-    Attributes:
-        path: the video file, or the folder of pictures.
-        prompt: what the result should show.
-        source_prompt: what the source shows.
-        negative_prompt: what the result should not show.
-        name: of the edit, used for files and table rows; "" takes the file's.
-        source_clip: name of the clip; several edits may be of one.
-        kind: of edit, such as style, object, background or multiple; "" where none is said.
-        mask: edit mask, white where something may change: a picture, or a folder with one for each
-            frame of the file; "" for none.
-        licence, attribution: of the clip, kept with its results.
-        rate: frames per second of a folder of pictures.
-        start: first frame.
-        frames: number of frames; None means to the end.
-        size: short side in pixels at which it is processed.
-        table: the table that it is from, which is not passed over with a warning.
-
-    Raises:
-        ConfigError: by ``clips``, there is no prompt, or the window is not inside the video.
-        InputError: by ``clips``, the file or folder cannot be used.
-    """
-
-    path: Path
-    prompt: str | None = None
-    source_prompt: str = ""
-    negative_prompt: str = ""
-    name: Word = ""
-    source_clip: Label = ""
-    kind: Label = ""
-    mask: Folder = ""
-    licence: Label = ""
-    attribution: Label = ""
-    rate: Annotated[float, Field(gt=0, le=1000)] = 25.0
-    start: Annotated[int, Field(ge=0)] = 0
-    frames: Annotated[int, Field(ge=1)] | None = None
-    size: Annotated[int, Field(ge=8, le=4096)] = 512
-    table: Path | None = None
-
-    def clips(self) -> Sequence[Clip]:
-        try:
-            prompt = require_prompt(self.prompt)
-        except ConfigError as error:
-            problem = f"there is none for {self.name or self.path}"
-            raise ConfigError(
-                "prompt", problem, "give prompt=…, or a table by prompts=…"
-            ) from error
-        name = self.name or clip_name(self.path)
-        said = (name, self._video(), prompt, self.source_prompt, self.negative_prompt)
-        clip = Clip(
-            *said,
-            kind=self.kind,
-            source_clip=self.source_clip if self.source_clip != name else "",
-            masks=self.mask,
-            first_frame=self.start,
-            licence=self.licence,
-            attribution=self.attribution,
-        )
-        return [clip]
-
-    def _video(self) -> Video:
-        if not self.path.is_dir():
-            video = open_video(self.path, self.start, self.frames)
-            check_sound(video)
-            return video
-        return Pictures.of(self.path, self.rate, self.start, self.frames, self.table)
 
 
 def read_edits(table: Path, found: Mapping[str, Path] | None, default: Edit) -> list[Edit]:
@@ -200,7 +124,7 @@ def _edit(
         negative_prompt=row.get("negative_prompt") or default.negative_prompt,
         source_clip=name,
         kind=row.get("kind", "").strip(),
-        mask=str(mask) if mask is not None else default.mask,
+        mask=mask or default.mask,
         licence=row.get("licence") or default.licence,
         attribution=row.get("attribution") or default.attribution,
         start=default.start if start is None else start,

@@ -108,7 +108,8 @@ def _source(
     """The address to fetch from, or the archive or folder on disk."""
     url = None if archive else _address(wanted)
     if url is not None and urlsplit(url).scheme in ("", "file") and not wanted.videos:
-        url, archive = None, local(url)
+        archive = local(url)
+        url = None
     if archive is not None and not archive.exists():
         raise InputError(archive, "is not a file", "give the archive's path")
     if archive is not None and Path(os.path.realpath(archive)).is_relative_to(

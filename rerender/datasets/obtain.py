@@ -55,14 +55,19 @@ def from_folder(source: Path, expected: str | None, fresh: Path) -> Obtained:
     unpacked to the folder of their name, unless that is there too.
 
     Raises:
-        InputError: there is nothing in it.
+        InputError: there is nothing in it, or a link.
         ArchiveError: it is another one than expected, or a zip is damaged or hostile.
     """
     files.folder(fresh)
     sums, left_out = [], 0
     for path in sorted(source.rglob("*")):
         inside = PurePosixPath(path.relative_to(source).as_posix())
-        if any(part.startswith(".") for part in inside.parts) or not path.is_file():
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if path.is_symlink():
+            cure = "give a folder of plain files: cp -rL FOLDER COPY"
+            raise InputError(path, "is a link, which might lead out of the data set", cure)
+        if not path.is_file():
             continue
         packed = path.suffix.lower() == ".zip" and path.parent == source
         if packed and not path.with_suffix("").is_dir():

@@ -14,8 +14,7 @@ from rerender.config.compose import literal, preflight
 from rerender.config.job import Job, key_of
 from rerender.config.paths import CONF
 from rerender.data.demo import Demo
-from rerender.data.edits import Edit
-from rerender.data.folder import Folder
+from rerender.data.folder import Edit, Folder
 from rerender.errors import InputError
 from rerender.jobs.sweep import jobs_of, spread
 from tests.codec.making import make, pictures
@@ -155,7 +154,7 @@ def test_each_clip_of_the_demo_world_is_the_clip_alone() -> None:
     data = Demo(seeds=(1000000, 1000001, 1000002), frames=2, size=16, shard="each")
     assert [one.seeds for one in data.each()] == [(1000000,), (1000001,), (1000002,)]
     sweep = spread(preflight(["data=demo_study", "data.shard=each"]))
-    assert len(sweep.jobs) == 8
+    assert len(sweep.jobs) == 16
     assert set(sweep.jobs[0]["data"]) == set(preflight(["data=demo_study"]).jobs[0]["data"])
 
 

@@ -346,6 +346,10 @@ def test_a_folder_will_do_for_an_archive(here: Path, tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="expected " + facts["sha256"][:12]):
         fetch(BASE, source, None, out)
     assert source.is_dir()
+    (source / "set/a/02.png").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match=r"02\.png: is a link"):
+        fetch(replace(BASE, name="else"), source, None, here / "linked")
+    assert not (here / "linked").exists()
     with pytest.raises(InputError, match="holds no pictures"):
         fetch(replace(BASE, name="else"), here, None, here / "deep" / "else")
 

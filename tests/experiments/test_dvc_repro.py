@@ -17,7 +17,7 @@ from tests.datasets import genuine
 
 DVC = shutil.which("dvc", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 RUN = (
-    "model=tiny tracker=none sampling.steps=8 keyframes.interval=2 seed=0 method=per_frame,rerender"
+    "model=tiny tracker=none sampling.steps=4 keyframes.interval=2 seed=0 method=per_frame,vae"
     " 'metrics=[warp_error,color_drift,background]'"
 )
 pytestmark = [
@@ -67,7 +67,7 @@ def params(place: Path, **said: Any) -> None:
 
 @pytest.mark.timeout(1500)
 def test_toy_sets_go_from_their_archives_to_the_tables(project: Path, tmp_path: Path) -> None:
-    tgve = genuine.tgve(tmp_path / "tgve", {"DAVIS": ["stunt"], "Videvo": ["swans"]}, frames=3)
+    tgve = genuine.tgve(tmp_path / "tgve", {"DAVIS": ["stunt"], "Videvo": ["swans"]}, frames=2)
     archive = shutil.make_archive(str(tmp_path / "loveu-tgve-2023"), "zip", tgve)
     params(
         project,
@@ -76,7 +76,7 @@ def test_toy_sets_go_from_their_archives_to_the_tables(project: Path, tmp_path: 
         clips="data.size=24",
     )
     dvc(project, "repro")
-    table = (project / "results/tgve/drift/table.md").read_text()
+    table = (project / "results/tgve/drift/table.md").read_text().replace("\\", "")
     for kind in ("style", "object", "background", "multiple"):
         assert f"Scores: {kind}" in table
     assert "Clips: LOVEU-TGVE-2023" in table and "Creative Commons" in table
@@ -85,7 +85,7 @@ def test_toy_sets_go_from_their_archives_to_the_tables(project: Path, tmp_path: 
     assert len(list((project / "runs/tgve/drift").glob("*/*/config.yaml"))) == 4
     assert "didn't change" in dvc(project, "repro"), "nothing is done twice"
 
-    davis = genuine.davis(tmp_path / "davis", ["bear", "bmx-bumps"], frames=3)
+    davis = genuine.davis(tmp_path / "davis", ["bear", "bmx-bumps"], frames=2)
     params(
         project,
         dataset="davis",
@@ -93,7 +93,7 @@ def test_toy_sets_go_from_their_archives_to_the_tables(project: Path, tmp_path: 
         clips="data.size=24 'prompt=an oil painting'",
     )
     dvc(project, "repro")
-    table = (project / "results/davis/drift/table.md").read_text()
+    table = (project / "results/davis/drift/table.md").read_text().replace("\\", "")
     assert "DAVIS Challenge" in table and "background (dB)" in table
-    assert "Scores: " not in table.replace("Scores: style", ""), "one kind makes one table"
+    assert "Scores: " not in table, "one kind makes one table"
     assert (project / "results/tgve/drift/table.md").is_file(), "each set has its own tables"

@@ -1,0 +1,1 @@
+"""User-preference studies: a page that asks people to compare two videos, and what they answer."""

@@ -178,6 +178,33 @@ class Metric(ABC):
         return ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeveralResults(Metric):
+    """A number for several results of one clip by one method, such as those of several seeds."""
+
+    def check(self, trial: Trial) -> None:
+        raise UnavailableError("needs several seeds side by side: python -m eval.score RESULTS")
+
+    def open(self, trial: Trial) -> Gauge:
+        return lambda batch: [None] * len(batch.moments)
+
+    def check_weights(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            UnavailableError: weights are missing; the message says which.
+        """
+
+    @abstractmethod
+    def across(self, trial: Trial, results: Sequence[Video]) -> Reading:
+        """What is said of at least two results.
+
+        Args:
+            trial: the clip, and the first of the results.
+            results: all of them, in the order of their seeds.
+        """
+
+
 @dataclass(frozen=True)
 class Score:
     """One row of a score file.
@@ -196,7 +223,8 @@ class Score:
         curve: one number for each frame, None where undefined.
         key: hash of everything the value depends on; the row is kept while it stays the same.
         remark: what changes the meaning of the value, such as frames that are missing; "" for none.
-        video: name of the source video where the clip is one of several prompts for it; "" else.
+        kind: of the edit that was asked for, such as style or object; "" where none is said.
+        source_clip: the clip of which ``clip`` is one of several edits or prompts; "" for its own.
     """
 
     clip: str
@@ -212,7 +240,13 @@ class Score:
     curve: tuple[float | None, ...] = ()
     key: str = ""
     remark: str = ""
-    video: str = ""
+    kind: str = ""
+    source_clip: str = ""
+
+    @property
+    def source(self) -> str:
+        """The source clip: rows of one share its content, so they are no evidence about others."""
+        return self.source_clip or self.clip
 
 
 def finite(value: float | None) -> float | None:

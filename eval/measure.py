@@ -14,6 +14,7 @@ from eval.contracts import (
     Moment,
     Reading,
     Score,
+    SeveralResults,
     Trial,
     UnavailableError,
     finite,
@@ -101,9 +102,45 @@ def score(
             named[name].unit,
             curves.get(name, ()),
             remark="; ".join(_remarks(trial, pairing, reading)),
+            kind=clip.kind,
+            source_clip=clip.source_clip,
         )
         for name, reading in readings.items()
     ]
+
+
+@torch.inference_mode()
+def score_several(
+    clip: Clip,
+    results: Sequence[Video],
+    metric: SeveralResults,
+    flow: FlowEstimator,
+    method: str,
+    device: str = "cpu",
+) -> Score:
+    """Measure several results of one clip together; one alone has no value, and its row says so."""
+    trial = Trial(clip, results[0], flow, device)
+    try:
+        if len(results) < 2:
+            metric.check(trial)
+        metric.check_weights()
+        reading = metric.across(trial, results)
+    except UnavailableError as reason:
+        reading = Reading(None, 0, f"n/a: {reason}")
+    return Score(
+        clip.name,
+        method,
+        None,
+        metric.name,
+        metric.version,
+        finite(reading.value),
+        reading.n,
+        reading.note,
+        metric.direction,
+        metric.unit,
+        kind=clip.kind,
+        source_clip=clip.source_clip,
+    )
 
 
 def _named(metrics: Sequence[Metric]) -> dict[str, Metric]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eval import references, score_files
-from eval.contracts import Metric, Score
-from eval.measure import score
+from eval.contracts import Metric, Score, SeveralResults
+from eval.measure import score, score_several
 from eval.metrics.weights import digest
 from eval.references import SOURCE, TRUTH, VAE
 from eval.results import Outcome, discover
@@ -78,20 +78,49 @@ class Scorer:
             what: hash of the result's content.
             offset: the source's frame that its first frame stands for; None finds out.
         """
-        keys = {metric.name: _key(protocol, clip, metric, what) for metric in protocol.metrics}
+        keys = {metric.name: _key(protocol, clip, metric, what) for metric in _single(protocol)}
         kept = [self.old[key] for key in keys.values() if key in self.old]
         known = {row.metric for row in kept}
-        todo = [metric for metric in protocol.metrics if metric.name not in known]
+        todo = [metric for metric in _single(protocol) if metric.name not in known]
         made = []
         if todo:
             made = score(clip, result, todo, protocol.flow, *name, self.watch, offset=offset)
         made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
         self.computed += len(made)
-        video = video_of(clip)
-        rows = [replace(row, method=name[0], seed=name[1], video=video) for row in made + kept]
+        whose = {"kind": clip.kind, "source_clip": clip.source_clip or video_of(clip)}
+        rows = [replace(row, method=name[0], seed=name[1], **whose) for row in made + kept]
         self.rows += sorted(rows, key=lambda row: list(keys).index(row.metric))
         if made:
             score_files.write(self.root / SCORES, self.rows)
+
+    def together(
+        self, protocol: Protocol, clip: Clip, results: Sequence[tuple[Outcome, str]]
+    ) -> None:
+        """Measure the results of several seeds by the metrics that compare them.
+
+        Args:
+            protocol: the metrics and the flow.
+            clip: the source.
+            results: each video of one method with the hash of its content.
+        """
+        method = results[0][0].method
+        for metric in protocol.metrics:
+            if isinstance(metric, SeveralResults):
+                key = _key(protocol, clip, metric, hashed([what for _, what in results]))
+                row = self.old.get(key)
+                if row is None:
+                    videos = [outcome.open(clip.video) for outcome, _ in results]
+                    row = score_several(clip, videos, metric, protocol.flow, method)
+                    self.computed += 1
+                self.rows.append(
+                    replace(
+                        row,
+                        method=method,
+                        key=key if _lasting(row) else "",
+                        kind=clip.kind,
+                        source_clip=clip.source_clip,
+                    )
+                )
 
 
 def score_folder(
@@ -128,6 +157,7 @@ def score_folder(
             for name, video, what in _floors(clip, model):
                 scorer.add(protocol, clip, video, (name, None), what)
     failures: list[RerenderError] = []
+    seeds: dict[tuple[str, str], tuple[Protocol, Clip, list[tuple[Outcome, str]]]] = {}
     for outcome in outcomes:
         try:
             outcome.check()
@@ -140,11 +170,20 @@ def score_folder(
                 what = hashed([what, "paired", outcome.offset])
             who = outcome.method, outcome.seed
             scorer.add(protocol, clip, video, who, what, outcome.offset)
+            mine = seeds.setdefault((outcome.method, clip.name), (protocol, clip, []))
+            mine[2].append((outcome, what))
         except (InputError, ConfigError) as error:
             failures.append(error)
+    for protocol, clip, results in seeds.values():
+        scorer.together(protocol, clip, results)
     score_files.write(root / SCORES, scorer.rows)
     _raise(failures, len(outcomes))
     return scorer
+
+
+def _single(protocol: Protocol) -> list[Metric]:
+    """The metrics that measure one video by itself."""
+    return [metric for metric in protocol.metrics if not isinstance(metric, SeveralResults)]
 
 
 def _floors(clip: Clip, model: Model | None) -> Iterator[tuple[str, Video, str]]:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 SUM = "sum"
 _NAMES = tuple(field.name for field in fields(Score))
+_SOMETIMES = ("remark", "kind", "source_clip")  # said where there is something to say
 
 
 def dump(rows: Iterable[Score]) -> bytes:
@@ -87,10 +88,7 @@ def intact(path: Path) -> list[Score]:
 def _plain(row: Score) -> dict[str, Any]:
     curve = [None if value is None else float(f"{value:.6g}") for value in row.curve]
     plain = {**asdict(row), "curve": curve}
-    for name in ("remark", "video"):  # most rows have neither, and are as they ever were
-        if not plain[name]:
-            del plain[name]
-    return plain
+    return {name: value for name, value in plain.items() if value or name not in _SOMETIMES}
 
 
 def _score(found: dict[str, Any]) -> Score:
@@ -106,10 +104,10 @@ def _score(found: dict[str, Any]) -> Score:
     named = {name: found[name] for name in _NAMES if name in found}
     row = Score(**{**named, "curve": tuple(found.get("curve", ()))})
     texts = [row.method, row.version, row.note, row.direction, row.unit, row.key]
-    texts += [row.remark, row.video]
+    texts += [row.remark, row.kind, row.source_clip]
     numbers = (row.value, *row.curve)
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("method, version, note, direction, unit, key, remark and video are texts")
+        raise ValueError("method, version, note, direction, unit, key, remark and kind are texts")
     if not isinstance(row.n, int) or not isinstance(row.seed, int | None):
         raise ValueError("n and seed are whole numbers")
     if not all(isinstance(v, int | float | None) and finite(v) == v for v in numbers):

@@ -98,7 +98,7 @@ class Scores:
         self._videos: dict[str, str] = {}
         for row in sorted(rows, key=_place):
             self.directions[row.metric] = row.direction
-            self._videos[row.clip] = row.video or row.clip
+            self._videos[row.clip] = row.source
             if row.value is not None:
                 self.cells[row.metric][row.method].setdefault(row.clip, []).append(row.value)
 

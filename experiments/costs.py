@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,12 @@ def _clips(folder: Path) -> list[Mapping[str, Any]]:
 
 def _rows(clip: Mapping[str, Any], method: str, seed: int | None) -> Iterator[Score]:
     frames, name = int(clip["frames"]), str(clip["clip"])
+    kind, source = (str(clip.get(key) or "") for key in ("kind", "source_clip"))
+    row = partial(Score, name, method, seed, kind=kind, source_clip=source)
     spent = clip.get("seconds")
     if isinstance(spent, Mapping):
         seconds = sum(float(each) for each in spent.values()) / frames
-        yield Score(name, method, seed, SECONDS, "1", seconds, frames, unit="s")
+        yield row(SECONDS, "1", seconds, frames, unit="s")
     if clip.get("peak_memory") is not None:
         most = float(clip["peak_memory"])
-        yield Score(name, method, seed, "peak_memory", "1", most, frames, unit="MiB")
+        yield row("peak_memory", "1", most, frames, unit="MiB")

@@ -22,7 +22,7 @@ from rerender import files
 from rerender.config.compose import literal, preflight
 from rerender.errors import InputError
 from rerender.exits import Parser, command
-from rerender.jobs.sweep import jobs_of
+from rerender.jobs.sweep import jobs_of, spread
 from rerender.run_folder import CONFIG, METRICS, REPORT, SCORES, damaged
 from rerender.store.run_identity import place, read
 
@@ -41,7 +41,7 @@ def runs(target: Path, settings: Sequence[str]) -> None:
         ConfigError: a setting is wrong.
         InputError: a job of the sweep is not finished.
     """
-    sweep = preflight(literal(settings))
+    sweep = spread(preflight(literal(settings)))
     jobs_of(sweep.jobs)
     folders = [place(tree, sweep.name) for tree in sweep.jobs]
     for folder in folders:
@@ -60,7 +60,7 @@ def scores(source: Path, target: Path) -> None:
         InputError: there are no runs, or a video cannot be read.
     """
     check_apart(target, source)
-    work = WORK / "scores" / source.name
+    work = WORK / "scores" / _word(source)
     with files.lock(work):
         promote(work, _runs(source))
         measured = score_folder(work, None).rows
@@ -90,7 +90,7 @@ def page(source: Path, scored: Path, target: Path) -> None:
         InputError: there are no runs or no scores.
     """
     check_apart(target, source, scored)
-    work = WORK / "tables" / source.name
+    work = WORK / "tables" / _word(source)
     with files.lock(work):
         promote(work, _runs(source))
         files.put(
@@ -109,7 +109,13 @@ def page(source: Path, scored: Path, target: Path) -> None:
 def _runs(source: Path) -> list[Path]:
     if not source.is_dir():
         raise InputError(source, "is not a folder", "name a folder of runs")
-    return [path for path in sorted(source.iterdir()) if (path / CONFIG).is_file()]
+    places = [*source.iterdir(), *source.glob("*/*")]  # shares of a set are folders of their own
+    return [path for path in sorted(places) if (path / CONFIG).is_file()]
+
+
+def _word(source: Path) -> str:
+    """A folder's path as one name."""
+    return "-".join(part.strip("/\\") for part in source.parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

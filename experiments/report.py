@@ -10,6 +10,7 @@ import base64
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def render(
         css=css,
         js=js,
         data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
-        tables=tables.tables(study.scores, study.costs, about or Experiment()),
+        tables=tables.tables(study.scores, study.costs, about or Experiment(), study.credits),
         published=tables.published(),
         front=front,
         failed=study.failed,

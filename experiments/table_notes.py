@@ -15,7 +15,7 @@ def said(
     scores: Sequence[Score], about: Experiment, rivals: Sequence[str], family: Sequence[str]
 ) -> Iterator[str]:
     """How values come about, and what is tested."""
-    clips, videos = {row.clip for row in scores}, {row.video or row.clip for row in scores}
+    clips, videos = {row.clip for row in scores}, {row.source for row in scores}
     seeds = {row.seed for row in scores if row.seed is not None}
     counted = f"{len(clips)} clip{'s' * (len(clips) != 1)}"
     if len(videos) < len(clips):

@@ -21,6 +21,7 @@ from eval import score_files, stats
 from eval.contracts import Score
 from experiments import experiment
 from experiments.costs import costs
+from experiments.credits import credits
 from experiments.escape import csv_cell
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Cell, Column, Table, numbers, rounding, to_csv, to_markdown
@@ -40,16 +41,37 @@ USUAL = (  # what is printed where no experiment says it: those of these that we
 _COLUMNS = 6
 
 
-def tables(scores: Sequence[Score], spent: Sequence[Score], about: Experiment) -> list[Table]:
-    """The table of a score file, and that of costs where they are known.
+def tables(
+    scores: Sequence[Score],
+    spent: Sequence[Score],
+    about: Experiment,
+    credited: Sequence[str] = (),
+) -> list[Table]:
+    """The table of a score file, one for each kind of edit where there are several, and that of
+    costs where they are known.
 
     Args:
         scores: rows of a score file, in any order.
         spent: what runs took, as rows.
         about: what the experiment says of its table.
+        credited: whose clips they are, as notes of the first table.
     """
-    found = [table(scores, about)]
+    whole = table(scores, about)
+    found = [replace(whole, notes=(*whole.notes, *credited)), *by_kind(scores, about)]
     return [*found, cost_table(spent, about)] if spent else found
+
+
+def by_kind(scores: Sequence[Score], about: Experiment | None = None) -> list[Table]:
+    """A table for each kind of edit; none where all edits are of one kind, or of none."""
+    kinds = sorted({row.kind for row in scores})
+    if len(kinds) < 2:
+        return []
+    found = []
+    for kind in kinds:
+        one = table([row for row in scores if row.kind == kind], about)
+        label = f"{one.label}_{kind or 'none'}"
+        found.append(replace(one, title=f"{one.title}: {kind or 'no kind'}", label=label))
+    return found
 
 
 def table(scores: Sequence[Score], about: Experiment | None = None) -> Table:
@@ -220,7 +242,8 @@ def write(root: Path, with_published: bool = True, about: Experiment | None = No
         cure = f"run: python -m eval.score {root}"
         raise InputError(root / SCORES, "holds no scores", cure)
     about = about or experiment.read(root)
-    made = [*tables(scores, costs(root), about), *(published() if with_published else ())]
+    made = tables(scores, costs(root), about, credits(root))
+    made += published() if with_published else []
     texts = {
         "table.csv": to_csv(made),
         "table.md": to_markdown(made),

@@ -57,8 +57,7 @@ def _run(given: list[str]) -> int:
         if flags.help or flags.hydra_help or flags.cfg or flags.info:
             _show(flags, composer)
             return 0
-        sweep = composer.sweep()
-        _check(sweep)
+        sweep = _check(composer.sweep())
         if flags.dry:
             from rerender.jobs.plan import plan
 
@@ -129,14 +128,15 @@ def _show(flags: Flags, composer: Composer) -> None:
     sys.stdout.write(OmegaConf.to_yaml(shown))
 
 
-def _check(sweep: Sweep) -> None:
-    """Build the parts of every job, so that a wrong value is refused before the first one runs."""
+def _check(sweep: Sweep) -> Sweep:
+    """Build the parts of every job, so that a wrong value is refused before the first one runs.
+    What asks for a job for each clip is spread out."""
     from rerender.config.device import check_devices
-    from rerender.jobs.sweep import jobs_of
+    from rerender.jobs.sweep import jobs_of, spread
     from rerender.launcher.engine import engine_of
     from rerender.store.run_identity import place
 
-    engine = engine_of(sweep.launcher)
+    sweep, engine = spread(sweep), engine_of(sweep.launcher)
     jobs = jobs_of(sweep.jobs)
     if engine is None:  # elsewhere there may be other devices
         for job in jobs:
@@ -148,6 +148,7 @@ def _check(sweep: Sweep) -> None:
         if other != index:
             problem = f"jobs {other} and {index} of {len(jobs)} have the same result, {folder.name}"
             raise ConfigError("sweep", problem, "sweep over what changes the result")
+    return sweep
 
 
 def _scheduled(sweep: Sweep, folder: Path) -> list[ScheduledJob]:

@@ -160,6 +160,12 @@ class Clip:
         truth: exact motion and translation, where the clip was made by rule.
         full: the source at the size at which the result is made, where that is larger than the
             size at which key frames are translated, which is the size of ``video``.
+        kind: of the edit that the prompt asks for, such as style or object; "" where none is said.
+        source_clip: name of the clip of which this is one of several edits; "" for its own.
+        masks: edit mask, white where something may change: a picture, or a folder with one for
+            each frame of the file; "" for none.
+        first_frame: number of the first frame in the file, where masks are counted from.
+        licence, attribution: of the source, kept with every result.
     """
 
     name: str
@@ -169,6 +175,12 @@ class Clip:
     negative_prompt: str = ""
     truth: Truth | None = None
     full: Video | None = None
+    kind: str = ""
+    source_clip: str = ""
+    masks: str = ""
+    first_frame: int = 0
+    licence: str = ""
+    attribution: str = ""
 
     @property
     def output(self) -> Video:

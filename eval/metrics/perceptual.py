@@ -5,19 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Trial, UnavailableError
+from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Trial
 from eval.metrics.alignment import visible
 from eval.metrics.fidelity import need_truth, true_image
-from rerender.data import picture
+from eval.metrics.masks import Masks, find_masks
 from rerender.errors import ConfigError
 from rerender.kinds import Folder
 
@@ -47,7 +44,7 @@ class Perceptual(Metric):
             it, aligned by the source's flow, over visible pixels. "outside": source and result
             where the edit mask is black.
         masks: folder of edit masks for "outside": ``CLIP.png``, or ``CLIP/`` with a file for each
-            frame in order; white is what may change.
+            frame in order; white is what may change. "" takes the mask that the clip brings.
     """
 
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
@@ -72,7 +69,7 @@ class Perceptual(Metric):
         if self.compare == "truth":
             need_truth(trial)
         if self.compare == "outside":
-            _mask_files(self.masks, trial)
+            find_masks(self.masks, trial)
         self.find()
 
     @abstractmethod
@@ -89,24 +86,26 @@ class Perceptual(Metric):
 
     def open(self, trial: Trial) -> Gauge:
         maps = self.maps(trial.device)
+        masks = find_masks(self.masks, trial) if self.compare == "outside" else None
 
         def gauge(batch: Batch) -> Curve:
-            pairs = list(self._pairs(batch, trial))
+            pairs = list(self._pairs(batch, trial, masks))
             made = [pair for pair in pairs if pair is not None]
             values = iter(distances(maps, made, trial.device) if made else ())
             return [None if pair is None else next(values) for pair in pairs]
 
         return gauge
 
-    def _pairs(self, batch: Batch, trial: Trial) -> Iterator[FeaturePair | None]:
+    def _pairs(
+        self, batch: Batch, trial: Trial, masks: Masks | None
+    ) -> Iterator[FeaturePair | None]:
         for moment, earlier in zip(batch.moments, batch.references(), strict=True):
             if self.compare == "truth":
                 yield _with_truth(moment, trial)
             elif self.compare == "neighbours":
                 yield None if earlier is None else _with_neighbour(batch, moment, earlier)
-            else:
-                files = _mask_files(self.masks, trial)
-                mask = _mask(files[min(moment.index, len(files) - 1)], moment.source)
+            elif masks is not None:
+                mask = masks.at(moment.index, moment.source)
                 yield FeaturePair(moment.source, moment.result, 1 - mask)
 
 
@@ -134,22 +133,3 @@ def _with_neighbour(batch: Batch, moment: Moment, earlier: Moment) -> FeaturePai
     # Hidden pixels are made equal, so that no layer sees the seam of what was warped in.
     warped = torch.where(weight > 0, flow.warp(earlier.result), moment.result)
     return FeaturePair(moment.result, warped, weight)
-
-
-def _mask_files(masks: str, trial: Trial) -> list[Path]:
-    name = trial.clip.name
-    if not masks:
-        raise UnavailableError("no edit masks (give a folder: masks=PATH)")
-    single, many = Path(masks, f"{name}.png"), Path(masks, name)
-    files = [single] if single.is_file() else sorted(many.glob("*.png"))
-    if not files:
-        raise UnavailableError(f"no edit mask for {name} (looked for {single} and {many}/)")
-    return files
-
-
-def _mask(file: Path, like: Tensor) -> Tensor:
-    """``[1,H,W]`` in 0..1 at the size of an image."""
-    rgb = picture.read(file).image.mul(255).round().byte().permute(1, 2, 0)
-    levels = cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2GRAY)
-    mask = torch.from_numpy(np.asarray(levels, np.float32) / 255)[None, None]
-    return F.interpolate(mask, like.shape[-2:], mode="nearest")[0]

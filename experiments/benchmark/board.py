@@ -17,7 +17,8 @@ from experiments.benchmark.manifest import Benchmark, BenchmarkKey, tasks_of
 from experiments.benchmark.submission import SUBMISSION, Submission
 from experiments.benchmark.tasks import KINDS
 from experiments.escape import markdown
-from experiments.formats import Cell, Table, to_csv, to_markdown
+from experiments.experiment import FLOORS
+from experiments.formats import Cell, Column, Table, to_csv, to_markdown
 from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.job import Job
@@ -79,13 +80,14 @@ class Board:
         other = PUBLIC if self.ranked_on == HIDDEN else HIDDEN
         for which, title in ((self.ranked_on, "Leaderboard"), (other, "Besides")):
             if rows := self.part(which):
-                table = tables.table(rows, f"{title}: {which} clips")
-                found.append(replace(table, lines=self._ordered(table.lines)))
+                table = tables.table(rows)
+                lines = self._ordered(table.lines)
+                found.append(replace(table, title=f"{title}: {which} clips", lines=lines))
         return [*found, self._by_kind()]
 
     def _ordered(self, lines: Mapping[str, tuple[Cell, ...]]) -> dict[str, tuple[Cell, ...]]:
         """Floors, then submissions by place."""
-        first = [name for name in tables.FLOORS if name in lines]
+        first = [name for name in FLOORS if name in lines]
         return {name: lines[name] for name in [*first, *self.places()] if name in lines}
 
     def _by_kind(self) -> Table:
@@ -99,12 +101,13 @@ class Board:
 
         def cell(method: str, kind: str) -> Cell:
             s = found.get((method, kind))
-            return Cell() if s is None else Cell(s.mean, s.low, s.high, s.clips)
+            return Cell() if s is None else Cell(s.mean, s.low, s.high, s.clips, s.of)
 
         methods = sorted({row.method for row in rows})
         lines = {name: tuple(cell(name, kind) for kind in present) for name in methods}
-        title = f"PSNR (dB) by kind of edit: {self.ranked_on} clips"
-        return Table(title, tuple(present), self._ordered(lines))
+        columns = tuple(Column(kind, "higher", "dB") for kind in present)
+        title = f"PSNR by kind of edit: {self.ranked_on} clips"
+        return Table(title, columns, self._ordered(lines))
 
 
 def board(

@@ -20,7 +20,7 @@ from eval import references
 from eval.results import Outcome, of_method
 from experiments.benchmark.manifest import CLIPS, Benchmark, BenchmarkClip
 from experiments.benchmark.tasks import RATE, EditTask, pixels
-from experiments.tables import is_floor
+from experiments.experiment import is_floor
 from rerender import files
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize

@@ -14,6 +14,7 @@ import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ def construct(cls: type[Built], settings: Mapping[str, Any], key: str) -> Built:
     for name in settings:
         if name not in known:
             raise unknown_key(_join(key, name), name, known)
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(typing.cast(Any, cls))
     values = {
         name: _checked(value, hints[name], _join(key, name)) for name, value in settings.items()
     }
@@ -160,10 +161,9 @@ def _classes(annotation: Any) -> Iterator[type]:
 
 def _valid(value: Any, annotation: Any, key: str) -> Any:
     """A plain value as the annotation wants it; texts and lists may be converted, numbers not."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
-    config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
-    adapter = TypeAdapter(annotation | None, config=config)  # a union, so that config is allowed
+    adapter = _adapter(annotation)
     if value == "" and Path in _classes(annotation):
         raise ConfigError(key, "is empty", f"give a path: {key}=PATH")
     if value is None and type(None) not in typing.get_args(annotation):
@@ -177,6 +177,26 @@ def _valid(value: Any, annotation: Any, key: str) -> Any:
         problem = first["msg"][:1].lower() + first["msg"][1:]
         received = f"{first['input']!r}"[:80]
         raise ConfigError(where, f"{problem}, received {received}", "correct the value") from error
+
+
+@cache
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    """The annotations of a class; a sweep builds the same ones for every job."""
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+_ADAPTERS: dict[int, tuple[Any, Any]] = {}  # by identity: annotations need not be hashable
+
+
+def _adapter(annotation: Any) -> Any:
+    """What checks values of an annotation, made once for each that `_hints` keeps."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    if id(annotation) not in _ADAPTERS:
+        config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
+        # A union, so that config is allowed. Its annotation is kept, so that no other gets its id.
+        _ADAPTERS[id(annotation)] = annotation, TypeAdapter(annotation | None, config=config)
+    return _ADAPTERS[id(annotation)][1]
 
 
 def _placed(value: Any, annotation: Any, key: str) -> Any:

@@ -30,6 +30,10 @@ class Data(ABC):
     def clips(self) -> Sequence[Clip]:
         """The clips, opened and checked, frames not yet read."""
 
+    def each(self) -> Sequence[Data]:
+        """The same clips, each alone, so that it can be a job of its own; nothing is opened."""
+        return [self]
+
 
 class KeyFrames(ABC):
     """Which frames are translated by diffusion."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -40,7 +40,8 @@ class Demo(Data):
         style: the style that clips without a prompt are asked for.
         source_prompt: what the sources show; "" takes the true caption.
         negative_prompt: what the results should not show.
-        shard: "i/n" for the i-th of n shares of the clips, from 0; None for all.
+        shard: "i/n" for the i-th of n shares of the clips, from 0; "each" for a job for each; None
+            for all.
 
     Raises:
         ConfigError: an unknown motion or style, no or twice the same seed, or a shard that is none.
@@ -73,6 +74,10 @@ class Demo(Data):
 
     def clips(self) -> Sequence[Clip]:
         return [self._clip(seed) for seed in share(self.seeds, self.shard)]
+
+    def each(self) -> Sequence[Demo]:
+        seeds = share(self.seeds, self.shard)
+        return [replace(self, seeds=(seed,), shard=None) for seed in seeds]
 
     def _clip(self, seed: int) -> Clip:
         drawn = (self.frames - 1) * self.every + 1

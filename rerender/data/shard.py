@@ -9,18 +9,19 @@ from typing import TypeVar
 from rerender.errors import ConfigError
 
 Item = TypeVar("Item")
+EACH = "each"  # all of them, each as a job of its own
 
 
 def share(items: Sequence[Item], shard: str | None) -> list[Item]:
     """Every n-th of some items, from the i-th on, for a shard ``i/n`` that counts from 0.
 
-    The shards of one n hold every item exactly once, and their sizes differ by one at most. An
-    item that is added at the end moves no other.
+    Without a shard, and for ``each``, all of them. The shards of one n hold every item exactly
+    once, and their sizes differ by one at most. An item that is added at the end moves no other.
 
     Raises:
         ConfigError: the shard is malformed, or holds nothing.
     """
-    if shard is None:
+    if shard is None or shard == EACH:
         return list(items)
     part, parts = parsed(shard)
     if part >= len(items):

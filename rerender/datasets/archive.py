@@ -154,7 +154,7 @@ def extract(archive: Path, target: Path, limits: Limits | None = None) -> int:
             path = guard.admit(entry)
             if entry.folder:
                 continue
-            if _kept(path):
+            if kept(path):
                 _write(entry, target / path, guard)
             else:
                 left_out += 1
@@ -182,7 +182,8 @@ def _write(entry: _Entry, path: Path, guard: _Guard) -> None:
             raise guard.refusal(f"entry {entry.name[:120]!r} is not as long as it says")
 
 
-def _kept(path: PurePosixPath) -> bool:
+def kept(path: PurePosixPath) -> bool:
+    """Whether a file is of a kind that is written: a picture, a video or a text."""
     if path.name.startswith((".", "._")) or "__MACOSX" in path.parts:
         return False
     return path.suffix.lower() in KEPT.split() or path.name.lower() in PLAIN_NAMES

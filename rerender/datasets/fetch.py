@@ -1,43 +1,53 @@
-"""``python -m rerender.fetch data=NAME``: a data set of conf/dataset, verified and unpacked.
+"""``python -m rerender.fetch data=NAME licence=accept``: a public data set, verified and ready.
 
-``data=NAME`` is a manifest of conf/dataset or a manifest file of your own; ``archive=FILE`` takes
-an archive that is there already (a path or file://), ``sha256=HEX`` says what it must hash to
-where the manifest does not, and ``out=DIR`` is where it goes instead of datasets/NAME.
+``data=NAME`` is a manifest of conf/dataset or a manifest file of your own; without
+``licence=accept`` its licence is shown and nothing is fetched. ``archive=PATH`` takes an archive or
+a folder that is there already (a path or file://), ``sha256=HEX`` says what it must hash to where
+the manifest does not, and ``out=DIR`` is where it goes instead of datasets/NAME. Where nobody
+states a sha256, the first fetch writes one to datasets/NAME.lock, which later ones are held to.
 ``data=demo`` draws nothing from the net: it writes down what the clips of the demo world are.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import shlex
 import sys
-import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 from rerender import files
 from rerender.config.build import unknown_key
 from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
-from rerender.data.pictures import is_picture
-from rerender.data.prompt import COLUMNS
-from rerender.datasets.archive import ArchiveError, extract
-from rerender.datasets.download import Tell, download, reach, sha256
+from rerender.config.paths import choices_of
+from rerender.datasets.archive import ArchiveError
+from rerender.datasets.download import download, reach
+from rerender.datasets.layouts import Clips, clips_of
 from rerender.datasets.manifest import DatasetManifest, manifest
+from rerender.datasets.obtain import (
+    Obtained,
+    from_addresses,
+    from_archive,
+    from_folder,
+    locked,
+    tell,
+)
 from rerender.errors import ConfigError, InputError
 from rerender.exits import command, report
 from rerender.kinds import expanded
 from rerender.run_folder import read_json
 
-FOLDER, SOURCE, PROMPTS, CLIPS = Path("datasets"), "source.json", "prompts.csv", "clips.json"
-KEYS = ("data", "archive", "sha256", "out")
-_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg")
+FOLDER, SOURCE, TABLE, CLIPS = Path("datasets"), "source.json", "set.yaml", "clips.json"
+KEYS = ("data", "archive", "sha256", "out", "licence")
+ACCEPT = "accept"
 
 
 def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out: Path) -> Path:
@@ -45,49 +55,78 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
 
     Args:
         wanted: the data set.
-        archive: its archive where that is on disk already.
+        archive: its archive, or the folder it was unpacked to, where that is on disk already.
         digest: what the archive must hash to where the manifest does not say.
         out: the folder.
 
     Raises:
-        ConfigError: the folder holds something else, or nothing says what the archive must be.
-        InputError: the archive is not there.
+        ConfigError: the folder holds something else, or nothing says where the set is.
+        InputError: the archive is not there, or the lock is damaged.
         ArchiveError: it cannot be had, is damaged or hostile, or lacks clips.
     """
-    expected = wanted.sha256 or digest
+    lock = out.with_name(f"{out.name}.lock")
+    noted = locked(lock, wanted.name)
+    expected = wanted.sha256 or digest or noted.get("sha256")
     if out.exists():
         return _there(out, wanted, expected)
-    url = None if archive else _address(wanted, expected)
-    archive = archive if url is None else _on_disk(url)
-    if archive is not None and not archive.is_file():
-        raise InputError(archive, "is not a file", "give the archive's path")
     work = out.parent / f".{out.name}.part"
-    if archive is not None and Path(os.path.realpath(archive)).is_relative_to(
-        os.path.realpath(work)
-    ):
-        raise ConfigError("archive", f"{archive} lies where this command works", "move it away")
-    if archive is None and not _target(str(url), work).is_file():
-        reach(str(url))
+    url, archive = _source(wanted, archive, work)
+    if url is not None and not _target(url, work).is_file():
+        reach(url)
     with files.lock(work):
         files.unlinked(work, work / "unpacked")
-        file = None
+        refusable = False
         try:
-            file = archive or _downloaded(str(url), wanted, work)
-            found = _verified(file, expected, kept=archive is not None)
             fresh = work / "unpacked"
             files.remove(fresh)
-            left_out = extract(file, files.folder(fresh))
-            clips = _clips(wanted, fresh)
-            _describe(wanted, fresh, {"sha256": found, "clips": clips, "left_out": left_out})
+            if url is not None and wanted.videos:
+                got = from_addresses(wanted, noted.get("files") or {}, work)
+            elif archive is not None and archive.is_dir():
+                got = from_folder(archive, expected, fresh)
+            else:
+                file = archive or _downloaded(str(url), wanted, work)
+                refusable = True
+                got = from_archive(file, expected, archive is not None, fresh)
+            clips = clips_of(wanted, fresh)
+            _describe(wanted, fresh, got, clips)
             fresh.replace(out)
         except BaseException as error:
             files.remove(work / "unpacked")
-            refused = file is not None and isinstance(error, ArchiveError)
+            refused = refusable and isinstance(error, ArchiveError)
             if refused or not any(path.name != files.LOCK for path in work.iterdir()):
                 _clear(work)  # nothing that a later command could go on with
             raise
         _clear(work)
+    if wanted.sha256 is None and digest is None and not noted:
+        _note(lock, wanted, got)
     return out
+
+
+def _source(
+    wanted: DatasetManifest, archive: Path | None, work: Path
+) -> tuple[str | None, Path | None]:
+    """The address to fetch from, or the archive or folder on disk."""
+    url = None if archive else _address(wanted)
+    if url is not None and urlsplit(url).scheme in ("", "file") and not wanted.videos:
+        archive = local(url)
+        url = None
+    if archive is not None and not archive.exists():
+        raise InputError(archive, "is not a file", "give the archive's path")
+    if archive is not None and Path(os.path.realpath(archive)).is_relative_to(
+        os.path.realpath(work)
+    ):
+        raise ConfigError("archive", f"{archive} lies where this command works", "move it away")
+    return url, archive
+
+
+def _address(wanted: DatasetManifest) -> str:
+    """Where the archive, or the first of its files, is fetched from."""
+    if wanted.videos:
+        return str(next(iter(wanted.videos.values()))["url"])
+    if wanted.url is None:
+        cure = f"get the archive from {wanted.by_hand or 'its makers'}, then say archive=PATH"
+        raise ConfigError(wanted.name, "cannot be fetched by a program", cure)
+    return wanted.url
 
 
 def _clear(work: Path) -> None:
@@ -113,23 +152,6 @@ def _there(out: Path, wanted: DatasetManifest, expected: str | None) -> Path:
     return out
 
 
-def _address(wanted: DatasetManifest, expected: str | None) -> str:
-    """The archive's address, if what comes from there can be verified."""
-    where = wanted.by_hand or wanted.url or "its makers"
-    cure = f"get the archive from {where}, then say archive=PATH"
-    if wanted.url is None:
-        raise ConfigError(wanted.name, "cannot be fetched by a program", cure)
-    if expected is None:
-        problem = "its sha256 is not known, so that what comes could not be verified"
-        raise ConfigError(wanted.name, problem, f"{cure}, or sha256=HEX if you know it")
-    return wanted.url
-
-
-def _on_disk(url: str) -> Path | None:
-    """The path that an address without a host stands for."""
-    return local(url) if urlsplit(url).scheme in ("", "file") else None
-
-
 def local(text: str) -> Path:
     """A path from a path or a file:// address."""
     parts = urlsplit(text)
@@ -138,7 +160,7 @@ def local(text: str) -> Path:
 
 def _downloaded(url: str, wanted: DatasetManifest, work: Path) -> Path:
     target = _target(url, work)
-    return target if target.is_file() else download(url, target, wanted.bytes, _tell())
+    return target if target.is_file() else download(url, target, wanted.bytes, tell())
 
 
 def _target(url: str, work: Path) -> Path:
@@ -146,63 +168,24 @@ def _target(url: str, work: Path) -> Path:
     return work / (Path(urlsplit(url).path).name or "archive")
 
 
-def _verified(file: Path, expected: str | None, kept: bool) -> str:
-    found = sha256(file)
-    if expected is not None and found != expected.lower():
-        if not kept:
-            file.unlink()
-        cure = "give the right archive" if kept else "it was removed; run it again"
-        problem = f"sha256 is {found[:12]}, expected {expected[:12]}"
-        raise ArchiveError(file, problem, cure)
-    return found
-
-
-def _clips(wanted: DatasetManifest, folder: Path) -> list[str]:
-    """Names of the clips, checked against the manifest."""
-    found: list[str] = []
-    for place in wanted.inside:
-        base = folder / place
-        for path in sorted(base.iterdir()) if base.is_dir() else ():
-            if path.is_dir() and any(map(is_picture, path.iterdir())):
-                found.append(path.name)
-            elif path.suffix.lower() in _VIDEOS:
-                found.append(path.stem)
-    missing = sorted(set(wanted.clips) - set(found))
-    cure = "get the archive from its makers again"
-    if missing:
-        problem = f"lacks {len(missing)} clips ({', '.join(missing)[:200]})"
-        raise ArchiveError(wanted.name, problem, cure)
-    if not found or wanted.count not in (None, len(found)):
-        count = wanted.count or "any"
-        problem = f"holds {len(found)} clips in {', '.join(wanted.inside)}, expected {count}"
-        raise ArchiveError(wanted.name, problem, cure)
-    return found
-
-
-def _describe(wanted: DatasetManifest, folder: Path, facts: Mapping[str, Any]) -> None:
-    """What the folder is and where it is from, and its prompts as a table."""
+def _describe(wanted: DatasetManifest, folder: Path, got: Obtained, clips: Clips) -> None:
+    """What the folder is and where it is from, and its clips, prompts and masks as a table."""
     said = {"name": wanted.name, "licence": wanted.licence, "attribution": wanted.attribution}
-    files.put_json(folder / SOURCE, {**said, "url": wanted.url, **facts})
-    if wanted.prompts:
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, restval="")
-        table.writeheader()
-        for name, row in wanted.prompts.items():
-            table.writerow({"name": name, **row})
-        files.put(folder / PROMPTS, text.getvalue().encode())
+    facts = {"url": wanted.url, "sha256": got.sha256, "clips": sorted(clips)}
+    files.put_json(folder / SOURCE, {**said, **facts, "left_out": got.left_out})
+    table = yaml.safe_dump({**said, "clips": clips}, sort_keys=False, allow_unicode=True, width=100)
+    files.put(folder / TABLE, table.encode())
 
 
-def _tell() -> Tell:
-    """Says how far a download is, a line every few seconds."""
-    last = [time.monotonic()]
-
-    def tell(have: int, total: int | None) -> None:
-        if time.monotonic() - last[0] > 5 or have == total:
-            last[0] = time.monotonic()
-            of = f" of {total / 1e6:.0f}" if total else ""
-            report(f"{have / 1e6:.0f}{of} MB", "fetch")
-
-    return tell
+def _note(lock: Path, wanted: DatasetManifest, got: Obtained) -> None:
+    """Write down what came, for the sets whose makers do not say what must come."""
+    stated = wanted.videos and all(said.get("sha256") for said in wanted.videos.values())
+    if stated:
+        return
+    said = {"name": wanted.name, "sha256": got.sha256, "files": dict(got.files)}
+    files.put_json(lock, said)
+    text = f"{lock}: nobody states a sha256 of {wanted.name}; what came is written down there"
+    report(f"{text}, keep it, and later fetches must be the same", "fetch")
 
 
 def demo(settings: Sequence[str], out: Path) -> Path:
@@ -246,7 +229,8 @@ def _run(given: Sequence[str]) -> str:
     name = said.get("data", "")
     out = expanded(said.get("out") or FOLDER / Path(name).stem)
     if name.startswith("demo"):
-        return f"{demo([text for text in given if not text.startswith('out=')], out)}\n"
+        ours = [text for text in given if not text.startswith(("out=", "licence="))]
+        return f"{demo(ours, out)}\n"
     for key in said:
         if key not in KEYS:
             raise unknown_key(key, key, KEYS)
@@ -254,21 +238,51 @@ def _run(given: Sequence[str]) -> str:
     if not said.get("out"):
         out = FOLDER / wanted.name
     archive = local(said["archive"]) if said.get("archive") else None
+    if not out.exists():
+        _source(wanted, archive, out.parent / f".{out.name}.part")
+        _require_licence(wanted, said.get("licence"))
     folder = fetch(wanted, archive, said.get("sha256"), out)
-    facts = read_json(folder / SOURCE)
-    return _closing(folder, wanted, facts)
+    return _closing(folder, wanted, name)
 
 
-def _closing(folder: Path, wanted: DatasetManifest, facts: Mapping[str, Any]) -> str:
-    """Where the clips are, what they are under, and the command that uses them."""
-    lines = [
-        f"{folder}/  {len(facts['clips'])} clips, archive sha256 {facts['sha256']}",
-        f"  licence: {wanted.licence}",
-        f"  attribution: {wanted.attribution}",
+def _require_licence(wanted: DatasetManifest, answer: str | None) -> None:
+    """Show the licence, and go on only where it is accepted.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    for line in _terms(wanted):
+        report(line, "fetch")
+    if answer != ACCEPT:
+        problem = f"that of {wanted.name} is not accepted, received {answer!r}"
+        raise ConfigError("licence", problem, f"read it above, then say licence={ACCEPT}")
+
+
+def _terms(wanted: DatasetManifest) -> list[str]:
+    owns = [
+        f"licence of {name}: {said['licence']}"
+        for name, said in wanted.videos.items()
+        if said.get("licence")
     ]
-    prompts = f"data.prompts={folder / PROMPTS}" if wanted.prompts else "prompt=an oil painting"
-    for place in wanted.inside:
-        if (folder / place).is_dir():
-            words = ["python", "-m", "rerender.run", "data=folder", f"data.path={folder / place}"]
-            lines.append(f"  {shlex.join([*words, prompts])}")
-    return "\n".join(lines) + "\n"
+    terms = f" ({wanted.terms})" if wanted.terms else ""
+    return [f"licence: {wanted.licence}{terms}", f"attribution: {wanted.attribution}", *owns]
+
+
+def _closing(folder: Path, wanted: DatasetManifest, name: str) -> str:
+    """Where the clips are, what they are under, and the command that uses them."""
+    facts = read_json(folder / SOURCE)
+    clips: Mapping[str, Any] = yaml.safe_load((folder / TABLE).read_text("utf-8"))["clips"]
+    asked = [edit for clip in clips.values() for edit in clip.get("edits", ())]
+    kinds = Counter(edit.get("kind") or "no kind" for edit in asked)
+    lines = [f"{folder}/  {len(clips)} clips, sha256 {facts['sha256']}"]
+    if asked:
+        each = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        lines.append(f"  edits: {len(asked)} ({each})")
+    lines += [f"  {line}" for line in _terms(wanted)]
+    words = ["python", "-m", "rerender.run", f"data={name}"]
+    if name not in choices_of("data") or folder != FOLDER / name:
+        table = f"data.prompts={folder / TABLE}"
+        words[-1:] = ["data=folder", f"data.path={folder}", table, "data.shard=each"]
+    if not all(clip.get("edits") or clip.get("prompt") for clip in clips.values()):
+        words.append("prompt=an oil painting")
+    return "\n".join([*lines, f"  {shlex.join(words)}"]) + "\n"

@@ -95,12 +95,14 @@ class _Look:
 
     def __init__(self) -> None:
         self._clips: dict[str, Sequence[Clip]] = {}
+        self._models: dict[str, Loading] = {}
 
     def at(self, tree: Tree, identity: Identity) -> Todo:
         job = Job.of(tree)
         clips = self._clips.setdefault(repr(job.data), job.data.clips())
         shared = Cache(job.store) if job.store else None
-        loading = Loading(job.model, job.parts.names(), shared)
+        model = repr((job.model, job.parts.names(), job.store))
+        loading = self._models.setdefault(model, Loading(job.model, job.parts.names(), shared))
         if shared is None or not loading.known():
             return Todo(tree, len(clips), None if shared else {})
         stages = [stages_of(job, tree, identity, clip, loading) for clip in clips]

@@ -306,6 +306,7 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
         "seconds": dict(result.rendered.seconds),
         "peak_memory": result.rendered.peak,
         "keys": list(result.keys),
+        **_origin(result.clip),
         "scores": {
             row.metric: {
                 "value": row.value,
@@ -316,6 +317,12 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
             for row in result.scores
         },
     }
+
+
+def _origin(clip: Clip) -> dict[str, str]:
+    """What is said of where a clip is from, and of the edit."""
+    names = ("kind", "source_clip", "licence", "attribution")
+    return {name: getattr(clip, name) for name in names if getattr(clip, name)}
 
 
 def closing(folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, float]) -> str:

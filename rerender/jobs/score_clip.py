@@ -36,16 +36,23 @@ def score_clip(task: ClipTask, metrics: tuple[Metric, ...], path: Path, device: 
         clip = replace(task.clip, video=task.clip.output)
         new = score(clip, result, wanted, flow, method, task.seed, task.record, device)
         found |= {key: _kept(task, key, row) for key, row in zip(missing, new, strict=True)}
-    return [replace(found[key], method=method, seed=task.seed) for key in keys]
+    clip = task.clip
+    return [
+        replace(
+            found[key],
+            clip=clip.name,
+            method=method,
+            seed=task.seed,
+            kind=clip.kind,
+            source_clip=clip.source_clip,
+        )
+        for key in keys
+    ]
 
 
 def _known(task: ClipTask, key: str) -> Score | None:
     data = task.cache.get(STAGE, key)
-    return (
-        None
-        if data is None
-        else replace(score_files.parse(data, Path(key))[0], clip=task.clip.name)
-    )
+    return None if data is None else score_files.parse(data, Path(key))[0]
 
 
 def _kept(task: ClipTask, key: str, row: Score) -> Score:

@@ -160,7 +160,7 @@ def check_apart(tree: Tree, folder: Path) -> None:
 
 def _inputs(node: Any, key: str) -> Iterator[tuple[str, str]]:
     """(key, hash) of every file or folder that a configuration names."""
-    return ((key, _content(path)) for key, path in _named(node, key))
+    return ((key, content_of(path)) for key, path in _named(node, key))
 
 
 def _named(node: Any, key: str) -> Iterator[tuple[str, Path]]:
@@ -179,7 +179,8 @@ def _named(node: Any, key: str) -> Iterator[tuple[str, Path]]:
                 yield key, found
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """The sha256 of a file, or of all files of a folder with their names."""
     if path.is_file():
         return digest(path)
     total = hashlib.sha256()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from rerender.fitting import fit_clip
 from rerender.store.cache import key
 from rerender.store.checkpoint import Loading
 from rerender.store.provenance import code_of, targets, versions
-from rerender.store.run_identity import Identity
+from rerender.store.run_identity import Identity, content_of
 from rerender.video import Clip
 
 FILLING = ("flow", "propagation", "smooth", "mask")  # the second half of the method
@@ -85,6 +86,7 @@ class Stages:
             video=video,
             device=self.device,
             metric=self.tree["metrics"][metric],
+            **self._masks(),
             **self._used(("flow",), ("eval.measure", *targets(self.tree["metrics"][metric]))),
         )
 
@@ -103,6 +105,11 @@ class Stages:
             "source_prompt": self.clip.source_prompt,
             "negative_prompt": self.clip.negative_prompt,
         }
+
+    def _masks(self) -> dict[str, Any]:
+        if not self.clip.masks:
+            return {}
+        return {"masks": [content_of(Path(self.clip.masks)), self.clip.first_frame]}
 
     def _used(self, groups: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
         """Configuration, files, code and libraries of some groups of parts."""

@@ -163,7 +163,12 @@ def test_prompts_from_a_table(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("name,prompt\nclip8,oil\n", "line 2 names 'clip8', which is not in the folder"),
-        ("name,prompt\nclip9,a\nclip9,b\n", "line 3 names 'clip9' a second time"),
+        ("name,prompt\nclip9,a\nclip9,a\n", "line 3 names 'clip9' a second time"),
+        ("name,prompt,frames\nclip9,a,0\n", "frames is no whole number from 1 on, received '0'"),
+        ("name,prompt,start\nclip9,a,1e1\n", "start is no whole number from 0 on"),
+        ("name,prompt,mask\nclip9,a,none.png\n", "none.png is not there"),
+        ("name,prompt,path\nclip9,a,none.mp4\n", "none.mp4 is not there"),
+        ("name,prompt,path\nclip9,a,clip9.mp4\nclip10,a,\n", "line 3 has no path for 'clip10'"),
         ("clip,prompt\nclip9,a\n", "has the columns clip, prompt"),
         ("name;prompt\nclip9;a\n", "has the columns name;prompt"),
         ("name,prompt,prompt\nclip9,a,b\n", "has the columns name, prompt, prompt"),

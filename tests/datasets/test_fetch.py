@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import shutil
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ from rerender.datasets.download import download
 from rerender.datasets.fetch import fetch, main
 from rerender.datasets.manifest import DatasetManifest, manifest
 from rerender.errors import ConfigError, InputError
+from tests.datasets import genuine
 from tests.datasets.test_archive import tarred, zipped
 
 PNG = bytes.fromhex(
@@ -30,6 +32,7 @@ PNG = bytes.fromhex(
     "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
 )
 FILES = {"set/a/00.png": PNG, "set/a/01.png": PNG, "set/b/00.png": PNG, "set/LICENSE": b"free"}
+OK = "licence=accept"
 BASE = DatasetManifest(name="toy", licence="CC0", attribution="nobody", inside=("set",))
 
 
@@ -178,22 +181,22 @@ def test_a_data_set_is_fetched_verified_and_unpacked(
     host: str, here: Path, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(here / "toy.yaml", f"url: {host}\nsha256: {digest(archive)}\ncount: 2")
-    assert main([f"data={file}"]) == 0
+    assert main([f"data={file}", OK]) == 0
     said = capsys.readouterr().out
-    assert "2 clips" in said and "licence: CC0" in said and "data.path=datasets/toy/set" in said
+    assert "2 clips" in said and "licence: CC0" in said and "data.path=datasets/toy " in said
     assert (here / "datasets/toy/set/a/01.png").read_bytes() == PNG
     facts = json.loads((here / "datasets/toy/source.json").read_text())
     assert (facts["sha256"], facts["clips"]) == (digest(archive), ["a", "b"])
     assert sorted(path.name for path in (here / "datasets").iterdir()) == ["toy"]
     Server.asked.clear()
-    assert main([f"data={file}"]) == 0
+    assert main([f"data={file}", OK]) == 0
     assert Server.asked == [], "nothing is fetched twice"
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_an_archive_on_disk_is_used_where_it_is(form: str, here: Path, archive: Path) -> None:
     file = written(here / "toy.yaml", "url: null")
-    assert main([f"data={file}", f"archive={form.format(archive)}"]) == 0
+    assert main([f"data={file}", f"archive={form.format(archive)}", OK]) == 0
     assert archive.is_file()
     assert (here / "datasets/toy/set/b/00.png").is_file()
 
@@ -203,7 +206,7 @@ def test_prompts_become_a_table_that_a_folder_reads(here: Path, archive: Path) -
     out = fetch(replace(BASE, prompts=prompts), archive, None, here / "toy")
     from rerender.config.job import Job
 
-    said = [f"data.path={out / 'set'}", f"data.prompts={out / 'prompts.csv'}", "data.size=16"]
+    said = [f"data.path={out}", f"data.prompts={out / 'set.yaml'}", "data.size=16"]
     job = Job.of(preflight(["data=folder", *said]).jobs[0])
     found = [(clip.name, clip.prompt, clip.source_prompt) for clip in job.data.clips()]
     assert found == [("a", "a, cat", ""), ("b", "dog", "wolf")]
@@ -222,9 +225,9 @@ def test_without_a_network_nothing_is_made(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it was tried again"))
     file = written(here / "toy.yaml", f"url: {url}\nsha256: {'a' * 64}")
-    assert main([f"data={file}"]) == 4
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
+    assert main([f"data={file}", OK]) == 4
+    *shown, message = capsys.readouterr().err.splitlines()
+    assert shown == ["fetch: licence: CC0", "fetch: attribution: nobody"]
     assert "cannot be reached" in message and "archive=PATH" in message
     assert [path.name for path in here.iterdir()] == ["toy.yaml"]
 
@@ -246,9 +249,9 @@ def test_a_damaged_description_is_no_bug(
     text: str, here: Path, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(here / "toy.yaml", "url: null")
-    assert main([f"data={file}", f"archive={archive}"]) == 0
+    assert main([f"data={file}", f"archive={archive}", OK]) == 0
     (here / "datasets" / "toy" / "source.json").write_text(text)
-    assert main([f"data={file}", f"archive={archive}"]) == 2
+    assert main([f"data={file}", f"archive={archive}", OK]) == 2
     assert "holds something else" in capsys.readouterr().err
 
 
@@ -282,7 +285,7 @@ def test_what_a_killed_call_left_is_not_used(here: Path, archive: Path) -> None:
     (stale / "00.png").write_bytes(PNG)
     out = fetch(BASE, archive, None, here / "toy")
     assert not (out / "set" / "stale").exists()
-    assert sorted(path.name for path in here.iterdir()) == ["toy"]
+    assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
 
 
 def test_a_folder_of_something_else_is_left_alone(here: Path, archive: Path) -> None:
@@ -291,6 +294,91 @@ def test_a_folder_of_something_else_is_left_alone(here: Path, archive: Path) -> 
     with pytest.raises(ConfigError, match="holds something else"):
         fetch(BASE, archive, None, here / "toy")
     assert (here / "toy" / "mine").read_text() == "x"
+
+
+# -- licence, lock, folders, addresses -------------------------------------------------------------
+
+
+def test_the_licence_is_shown_and_asked_for(
+    host: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(here / "toy.yaml", f"url: {host}\nterms: https://example.org/terms")
+    for answer in ([], ["licence=yes"]):
+        assert main([f"data={file}", *answer]) == 2
+        first, second, error = capsys.readouterr().err.splitlines()
+        assert first == "fetch: licence: CC0 (https://example.org/terms)"
+        assert second == "fetch: attribution: nobody"
+        assert error.startswith("error: licence: that of toy is not accepted")
+    assert Server.asked == [], "nothing is fetched before it is accepted"
+    assert [path.name for path in here.iterdir()] == ["toy.yaml"]
+
+
+def test_what_nobody_states_a_sum_of_is_written_down_and_held_to(
+    host: str, here: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, lock = written(here / "toy.yaml", f"url: {host}"), here / "datasets" / "toy.lock"
+    assert main([f"data={file}", OK]) == 0
+    assert "what came is written down there" in capsys.readouterr().err
+    assert json.loads(lock.read_text())["sha256"] == digest(archive)
+    shutil.rmtree(here / "datasets" / "toy")
+    assert main([f"data={file}", OK]) == 0, "the same again"
+    shutil.rmtree(here / "datasets" / "toy")
+    Server.data = zipped(tmp_path / "other.zip", {**FILES, "set/c/00.png": PNG}).read_bytes()
+    assert main([f"data={file}", OK]) == 4
+    assert "expected " + digest(archive)[:12] in capsys.readouterr().err
+    assert not (here / "datasets" / "toy").exists()
+    lock.write_text("{")
+    assert main([f"data={file}", OK]) == 3
+    assert "toy.lock: " in capsys.readouterr().err
+
+
+def test_a_folder_will_do_for_an_archive(here: Path, tmp_path: Path) -> None:
+    source = tmp_path / "own"
+    for name, data in {**FILES, "set/a/code.py": b"x", ".git/config": b"y"}.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    out = fetch(BASE, source, None, here / "toy")
+    facts = json.loads((out / "source.json").read_text())
+    assert (facts["clips"], facts["left_out"]) == (["a", "b"], 1)
+    assert not list(out.rglob("*.py")) and not (out / ".git").exists()
+    shutil.rmtree(out)
+    (source / "set/a/00.png").write_bytes(PNG + b"x")
+    with pytest.raises(ArchiveError, match="expected " + facts["sha256"][:12]):
+        fetch(BASE, source, None, out)
+    assert source.is_dir()
+    (source / "set/a/02.png").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match=r"02\.png: is a link"):
+        fetch(replace(BASE, name="else"), source, None, here / "linked")
+    assert not (here / "linked").exists()
+    with pytest.raises(InputError, match="holds no pictures"):
+        fetch(replace(BASE, name="else"), here, None, here / "deep" / "else")
+
+
+def test_a_list_of_addresses(host: str, here: Path, tmp_path: Path) -> None:
+    """Each file is fetched, resumed and verified by itself; its own attribution goes with it."""
+    film = genuine.film(tmp_path / "film.mp4")
+    Server.data = film.read_bytes()
+    said = {"url": host.replace("toy.zip", "film.mp4"), "sha256": digest(film)}
+    more = {"attribution": "Ann", "edits": [{"prompt": "oil", "kind": "style"}]}
+    listed = {"one": {**said, **more}, "two": {"url": said["url"], "source_prompt": "a cat"}}
+    wanted = replace(BASE, layout="videos", inside=("videos",), videos=listed)
+    Server.stop_after[:] = [100]
+    out = fetch(wanted, None, None, here / "toy")
+    assert Server.asked[:2] == ["", "bytes=100-"]
+    from rerender.data.folder import Folder
+
+    clips = Folder(out, "ink", prompts=out / "set.yaml").clips()
+    assert [(c.name, c.prompt, c.kind, c.attribution, c.source_prompt) for c in clips] == [
+        ("one", "oil", "style", "Ann", ""),
+        ("two", "ink", "", "nobody", "a cat"),
+    ]
+    noted = json.loads((here / "toy.lock").read_text())["files"]
+    assert noted["two"] == digest(film)
+    shutil.rmtree(out)
+    Server.data = genuine.film(tmp_path / "other.mp4", 4).read_bytes()
+    with pytest.raises(ArchiveError, match="it was removed; run it again"):
+        fetch(wanted, None, None, out)
+    assert not out.exists()
 
 
 # -- manifests and the command line ---------------------------------------------------------------
@@ -302,19 +390,22 @@ def test_every_manifest_is_complete_and_can_be_supplied_by_hand(
 ) -> None:
     found = manifest(path.stem)
     assert found.name == path.stem
-    assert found.url or found.by_hand, "say where it is"
+    assert found.url or found.by_hand or found.videos, "say where it is"
     assert len(set(found.clips)) == len(found.clips)
-    if found.sha256 is None:
-        assert main([f"data={path.stem}"]) == 2
-        message = capsys.readouterr().err
-        assert "archive=PATH" in message and message.count("\n") == 1
-        assert list(here.iterdir()) == []
+    assert main([f"data={path.stem}"]) == 2
+    *shown, message = capsys.readouterr().err.splitlines()
+    if found.url or found.videos:
+        assert message.startswith("error: licence: ") and "say licence=accept" in message
+        assert any(found.licence in line for line in shown)
+    else:
+        assert "archive=PATH" in message and not shown
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["data=davi"], 2, "choices: demo, davis, tgve, v2vbench"),
+        (["data=davi"], 2, "choices: demo, davis, five, pexels, tgve, v2vbench"),
         (["data=../conf/dataset/davis"], 2, "no data set"),
         (["dat=davis"], 2, "did you mean data?"),
         (["data=davis", "archive=nowhere.zip"], 3, "nowhere.zip: is not a file"),

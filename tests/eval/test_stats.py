@@ -96,12 +96,12 @@ def test_prompts_of_one_video_are_one_cluster() -> None:
     for _ in range(150):
         values = random.normal(0, 1, (6, 1)) + random.normal(0, 0.3, (6, 4))
         made = [
-            Score(f"v{v}: p{p}", "a", 0, "m", "1", float(values[v, p]), 9, video=f"v{v}")
+            Score(f"v{v}: p{p}", "a", 0, "m", "1", float(values[v, p]), 9, source_clip=f"v{v}")
             for v in range(6)
             for p in range(4)
         ]
         (one,) = stats.summarise(made)
-        (loose,) = stats.summarise([replace(row, video="") for row in made])
+        (loose,) = stats.summarise([replace(row, source_clip="") for row in made])
         assert one.mean == pytest.approx(loose.mean) and one.clips == 24
         assert None not in (one.low, one.high, loose.low, loose.high)
         hits += float(one.low or 0) <= 0 <= float(one.high or 0)

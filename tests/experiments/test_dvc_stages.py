@@ -29,9 +29,10 @@ def commands(experiment: str) -> list[list[str]]:
     for stage in PIPELINE["stages"].values():
         lines = stage.get("do", stage)["cmd"]
         for line in [lines] if isinstance(lines, str) else lines:
-            text = line.replace("${item}", experiment)
-            for key in ("clips", "run"):
-                text = text.replace("${" + key + "}", PARAMS[key])
+            text = line.replace("${item}", experiment).replace("${item.experiment}", experiment)
+            text = text.replace("${item.shard}", str(PARAMS["shards"][0]))
+            for key in ("dataset", "fetch", "clips", "of", "run"):
+                text = text.replace("${" + key + "}", str(PARAMS[key]))
             assert "${" not in text
             said.append(shlex.split(text))
     return said
@@ -50,6 +51,7 @@ def test_stages_depend_on_files_that_are_there() -> None:
     made = ("datasets/", "runs/", "evaluation/")
     for stage in PIPELINE["stages"].values():
         for name in stage.get("do", stage)["deps"]:
+            name = name.replace("${dataset}", PARAMS["dataset"])
             assert name.startswith(made) or (ROOT / name).exists(), name
 
 

@@ -68,9 +68,10 @@ def test_prompts_of_a_table_are_looked_at(tmp_path: Path, caplog: pytest.LogCapt
     table = tmp_path / "prompts.csv"
     table.write_text("name,prompt,source_prompt,negative_prompt\nx,a (cat:1.2),[dog],<lora:y:1>\n")
     job = Job.of(preflight(["data.frames=2", "data.size=16"]).jobs[0])
-    from rerender.data.prompt import Prompts, read_table
+    from rerender.data.edits import read_edits
+    from rerender.data.folder import Edit
 
-    found = read_table(table, ["x"], Prompts("default"))["x"]
+    (found,) = read_edits(table, {"x": tmp_path}, Edit(tmp_path, "default"))
     (clip,) = job.data.clips()
     clip = replace(clip, prompt=found.prompt or "", source_prompt=found.source_prompt)
     clip = replace(clip, negative_prompt=found.negative_prompt)

@@ -15,6 +15,7 @@ from rerender.contracts.constraint import (
     Part,
 )
 from rerender.contracts.network import (
+    Adapter,
     AttendJointly,
     AttentionMapEdit,
     Checkpoint,
@@ -37,6 +38,7 @@ from rerender.contracts.sampling import (
 from rerender.contracts.source import Control, Data, FlowEstimator, KeyFrames, require_window
 
 __all__ = [
+    "Adapter",
     "Attend",
     "AttendJointly",
     "AttentionMapEdit",

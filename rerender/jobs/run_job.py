@@ -135,7 +135,7 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     clips = job.data.clips()
     check_names(clips)
     for clip in clips:
-        job.parts.check(clip)
+        job.parts.check(clip, job.model.words())
     job.model.check(job.parts.names())
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips
@@ -249,6 +249,7 @@ def _facts(run: JobRun, results: Sequence[ClipResult]) -> dict[str, Any]:
         "clips": [_clip_facts(result, folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "weights": run.loading.digest,
+        "revisions": dict(run.job.model.revisions()),
         "warnings": list(run.warnings),
         "files": sums(folder, _finished(run, results)),
         **run.identity.facts(),

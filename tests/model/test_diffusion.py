@@ -127,8 +127,9 @@ def test_alphas_and_digest(tiny: StableDiffusion) -> None:
 
 
 def test_prompts_are_embedded_once(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed, seen = tiny._embed, []
-    monkeypatch.setattr(tiny, "_embed", lambda prompts: seen.append(prompts) or embed(prompts))
+    text = tiny._text
+    embed, seen = text.embed, []
+    monkeypatch.setattr(text, "embed", lambda prompts: seen.append(prompts) or embed(prompts))
     first = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
     again = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
     other = tiny.condition("once", "bad", [CONTROL], guided=False).prompt_embeds
@@ -176,8 +177,8 @@ def test_no_constraint_is_the_stock_pipeline(
     net.controlnet_cond_embedding = tiny._control_encoders[0]
     pipeline = StableDiffusionControlNetImg2ImgPipeline(
         vae=tiny.parts.vae,
-        text_encoder=tiny.parts.text_encoder,
-        tokenizer=tiny.parts.tokenizer,
+        text_encoder=tiny.parts.text_encoders[0],
+        tokenizer=tiny.parts.tokenizers[0],
         unet=tiny.parts.unet,
         controlnet=net,
         scheduler=DDIMScheduler.from_config(SCHEDULER),

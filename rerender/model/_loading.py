@@ -73,7 +73,7 @@ def load_network(network: NetworkFiles, dtype: torch.dtype, device: torch.device
     where = files[0] if len(files) == 1 else network.folder
     config = network.config()
     try:
-        built = _without_weights(network, config)
+        built = without_weights(network, config)
     except Exception as error:  # the libraries raise a dozen kinds and never name the file
         raise unreadable(network.file, error) from error
     weights = _weights(network, config, files, dtype, device)
@@ -82,7 +82,7 @@ def load_network(network: NetworkFiles, dtype: torch.dtype, device: torch.device
     return built
 
 
-def _without_weights(network: NetworkFiles, config: Any) -> Any:
+def without_weights(network: NetworkFiles, config: Any) -> Any:
     """A network whose parameters have shapes and no values."""
     from accelerate import init_empty_weights  # type: ignore[import-untyped]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ _TYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+
+_PIECE = 1 << 20  # numbers read at once
 
 
 def everything(name: str) -> bool:
@@ -59,39 +62,36 @@ def tensors(
             for name, entry in sorted(found.items(), key=lambda item: item[1].begin):
                 if wanted(name):
                     opened.seek(entry.begin)
-                    raw = bytearray(entry.end - entry.begin)
-                    if opened.readinto(raw) != len(raw):
-                        raise WeightsError(file, "is cut off", "restore the file")
-                    yield (
-                        name,
-                        _converted(file, name, _shaped(file, name, entry, raw), dtype, device),
-                    )
+                    yield name, _read(opened, file, name, entry, dtype).to(device)
 
 
-def _shaped(file: Path, name: str, entry: StoredTensor, raw: bytearray) -> Tensor:
+def _read(
+    opened: BinaryIO, file: Path, name: str, entry: StoredTensor, dtype: torch.dtype
+) -> Tensor:
+    """One tensor, a piece at a time, so that nothing large is held in both types."""
     kind = _TYPES.get(entry.dtype)
     if kind is None:
         problem = f"tensor {name} is of type {entry.dtype}, which is not known here"
         raise WeightsError(file, problem, "save it in half precision")
-    if not raw:
-        return torch.empty(entry.shape, dtype=kind)
-    try:
-        return torch.frombuffer(raw, dtype=kind).reshape(entry.shape)
-    except (RuntimeError, ValueError) as error:
-        problem = f"tensor {name} has {len(raw)} bytes for its shape {list(entry.shape)}"
-        raise WeightsError(file, problem, "restore the file") from error
+    made = torch.empty(entry.shape, dtype=dtype if kind.is_floating_point else kind)
+    if made.numel() * kind.itemsize != entry.end - entry.begin:
+        problem = f"tensor {name} has {entry.end - entry.begin} bytes for its shape {[*made.shape]}"
+        raise WeightsError(file, problem, "restore the file")
+    flat = made.view(-1)
+    for start in range(0, made.numel(), _PIECE):
+        into = flat[start : start + _PIECE]
+        raw = bytearray(len(into) * kind.itemsize)
+        if opened.readinto(raw) != len(raw):  # type: ignore[attr-defined]
+            raise WeightsError(file, "is cut off", "restore the file")
+        piece = torch.frombuffer(raw, dtype=kind)
+        into.copy_(piece)
+        if kind.is_floating_point and not into.isfinite().all():
+            _refuse(file, name, piece, dtype)
+    return made
 
 
-def _converted(
-    file: Path, name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor.to(device)
-    converted = tensor.to(dtype=dtype).to(device)
-    if not converted.isfinite().all():
-        if tensor.to(torch.float32).isfinite().all():
-            problem = f"tensor {name} leaves the range of {str(dtype).removeprefix('torch.')}"
-            cure = "its numbers are too large: take model.dtype=float32"
-            raise WeightsError(file, problem, cure)
-        raise WeightsError(file, f"tensor {name} holds NaN or infinity", "restore the file")
-    return converted
+def _refuse(file: Path, name: str, piece: Tensor, dtype: torch.dtype) -> NoReturn:
+    if piece.to(torch.float32).isfinite().all():
+        problem = f"tensor {name} leaves the range of {str(dtype).removeprefix('torch.')}"
+        raise WeightsError(file, problem, "its numbers are too large: take model.dtype=float32")
+    raise WeightsError(file, f"tensor {name} holds NaN or infinity", "restore the file")

@@ -94,10 +94,10 @@ class Loading:
         """The sha256 of a file; read again only when its size or its time has changed."""
         state = file.stat()
         name = key(file=str(file.resolve()), size=state.st_size, changed=state.st_mtime_ns)
-        known = self._cache.get("digests", name) if self._cache else None
+        known = self._cache.get("weights", name) if self._cache else None
         if known is not None:
             return known.decode()
         found = sha256_file(file)
         if self._cache:
-            self._cache.put("digests", name, found.encode())
+            self._cache.put("weights", name, found.encode())
         return found

@@ -13,6 +13,7 @@ setup(
         "rerender": ["__init__.pyi", "py.typed"],
         "rerender.conf": ["**/*.yaml"],
         "rerender.demo": ["weights/**/*"],
+        "rerender.model": ["configs/**/*"],
         "experiments": ["page/*", "published.yaml", "vendor/**/*"],
     },
 )

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 

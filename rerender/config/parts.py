@@ -49,9 +49,13 @@ class Parts:
     def __post_init__(self) -> None:
         check_parts(self)
 
-    def check(self, clip: Clip) -> None:
+    def check(self, clip: Clip, words: Sequence[str] = ()) -> None:
         """Refuse a clip that does not say what a constraint needs to know, or cannot be filled;
         say what of its prompts is taken as plain words.
+
+        Args:
+            clip: the clip.
+            words: what stands in prompts for trained embeddings, and is none of these.
 
         Raises:
             ConfigError: it has no source prompt or not the key frames that are named, or the
@@ -64,7 +68,7 @@ class Parts:
         self.mask.check(clip.output)
         self.flow.open(clip).check()
         for where in ("prompt", "source_prompt", "negative_prompt"):
-            tell_notations(where, getattr(clip, where))
+            tell_notations(where, getattr(clip, where), words)
         needy = [
             c.name for c in self.constraint if isinstance(c, JointConstraint) and c.needs_source
         ]

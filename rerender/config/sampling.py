@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from rerender.contracts import Control, Model, Part, Sampler, Schedule
+from rerender.contracts import Adapter, Control, Model, Part, Sampler, Schedule
 from rerender.errors import ConfigError
 from rerender.kinds import Device
 
@@ -78,8 +78,8 @@ class Sampling:
         full, skip = sampler.schedule(self.steps, model), self.skipped()
         return Schedule(full.timesteps[skip:], full.alphas_cumprod[skip:], skip)
 
-    def window(self, part: Part | Control) -> range:
-        """The executed steps in which a constraint or control acts."""
+    def window(self, part: Part | Control | Adapter) -> range:
+        """The executed steps in which a constraint, control or adapter acts."""
         executed = self.steps - self.skipped()
         if self.windows == "executed":
             return range(round(part.start * executed), round(part.stop * executed))

@@ -17,6 +17,7 @@ from rerender.contracts.constraint import (
 )
 from rerender.contracts.mask import Mask
 from rerender.contracts.network import (
+    Adapter,
     AttendJointly,
     AttentionMapEdit,
     AttentionProcessor,
@@ -45,6 +46,7 @@ from rerender.contracts.sampling import (
 from rerender.contracts.source import Control, Data, FlowEstimator, KeyFrames, require_window
 
 __all__ = [
+    "Adapter",
     "Attend",
     "AttendJointly",
     "AttentionMapEdit",

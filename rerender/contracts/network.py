@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from rerender.scene import DecoderBlock, Layer
+from rerender.video import sha256_file
 
 HiddenStates = Mapping[int, Tensor]
 """Hidden states ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
@@ -106,18 +108,55 @@ Canvas = Callable[[int], Sequence[Grid]]
 """``canvas(step)``: the pictures that are made of all key frames of a shot in that step."""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What the denoising network is told besides the noisy latent.
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """What changes the denoising network in a window of the steps, such as a LoRA.
 
     Attributes:
-        prompt_embeds: ``[B,T,D]``; the branches are (negative, positive), or positive only where
-            no guidance is asked for.
-        control_embeds: one encoded control map ``[1,C,h,w]`` for each ControlNet.
+        scale: how strongly.
+        start: first moment it acts, as a share of the steps.
+        stop: first moment it does not act any more.
+    """
+
+    scale: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+
+    @property
+    def windowed(self) -> bool:
+        """Whether there may be steps in which it does not act."""
+        return (self.start, self.stop) != (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the denoising network is told besides the noisy latent. B runs over the branches
+    (negative, positive), or positive only where no guidance is asked for.
+
+    Attributes:
+        prompt_embeds: ``[B,T,D]``.
+        control_embeds: what is made of the control map for each control, ``[1,C,h,w]``.
+        pooled_embeds: of the prompt as a whole, ``[B,P]`` (Stable Diffusion XL).
+        guidance_embed: the embedded guidance scale, ``[B,E]``, of networks that were distilled with
+            guidance (latent consistency models).
     """
 
     prompt_embeds: Tensor
     control_embeds: tuple[Tensor, ...] = ()
+    pooled_embeds: Tensor | None = None
+    guidance_embed: Tensor | None = None
+
+    @property
+    def positive(self) -> Condition:
+        """The positive branch alone."""
+        last: dict[str, Any] = {name: value[-1:] for name, value in self._by_branch()}
+        return replace(self, **last)
+
+    def _by_branch(self) -> Iterator[tuple[str, Tensor]]:
+        for name in ("prompt_embeds", "pooled_embeds", "guidance_embed"):
+            value: Tensor | None = getattr(self, name)
+            if value is not None:
+                yield name, value
 
 
 class JointAttention(NamedTuple):
@@ -173,6 +212,8 @@ class NoiseRequest(NamedTuple):
         attend: what self-attention makes keys and values of; None takes its own hidden states.
         maps: what is done to softmax maps of attention.
         joint: which other samples of the batch its self-attention attends to.
+        adapter_scale: strength of each of the model's adapters at this step; () for what the
+            network is without those that have windows.
         ready: whether all that the evaluation reads has been computed.
         note: where in the run it stands, for the progress display.
     """
@@ -184,6 +225,7 @@ class NoiseRequest(NamedTuple):
     attend: Callable[[Layer, Tensor], Tensor] | None = None
     maps: AttentionMapEdit | None = None
     joint: JointAttention | None = None
+    adapter_scale: tuple[float, ...] = ()
     ready: Callable[[], bool] = always
     note: str = ""
 
@@ -219,6 +261,11 @@ class Model(ABC):
     def scheduler_config(self) -> Mapping[str, Any]:
         """How inference timesteps are chosen: timestep_spacing, steps_offset, set_alpha_to_one."""
 
+    @property
+    def adapters(self) -> Sequence[Adapter]:
+        """What changes the network in windows of the steps."""
+        return ()
+
     @abstractmethod
     def layers(self) -> Sequence[Layer]:
         """The self-attention layers, in the order they run."""
@@ -238,7 +285,12 @@ class Model(ABC):
 
     @abstractmethod
     def condition(
-        self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
+        self,
+        prompt: str,
+        negative_prompt: str,
+        controls: Sequence[Tensor],
+        guided: bool,
+        guidance_scale: float = 1.0,
     ) -> Condition:
         """Encode prompts and control maps once for all steps of a key frame.
 
@@ -247,6 +299,8 @@ class Model(ABC):
             negative_prompt: the negative prompt; only used where ``guided``.
             controls: one map ``[3,H,W]`` in 0..1 for each ControlNet; () for requests without any.
             guided: whether classifier-free guidance needs the unconditional branch.
+            guidance_scale: its scale, which networks that were distilled with guidance are told;
+                they answer for one branch.
         """
 
     @abstractmethod
@@ -276,6 +330,14 @@ class Checkpoint(ABC):
             controls: names of the controls that need a ControlNet, such as ``("canny",)``.
         """
 
+    def words(self) -> Sequence[str]:
+        """Words that stand in prompts for trained embeddings."""
+        return ()
+
+    def revisions(self) -> Mapping[str, str]:
+        """The commit of every hub id that is read, where it lies in the cache."""
+        return {}
+
     def tell_cut(self, prompts: Sequence[str]) -> None:
         """Warn of words that the model will never see, where that can be told without loading it.
 
@@ -292,8 +354,15 @@ class Checkpoint(ABC):
         """
         return
 
-    def fingerprint(self, controls: Sequence[str]) -> str | None:
-        """A hash of the files that `load` reads; None where only loading can tell."""
+    def fingerprint(
+        self, controls: Sequence[str], digest: Callable[[Path], str] = sha256_file
+    ) -> str | None:
+        """A hash of the files that `load` reads; None where only loading can tell.
+
+        Args:
+            controls: as for `load`.
+            digest: the sha256 of a file; callers may know it from before.
+        """
         return None
 
     @abstractmethod

@@ -54,6 +54,7 @@ class StartContext:
         from_noise: whether pure noise is asked for, not the source.
         edited: ``edited(request, step)``: a request of an inversion that is told the source prompt,
             with what joint constraints look at in it.
+        adapter_scale: strength of each of the model's adapters at each step, ``[steps][adapters]``.
         label: the key frame in words, for the progress display.
     """
 
@@ -68,6 +69,7 @@ class StartContext:
     source_condition: Callable[[], Condition]
     from_noise: bool = False
     edited: Callable[[NoiseRequest, int], NoiseRequest] = unchanged
+    adapter_scale: Sequence[tuple[float, ...]] = ()
     label: str = ""
 
     def request(
@@ -84,7 +86,8 @@ class StartContext:
         scale = self.conditioning_scale[step]
         scale = scale if control else (0.0,) * len(scale)
         time, note = self.schedule.timesteps[step], f"{self.label}, start"
-        return NoiseRequest(noisy, time, condition, scale, note=note)
+        adapters = self.adapter_scale[step] if self.adapter_scale else ()
+        return NoiseRequest(noisy, time, condition, scale, adapter_scale=adapters, note=note)
 
 
 class InitialLatent(NamedTuple):

@@ -143,7 +143,7 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     clips = job.data.clips()
     check_names(clips)
     for clip in clips:
-        job.parts.check(clip)
+        job.parts.check(clip, job.model.words())
     job.model.check(job.parts.names())
     job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
@@ -273,6 +273,7 @@ def _facts(run: JobRun, results: Sequence[ClipResult]) -> dict[str, Any]:
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "computing": {name: round(s, 3) for name, s in run.record.progress.spent.items()},
         "weights": run.loading.digest,
+        "revisions": dict(run.job.model.revisions()),
         "warnings": list(run.warnings),
         "files": sums(folder, _finished(run, results)),
         **run.identity.facts(),

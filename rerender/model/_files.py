@@ -31,10 +31,7 @@ class Layout(NamedTuple):
     networks: dict[str, str]
 
 
-PIPELINE = Layout(True, {name: name for name in ("text_encoder", "vae", "unet")})
-WITHOUT_VAE = Layout(True, {name: name for name in ("text_encoder", "unet")})
-AUTOENCODER = Layout(False, {"vae": ""})
-CONTROLNET = Layout(False, {"controlnet": ""})
+SECOND = "text_encoder_2"  # of Stable Diffusion XL, with a tokenizer_2
 
 
 class Weights(NamedTuple):
@@ -52,7 +49,7 @@ class Weights(NamedTuple):
 
 def stem(network: str) -> str:
     """How the weights of a network are called: transformers and diffusers differ."""
-    return "model" if network == "text_encoder" else "diffusion_pytorch_model"
+    return "model" if network.startswith("text_encoder") else "diffusion_pytorch_model"
 
 
 def weights_of(folder: Path, stem: str) -> Weights:
@@ -152,8 +149,35 @@ def read(file: Path) -> dict[str, Any]:
     return found
 
 
-def check_header(file: Path) -> None:
-    """Compare what a safetensors file says of itself with its length; no weight is read.
+class StoredTensor(NamedTuple):
+    """One tensor of a safetensors file.
+
+    Attributes:
+        dtype: as the format spells it, such as "F16".
+        shape: its sizes.
+        begin, end: its bytes, counted from the start of the file.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Header(NamedTuple):
+    """What a safetensors file says of itself.
+
+    Attributes:
+        tensors: by name.
+        metadata: free texts by name.
+    """
+
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str]
+
+
+def header(file: Path) -> Header:
+    """Read what a safetensors file says of itself, compared with its length; no weight is read.
 
     Raises:
         WeightsError: it is another kind of file, damaged or cut off.
@@ -167,14 +191,25 @@ def check_header(file: Path) -> None:
                 shown = start.decode("ascii", "replace") if start.isascii() else start.hex()
                 problem = f"is not a whole safetensors file ({size} bytes, begins with {shown!r})"
                 raise WeightsError(file, problem, "restore the file")
-            header = json.loads(opened.read(length))
-        tensors = [value for key, value in header.items() if key != "__metadata__"]
-        end = max((int(value["data_offsets"][1]) for value in tensors), default=0)
+            said = json.loads(opened.read(length))
+        metadata = {str(k): str(v) for k, v in (said.pop("__metadata__", None) or {}).items()}
+        tensors = {name: _entry(value, 8 + length) for name, value in said.items()}
+        end = max((each.end for each in tensors.values()), default=8 + length)
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise WeightsError(file, "has a damaged safetensors header", "restore the file") from None
-    if 8 + length + end != size:
-        problem = f"is cut off or damaged: {size} bytes instead of {8 + length + end}"
+    if end != size:
+        problem = f"is cut off or damaged: {size} bytes instead of {end}"
         raise WeightsError(file, problem, "restore the file")
+    return Header(tensors, metadata)
+
+
+def _entry(value: Any, data: int) -> StoredTensor:
+    begin, end = (int(each) for each in value["data_offsets"])
+    if not 0 <= begin <= end:
+        raise ValueError("offsets run backwards")
+    return StoredTensor(
+        str(value["dtype"]), tuple(map(int, value["shape"])), data + begin, data + end
+    )
 
 
 def vocabulary(folder: Path) -> tuple[int, Path]:
@@ -201,22 +236,3 @@ def vocabulary(folder: Path) -> tuple[int, Path]:
     if not known or len(known) < len(numbers):
         raise WeightsError(file, "holds no vocabulary (words with their numbers)", _AGAIN)
     return max(known) + 1, file
-
-
-def read_by(base: Path, networks: Sequence[Path]) -> list[Path]:
-    """All files that decide what a checkpoint computes, in order.
-
-    Args:
-        base: the folder of the pipeline.
-        networks: the folder of each network.
-
-    Raises:
-        WeightsError: one of them is missing.
-    """
-    found = [base / INDEX, base / SCHEDULER]
-    found += [base / "tokenizer" / name for name in (*TOKENIZER, *EXTRA)]
-    for folder in networks:
-        network = "text_encoder" if folder == base / "text_encoder" else ""
-        found.append(folder / CONFIG)
-        found += [folder / name for name in weights_of(folder, stem(network)).files]
-    return [path for path in found if path.is_file()]

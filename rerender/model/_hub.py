@@ -18,9 +18,11 @@ from rerender.model._files import (
     EXTRA,
     INDEX,
     SCHEDULER,
+    SECOND,
     TOKENIZER,
     Layout,
     chosen,
+    read,
     stem,
     weights_of,
 )
@@ -29,7 +31,15 @@ from rerender.network import PATIENCE, within
 Fetching = Literal["nothing", "small", "all"]
 """Which files that the cache lacks to fetch: none, all but the weights, or all."""
 
+AUTOENCODER = Layout(False, {"vae": ""})
+CONTROLNET = Layout(False, {"controlnet": ""})
 _ABSENT = "no such folder, and not in the cache of Hugging Face"
+
+
+def whole(own_vae: bool) -> Layout:
+    """What is read of a pipeline's folder, with its own autoencoder or without."""
+    roles = ("text_encoder", "vae", "unet") if own_vae else ("text_encoder", "unet")
+    return Layout(True, {role: role for role in roles})
 
 
 def place(name: str, layout: Layout, fetching: Fetching) -> Path:
@@ -65,13 +75,25 @@ def on_its_way(folder: Path, network: str) -> bool:
     return not folder.is_dir()
 
 
+def revision(path: str) -> str | None:
+    """The commit of a hub id that lies in the cache; None for anything else."""
+    try:
+        folder = cached(path)
+    except WeightsError:
+        return None
+    return folder.name if folder else None
+
+
 def lacks(folder: Path, layout: Layout) -> list[str]:
     """Names of the files that a folder lacks."""
     found = []
     if layout.whole:
-        words = ["tokenizer.json"] if (folder / "tokenizer" / "tokenizer.json").exists() else []
-        words = words or ["vocab.json", "merges.txt"]
-        needed = [INDEX, SCHEDULER, *(f"tokenizer/{name}" for name in (TOKENIZER[0], *words))]
+        layout = _complete(layout, _has_second(folder))
+        needed = [INDEX, SCHEDULER]
+        for tokenizer in _tokenizers(layout):
+            words = ["tokenizer.json"] if (folder / tokenizer / "tokenizer.json").exists() else []
+            words = words or ["vocab.json", "merges.txt"]
+            needed += [f"{tokenizer}/{name}" for name in (TOKENIZER[0], *words)]
         found += [name for name in needed if not (folder / name).exists()]
     for network, place in layout.networks.items():
         inside = f"{place}/" if place else ""
@@ -79,6 +101,25 @@ def lacks(folder: Path, layout: Layout) -> list[str]:
             found.append(f"{inside}{CONFIG}")
         found += [f"{inside}{name}" for name in _lacked_weights(folder / place, network)]
     return found
+
+
+def _complete(layout: Layout, second: bool) -> Layout:
+    """The layout of a pipeline with its second text encoder, where it has one."""
+    more = {SECOND: SECOND} if second else {}
+    return Layout(layout.whole, {**layout.networks, **more})
+
+
+def _tokenizers(layout: Layout) -> list[str]:
+    encoders = [name for name in layout.networks if name.startswith("text_encoder")]
+    return [name.replace("text_encoder", "tokenizer") for name in encoders]
+
+
+def _has_second(folder: Path) -> bool:
+    """Whether a pipeline's index names a second text encoder."""
+    if (folder / SECOND / CONFIG).exists() or not (folder / INDEX).exists():
+        return (folder / SECOND / CONFIG).exists()
+    entry = read(folder / INDEX).get(SECOND)
+    return isinstance(entry, list) and any(entry)
 
 
 def _lacked_weights(folder: Path, network: str) -> list[str]:
@@ -94,7 +135,11 @@ def _wanted(name: str, names: Sequence[str], layout: Layout) -> list[str]:
     """Those files of a hub id that are read."""
     wanted = []
     if layout.whole:
-        wanted += [INDEX, SCHEDULER, *(f"tokenizer/{each}" for each in (*TOKENIZER, *EXTRA))]
+        if not any(file.startswith("unet/") for file in names):
+            return [INDEX]  # it says what this is, which is enough to refuse it
+        layout = _complete(layout, f"{SECOND}/{CONFIG}" in names)
+        wanted += [INDEX, SCHEDULER]
+        wanted += [f"{t}/{each}" for t in _tokenizers(layout) for each in (*TOKENIZER, *EXTRA)]
     for network, place in layout.networks.items():
         inside = f"{place}/" if place else ""
         beside = [file.removeprefix(inside) for file in names if file.startswith(inside)]

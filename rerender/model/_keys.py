@@ -131,12 +131,13 @@ _BLOCKS = _set(
     "in_channels block_out_channels layers_per_block down_block_types downsample_padding "
     "mid_block_scale_factor act_fn norm_num_groups norm_eps cross_attention_dim "
     "transformer_layers_per_block attention_head_dim use_linear_projection flip_sin_to_cos "
-    "freq_shift resnet_time_scale_shift"
+    "freq_shift resnet_time_scale_shift addition_time_embed_dim "
+    "projection_class_embeddings_input_dim"
 )
 _EMBEDDINGS: Mapping[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
-    "addition_embed_type": (None,),
+    "addition_embed_type": (None, "text_time"),
     "encoder_hid_dim": (None,),
     "encoder_hid_dim_type": (None,),
     "num_attention_heads": (None,),
@@ -146,7 +147,7 @@ _EMBEDDINGS: Mapping[str, tuple[Any, ...]] = {
 _KINDS = {
     "class_embed_type": "embeddings of a class, as in unCLIP and upscalers",
     "num_class_embeds": "embeddings of a class, as in upscalers",
-    "addition_embed_type": "additional embeddings, as in Stable Diffusion XL",
+    "addition_embed_type": "additional embeddings, as in Kandinsky",
     "encoder_hid_dim": "a projection of the prompt or an image, as in Kandinsky",
     "encoder_hid_dim_type": "a projection of the prompt or an image, as in Kandinsky",
     "only_cross_attention": "no self-attention, as in upscalers",
@@ -154,8 +155,7 @@ _KINDS = {
 }
 _UNUSED_EMBEDDINGS = _set(
     # Sizes of the embeddings that are refused; fused attention takes no account of upcasting.
-    "addition_time_embed_dim projection_class_embeddings_input_dim addition_embed_type_num_heads "
-    "upcast_attention"
+    "addition_embed_type_num_heads upcast_attention"
 )
 
 UNET = Known(
@@ -163,11 +163,10 @@ UNET = Known(
     | _set(
         "out_channels up_block_types center_input_sample reverse_transformer_layers_per_block "
         "resnet_skip_time_act resnet_out_scale_factor time_embedding_type time_embedding_dim "
-        "time_embedding_act_fn timestep_post_act conv_in_kernel conv_out_kernel"
+        "time_embedding_act_fn timestep_post_act conv_in_kernel conv_out_kernel time_cond_proj_dim"
     ),
     neutral={
         **_EMBEDDINGS,
-        "time_cond_proj_dim": (None,),
         "dual_cross_attention": (False,),
         "attention_type": ("default",),
         "cross_attention_norm": (None,),
@@ -177,7 +176,6 @@ UNET = Known(
     without_effect=_UNUSED_EMBEDDINGS | frozenset(("sample_size", "dropout")),
     kinds={
         **_KINDS,
-        "time_cond_proj_dim": "an embedding of the guidance scale, as in latent consistency models",
         "dual_cross_attention": "two texts at once, as in Versatile Diffusion",
         "attention_type": "grounded boxes, as in GLIGEN",
         "cross_attention_norm": "another architecture",
@@ -207,7 +205,7 @@ VAE = Known(
     honoured=_set(
         "block_out_channels down_block_types up_block_types layers_per_block act_fn "
         "latent_channels norm_num_groups scaling_factor shift_factor use_quant_conv "
-        "use_post_quant_conv mid_block_add_attention"
+        "use_post_quant_conv mid_block_add_attention force_upcast"
     ),
     neutral={
         "in_channels": (3,),
@@ -215,12 +213,27 @@ VAE = Known(
         "latents_mean": (None,),
         "latents_std": (None,),
     },
-    # The pipelines of Stable Diffusion 1 and 2 take no account of force_upcast either.
-    without_effect=frozenset(("sample_size", "force_upcast")),
+    # Stable Diffusion XL's autoencoder computes in float32 where float16 is asked for and this says
+    # so; the pipelines of Stable Diffusion 1 and 2 take no account of it.
+    without_effect=frozenset(("sample_size",)),
     kinds={
         "in_channels": "an autoencoder of something else than RGB pictures",
         "out_channels": "an autoencoder of something else than RGB pictures",
         "latents_mean": "latents normalised channel by channel",
         "latents_std": "latents normalised channel by channel",
+    },
+)
+
+TINY_VAE = Known(
+    honoured=_set(
+        "encoder_block_out_channels decoder_block_out_channels act_fn upsample_fn latent_channels "
+        "upsampling_scaling_factor num_encoder_blocks num_decoder_blocks latent_magnitude "
+        "latent_shift scaling_factor shift_factor force_upcast block_out_channels"
+    ),
+    neutral={"in_channels": (3,), "out_channels": (3,)},
+    without_effect=frozenset(),
+    kinds={
+        "in_channels": "an autoencoder of something else than RGB pictures",
+        "out_channels": "an autoencoder of something else than RGB pictures",
     },
 )

@@ -16,20 +16,23 @@ _WEIGHT = re.compile(r"\([^()]*\)|(?<!\w)\w+[+-]{2,}")
 _BRACKET = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
 _KEYWORD = re.compile(r"(?<!\S)(?:BREAK|AND)(?!\S)")
 _NOTATIONS = (
-    (_TAG, "adapters and embeddings cannot be loaded by a prompt"),
+    (_TAG, "a prompt loads nothing: model.loras and model.embeddings do"),
     (_WEIGHT, "words have no weights"),
     (_BRACKET, "brackets do not weaken, switch or choose words"),
     (_KEYWORD, "prompts are not joined by keywords"),
 )
 
 
-def tell_notations(where: str, prompt: str) -> None:
+def tell_notations(where: str, prompt: str, words: Sequence[str] = ()) -> None:
     """Warn of every notation in a prompt that other programs understand: it is taken as words.
 
     Args:
         where: which prompt, such as ``negative_prompt``.
         prompt: its text.
+        words: what stands in it for trained embeddings, and is none of these notations.
     """
+    for word in words:
+        prompt = prompt.replace(word, " ")
     for pieces, meaning in _found(prompt):
         log.warning("%s: %s taken as plain words (%s)", where, pieces, meaning)
 

@@ -1,4 +1,4 @@
-"""The Stable Diffusion 1.5 family with ControlNet, built from stock diffusers components.
+"""The Stable Diffusion family with ControlNet, built from stock diffusers components.
 
 Ranges change here and nowhere else: images are 0..1 outside, -1..1 for the autoencoder; latents
 carry the scaling factor and shift of the autoencoder's own configuration.
@@ -6,22 +6,23 @@ carry the scaling factor and shift of the autoencoder's own configuration.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rerender.contracts import Condition, Model, NoiseRequest
+from rerender.contracts import Adapter, Condition, Model, NoiseRequest
+from rerender.model._digest import digest_of
 from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
+from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
-from rerender.model._prompts import tell_cut
+from rerender.model._text import TextEncoding
 from rerender.model.attention import Attention
 from rerender.scene import DecoderBlock, Layer
 
@@ -36,20 +37,27 @@ class Components:
     """The networks of a Stable Diffusion folder, stock classes of transformers and diffusers.
 
     Attributes:
-        tokenizer: ``CLIPTokenizer``.
-        text_encoder: ``CLIPTextModel``.
-        vae: ``AutoencoderKL`` (or one with the same interface).
+        tokenizers: ``CLIPTokenizer``, one for each text encoder.
+        text_encoders: ``CLIPTextModel``; in Stable Diffusion XL a second one, a
+            ``CLIPTextModelWithProjection``.
+        vae: ``AutoencoderKL`` or ``AutoencoderTiny``.
         unet: ``UNet2DConditionModel``.
         controlnets: ``ControlNetModel`` for each control, in order.
         scheduler: the configuration of the checkpoint's scheduler.
+        loras: adapters that act in windows of the steps; the others are in the weights already.
+        words: what stands in prompts for words with several embeddings.
+        empty_is_zero: whether an empty negative prompt is embedded as zeros.
     """
 
-    tokenizer: Any
-    text_encoder: Any
+    tokenizers: tuple[Any, ...]
+    text_encoders: tuple[Any, ...]
     vae: Any
     unet: Any
     controlnets: tuple[Any, ...]
     scheduler: Mapping[str, Any]
+    loras: Sequence[Beside] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+    empty_is_zero: bool = False
 
 
 class StableDiffusion(Model):
@@ -60,6 +68,7 @@ class StableDiffusion(Model):
         device: where to compute.
         dtype: what to compute in; latents that come out are always float32.
         freeu: FreeU strengths; None leaves the network unchanged.
+        clip_skip: last layers of the text encoder that are left out.
     """
 
     def __init__(
@@ -68,12 +77,20 @@ class StableDiffusion(Model):
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         freeu: FreeU | None = None,
+        clip_skip: int = 0,
     ) -> None:
         self.parts = parts
         self.device, self.dtype = device or torch.device("cpu"), dtype
+        # Stable Diffusion XL's autoencoder leaves the range of float16, and says so.
+        large = len(parts.text_encoders) > 1
+        upcast = (
+            large and dtype == torch.float16 and getattr(parts.vae.config, "force_upcast", False)
+        )
+        self._vae_dtype = torch.float32 if upcast else dtype
         for network in self._networks():
             # diffusers' own `to` warns about modules to keep in float32, of which there are none.
-            nn.Module.to(network, self.device, dtype)
+            kept = self._vae_dtype if network is parts.vae else dtype
+            nn.Module.to(network, self.device, kept)
             network.eval().requires_grad_(False)
         # The control embedding does not depend on the step: it is run once in `condition`.
         self._control_encoders = [net.controlnet_cond_embedding for net in parts.controlnets]
@@ -83,16 +100,23 @@ class StableDiffusion(Model):
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
         self._features = DecoderFeatures(parts.unet, self._attention)
-        self._embedded: tuple[tuple[str, ...], Tensor] | None = None
-        self._told: set[str] = set()  # prompts that were looked at for words that are left out
+        self._text = TextEncoding(
+            parts.tokenizers, parts.text_encoders, clip_skip, parts.empty_is_zero, parts.words
+        )
 
     def _networks(self) -> list[Any]:
         parts = self.parts
-        return [parts.text_encoder, parts.vae, parts.unet, *parts.controlnets]
+        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets]
+
+    @property
+    def adapters(self) -> Sequence[Adapter]:
+        return [each.lora for each in self.parts.loras]
 
     @cached_property
     def vae_scale_factor(self) -> int:
-        return int(2 ** (len(self.parts.vae.config.block_out_channels) - 1))
+        config = self.parts.vae.config
+        levels = config.get("encoder_block_out_channels") or config.block_out_channels
+        return int(2 ** (len(levels) - 1))
 
     @cached_property
     def size_multiple(self) -> int:
@@ -117,8 +141,11 @@ class StableDiffusion(Model):
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         config = self.parts.vae.config
-        scaled = (image[None] * 2 - 1).to(self.device, self.dtype)
-        mean: Tensor = self.parts.vae.encode(scaled).latent_dist.mode().float()
+        scaled = (image[None] * 2 - 1).to(self.device, self._vae_dtype)
+        encoded = self.parts.vae.encode(scaled)
+        # AutoencoderTiny has no distribution.
+        known = hasattr(encoded, "latent_dist")
+        mean: Tensor = (encoded.latent_dist.mode() if known else encoded.latents).float()
         shift: float = getattr(config, "shift_factor", None) or 0.0
         return (mean - shift) * float(config.scaling_factor)
 
@@ -126,52 +153,50 @@ class StableDiffusion(Model):
         config = self.parts.vae.config
         shift = getattr(config, "shift_factor", None) or 0.0
         with torch.set_grad_enabled(latent.requires_grad):
-            unscaled = (latent / config.scaling_factor + shift).to(self.device, self.dtype)
+            unscaled = (latent / config.scaling_factor + shift).to(self.device, self._vae_dtype)
             image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
             return (image + 1) / 2
 
     @torch.no_grad()
     def condition(
-        self, prompt: str, negative_prompt: str, controls: Sequence[Tensor], guided: bool
+        self,
+        prompt: str,
+        negative_prompt: str,
+        controls: Sequence[Tensor],
+        guided: bool,
+        guidance_scale: float = 1.0,
     ) -> Condition:
-        embeds = self._prompt_embeds((negative_prompt, prompt) if guided else (prompt,))
+        told = self.distilled
+        embedded = self._text((negative_prompt, prompt) if guided and not told else (prompt,))
         control_embeds = tuple(
             encoder(control[None].to(self.device, self.dtype))
             for encoder, control in zip(self._control_encoders, controls, strict=bool(controls))
         )
-        return Condition(embeds, control_embeds)
+        hidden, pooled = embedded.hidden.to(self.dtype), embedded.pooled
+        return Condition(
+            hidden,
+            control_embeds,
+            pooled_embeds=None if pooled is None else pooled.to(self.dtype),
+            guidance_embed=self._guidance_embed(guidance_scale) if told else None,
+        )
 
-    def _prompt_embeds(self, prompts: tuple[str, ...]) -> Tensor:
-        """The embedding of the prompts; that of the last prompts is kept, since all key frames of
-        a clip have the same."""
-        if self._embedded is None or self._embedded[0] != prompts:
-            self._embedded = (prompts, self._embed(list(prompts)))
-        return self._embedded[1]
+    @property
+    def distilled(self) -> bool:
+        """Whether the network is told the guidance scale, and answers as if guided by it."""
+        return self.parts.unet.config.get("time_cond_proj_dim") is not None
 
-    def _embed(self, prompts: list[str]) -> Tensor:
-        """Last hidden states ``[B,T,D]``."""
-        for prompt in prompts:
-            if prompt not in self._told:
-                self._told.add(prompt)
-                tell_cut(self.parts.tokenizer, prompt)
-        tokens = self._tokenized(prompts).to(self.device)
-        embedding: Tensor = self.parts.text_encoder(tokens)[0]
-        return embedding.to(self.dtype)
-
-    def _tokenized(self, prompts: list[str]) -> Tensor:
-        """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""
-        tokenizer = self.parts.tokenizer
-        found: Tensor = tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return found
+    def _guidance_embed(self, scale: float) -> Tensor:
+        """The embedding ``[1,E]`` of w = scale - 1, in thousands, by sines and cosines (Meng et al.
+        2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+        width = int(self.parts.unet.config.time_cond_proj_dim)
+        half = width // 2
+        rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1)))
+        angles = (scale - 1) * 1000.0 * rates
+        embed = torch.cat([angles.sin(), angles.cos()])
+        return nn.functional.pad(embed, (0, width % 2))[None].to(self.device, self.dtype)
 
     def token_ids(self, prompt: str) -> Sequence[int]:
-        return [int(token) for token in self._tokenized([prompt])[0]]
+        return self._text.token_ids(prompt)
 
     def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
         answers: dict[int, Tensor] = {}
@@ -188,13 +213,18 @@ class StableDiffusion(Model):
         times = torch.tensor([request.timestep for request in requests], device=self.device)
         text = torch.cat([request.condition.prompt_embeds for request in requests])
         steps = times.repeat_interleave(branches)
-        down, mid = self._residuals(requests, batch, steps, text)
+        added = self._added(requests, branches)
+        for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
+            each.switch(scale)
+        down, mid = self._residuals(requests, batch, steps, text, added)
         asked = any(request.attend or request.maps or request.joint for request in requests)
         with self._attention.asking(requests) if asked else nullcontext():
             output = self.parts.unet(
                 batch,
                 steps,
                 encoder_hidden_states=text,
+                timestep_cond=_joined(requests, "guidance_embed"),
+                added_cond_kwargs=added,
                 down_block_additional_residuals=down,
                 mid_block_additional_residual=mid,
                 return_dict=False,
@@ -202,8 +232,23 @@ class StableDiffusion(Model):
         predicted = [part.float() for part in output.chunk(len(requests))]
         return [self._noise(q, out) for q, out in zip(requests, predicted, strict=True)]
 
+    def _added(self, requests: Sequence[NoiseRequest], branches: int) -> dict[str, Tensor] | None:
+        """What Stable Diffusion XL is told besides: the pooled prompt and sizes. The picture is
+        whole, so that its original and its target size are its size."""
+        pooled = _joined(requests, "pooled_embeds")
+        if pooled is None:
+            return None
+        height, width = (side * self.vae_scale_factor for side in requests[0].noisy.shape[-2:])
+        ids = pooled.new_tensor([[height, width, 0, 0, height, width]])
+        return {"text_embeds": pooled, "time_ids": ids.repeat(len(requests) * branches, 1)}
+
     def _residuals(
-        self, requests: Sequence[NoiseRequest], batch: Tensor, steps: Tensor, text: Tensor
+        self,
+        requests: Sequence[NoiseRequest],
+        batch: Tensor,
+        steps: Tensor,
+        text: Tensor,
+        added: Any,
     ) -> tuple[Any, Any]:
         """The sum of all ControlNets' residuals, weighted per request; nets at 0 are not run."""
         total: list[Tensor] | None = None
@@ -219,6 +264,7 @@ class StableDiffusion(Model):
                 steps,
                 encoder_hidden_states=text,
                 controlnet_cond=control.repeat_interleave(branches, 0),
+                added_cond_kwargs=added,
                 return_dict=False,
             )
             weight = batch.new_tensor(scale).repeat_interleave(branches)[:, None, None, None]
@@ -239,20 +285,8 @@ class StableDiffusion(Model):
 
     @cached_property
     def _digest(self) -> str:
-        found = hashlib.sha256()
-        # What decides results besides the weights: equal weights under another noise schedule, say,
-        # or with another scale of the latents, are another model.
-        parts, tokenizer = self.parts, self.parts.tokenizer
-        found.update(_canonical(dict(parts.scheduler)))
-        found.update(
-            _canonical([tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())])
-        )
-        for network in self._networks():
-            found.update(_canonical(_settings(network.config)))
-            for name, weight in sorted(network.state_dict().items()):
-                found.update(name.encode())
-                found.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return found.hexdigest()[:16]
+        parts = self.parts
+        return digest_of(parts.scheduler, parts.tokenizers, self._networks())
 
     def digest(self) -> str:
         return self._digest
@@ -260,27 +294,23 @@ class StableDiffusion(Model):
 
 def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
     """Numbers of the requests that share a batch, and whether it keeps a graph for autograd: they
-    have as many branches, and a graph is shared only by those that look at each other."""
-    groups: dict[tuple[int, int], list[int]] = {}
+    have as many branches and the same adapters, and a graph is shared only by those that look at
+    each other."""
+    groups: dict[Any, list[int]] = {}
     for index, request in enumerate(requests):
         alone = _traced(request) and request.joint is None
-        key = (request.condition.prompt_embeds.shape[0], index if alone else -1)
+        branches, adapters = request.condition.prompt_embeds.shape[0], request.adapter_scale
+        key = (branches, adapters, index if alone else -1)
         groups.setdefault(key, []).append(index)
     return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
+
+
+def _joined(requests: Sequence[NoiseRequest], name: str) -> Tensor | None:
+    """Something that conditions hold by branch, for a batch; None where they do not."""
+    found = [getattr(request.condition, name) for request in requests]
+    return None if found[0] is None else torch.cat(found)
 
 
 def _traced(request: NoiseRequest) -> bool:
     """Whether gradients are asked for."""
     return request.noisy.requires_grad or request.condition.prompt_embeds.requires_grad
-
-
-def _settings(config: Any) -> dict[str, Any]:
-    """A network's configuration without what only says who wrote it, and when."""
-    said = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    idle = ("dtype", "torch_dtype", "transformers_version", "architectures")
-    return {k: v for k, v in said.items() if not k.startswith("_") and k not in idle}
-
-
-def _canonical(value: Any) -> bytes:
-    """The same bytes for the same configuration, whatever the order of its keys."""
-    return json.dumps(value, sort_keys=True, default=str).encode()

@@ -1,33 +1,25 @@
-"""Checkpoints in the folder layout of diffusers: on disk, or by hub id where it is reachable."""
+"""Checkpoints on disk, in folders of diffusers or in single files, or by hub id where it is
+reachable."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from rerender.config.paths import ROOT
+from pydantic import Field
+
 from rerender.contracts import Checkpoint
-from rerender.errors import ConfigError, WeightsError
-from rerender.kinds import Device, HubModel, Word
-from rerender.model import _agreement, _hub, _noising
-from rerender.model._files import (
-    AUTOENCODER,
-    CONTROLNET,
-    PIPELINE,
-    SCHEDULER,
-    WITHOUT_VAE,
-    Layout,
-    check_header,
-    need,
-    read,
-    read_by,
-    stem,
-    weights_of,
-)
+from rerender.errors import ConfigError
+from rerender.kinds import Device, HubModel, LocalModel, Word
+from rerender.model import _agreement, _embeddings, _hub, _lora, _noising, _single_file
+from rerender.model._files import header, read
 from rerender.model._freeu import FreeU
+from rerender.model._located import Located, NetworkFiles, in_folder
+from rerender.model._lora import Lora
+from rerender.model._places import check_manifest, local, place
 from rerender.model._prompts import tell_cut, tell_styles
 from rerender.video import sha256_file
 
@@ -36,20 +28,24 @@ if TYPE_CHECKING:
 
     from rerender.contracts import Model
 
-MANIFEST = "SHA256SUMS"
-_FOLDER = "give a folder in diffusers layout, or a hub id such as owner/name"
-
 
 @dataclass(frozen=True)
 class Pretrained(Checkpoint):
-    """A Stable Diffusion 1.5-family checkpoint with ControlNets.
+    """A Stable Diffusion checkpoint (1, 2 or XL) with ControlNets.
 
     Attributes:
-        path: folder in diffusers layout, or a hub id such as ``owner/name``. A relative folder is
-            looked for in the working directory, then in the project.
-        controlnets: folder or hub id of the ControlNet for each control name; relative folders
-            are looked for inside ``path`` first.
-        vae: another autoencoder (folder or hub id); None takes the checkpoint's own.
+        path: folder in diffusers layout, a single safetensors file, or a hub id such as
+            ``owner/name``. A relative path is looked for in the working directory, then in the
+            project.
+        controlnets: folder, file or hub id of the ControlNet for each control name; relative
+            folders are looked for inside ``path`` first.
+        vae: another autoencoder (folder, file or hub id); None takes the checkpoint's own.
+        config: folder in diffusers layout that says how a single file is built; None tells it from
+            the file.
+        loras: LoRAs on the checkpoint, in order.
+        embeddings: file of a textual inversion for each word that stands for it in prompts.
+        scheduler: keys of scheduler_config.json that are other than the checkpoint says.
+        clip_skip: last layers of the text encoder that are left out.
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         freeu: FreeU strengths; None leaves the network as it is.
@@ -61,6 +57,13 @@ class Pretrained(Checkpoint):
     path: HubModel
     controlnets: Mapping[str, HubModel] = field(default_factory=dict)
     vae: HubModel | None = None
+    config: LocalModel | None = None
+    loras: tuple[Lora, ...] = ()
+    embeddings: Mapping[str, LocalModel] = field(default_factory=dict)
+    scheduler: Mapping[str, bool | int | float | Word | list[float] | None] = field(
+        default_factory=dict
+    )
+    clip_skip: Annotated[int, Field(ge=0, le=10)] = 0
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     freeu: FreeU | None = None
@@ -84,40 +87,63 @@ class Pretrained(Checkpoint):
                     f"only for {', '.join(self.controlnets) or 'none'}",
                     "choose another control or add it to model.controlnets",
                 )
-        folder = _local(self.path)
-        if folder is not None:
-            _check_manifest(folder)
-        base, vae, nets = self._places(controls, "small")
-        _agreement.check(base, vae, nets)
-        for network, folder in _agreement.networks(base, vae, nets):
-            if _hub.on_its_way(folder, network):
+        folder = local(self.path)
+        if folder is not None and folder.is_dir():
+            check_manifest(folder)
+        located = self._located(controls, "small")
+        _agreement.check(located)
+        for network in located.networks():
+            if network.single is None and _hub.on_its_way(network.folder, network.role):
                 continue
-            for name in weights_of(folder, stem(network)).files:
-                if name.endswith(".safetensors"):
-                    check_header(folder / name)
+            for file in network.files():
+                if file.suffix == ".safetensors":
+                    header(file)
+        _lora.check(self.loras, located)
+        _embeddings.check(self.embeddings, located)
+
+    def words(self) -> Sequence[str]:
+        return tuple(self.embeddings)
+
+    def revisions(self) -> Mapping[str, str]:
+        ids = [self.path, self.vae, *self.controlnets.values()]
+        found = {
+            name: _hub.revision(name)
+            for name in ids
+            if name and name.count("/") == 1 and not Path(name).expanduser().exists()
+        }
+        return {name: commit for name, commit in found.items() if commit}
 
     def tell_cut(self, prompts: Sequence[str]) -> None:
-        folder = self._places((), "nothing")[0] / "tokenizer"
-        most = int(read(folder / "tokenizer_config.json")["model_max_length"])
+        files = self._located((), "nothing").tokenizers[0]
+        most = int(read(files.folder / "tokenizer_config.json")["model_max_length"])
         # A token covers a byte at least, so that short prompts need no tokenizer to be loaded.
         long = [prompt for prompt in prompts if len(prompt.encode()) + 2 > most]
         if long:
-            import transformers
+            from rerender.model._loading import load_tokenizer
 
-            tokenizer = _tokenizer(transformers, folder)
+            tokenizer = load_tokenizer(files)
             for prompt in long:
                 tell_cut(tokenizer, prompt)
 
     def tell_styles(self, prompts: Sequence[str]) -> None:
         tell_styles(prompts, self.styles)
 
-    def fingerprint(self, controls: Sequence[str]) -> str | None:
+    def fingerprint(
+        self, controls: Sequence[str], digest: Callable[[Path], str] = sha256_file
+    ) -> str | None:
         """A hash of all files that are read; None where some are still on the hub."""
-        base, vae, nets = self._places(controls, "nothing")
-        networks = _agreement.networks(base, vae, nets)
-        if any(_hub.on_its_way(folder, network) for network, folder in networks):
+        located = self._located(controls, "nothing")
+        if any(
+            network.single is None and _hub.on_its_way(network.folder, network.role)
+            for network in located.networks()
+        ):
             return None
-        return _content(base, vae, nets)
+        files = [*located.files(), *(lora.file for lora in self.loras)]
+        files += [Path(file).expanduser() for file in self.embeddings.values()]
+        found = hashlib.sha256()
+        for file in files:
+            found.update(f"{file.parent.name}/{file.name}\0{digest(file)}\0".encode())
+        return found.hexdigest()
 
     def load(self, controls: Sequence[str]) -> Model:
         """Read all networks from safetensors files; pickles are never opened.
@@ -125,33 +151,65 @@ class Pretrained(Checkpoint):
         Raises:
             WeightsError: a file is unreadable, of another architecture, or not finite.
         """
+        from rerender.model._loading import load_network, load_tokenizer
         from rerender.model.diffusion import Components, StableDiffusion
 
-        base, vae, nets = self._places(controls, "all")
+        located = self._located(controls, "all")
         device = self._device()
         dtype = self._dtype(device)
-        diffusers, transformers = _libraries()
-        parts = Components(
-            tokenizer=_tokenizer(transformers, base / "tokenizer"),
-            scheduler=_noising.checked(read(base / SCHEDULER), base / SCHEDULER),
-            text_encoder=_network(transformers.CLIPTextModel, base / "text_encoder", dtype),
-            vae=_network(diffusers.AutoencoderKL, vae, dtype),
-            unet=_network(diffusers.UNet2DConditionModel, base / "unet", dtype),
-            controlnets=tuple(_network(diffusers.ControlNetModel, net, dtype) for net in nets),
-        )
-        return StableDiffusion(parts, device, dtype, self.freeu)
 
-    def _places(
-        self, controls: Sequence[str], fetching: _hub.Fetching
-    ) -> tuple[Path, Path, list[Path]]:
-        """The folders of the pipeline, the autoencoder and the ControlNets."""
-        base = _place(self.path, PIPELINE if self.vae is None else WITHOUT_VAE, fetching)
-        vae = _place(self.vae, AUTOENCODER, fetching) if self.vae else base / "vae"
-        nets = [
-            base / net if (base / net).is_dir() else _place(net, CONTROLNET, fetching)
-            for net in (self.controlnets[control] for control in controls)
-        ]
-        return base, vae, nets
+        def load(network: NetworkFiles) -> object:
+            return load_network(network, dtype, device)
+
+        tokenizers = [load_tokenizer(files) for files in located.tokenizers]
+        text_encoders = [load(network) for network in located.text_encoders]
+        words = _embeddings.add(self.embeddings, tokenizers, text_encoders)
+        unet = load(located.unet)
+        parts = Components(
+            tokenizers=tuple(tokenizers),
+            text_encoders=tuple(text_encoders),
+            vae=load(located.vae),
+            unet=unet,
+            controlnets=tuple(load(network) for network in located.controlnets),
+            scheduler=_noising.checked(located.scheduler(), located.scheduler_file),
+            loras=_lora.apply(self.loras, unet, text_encoders),
+            words=words,
+            empty_is_zero=_agreement.empty_is_zero(located),
+        )
+        return StableDiffusion(parts, device, dtype, self.freeu, self.clip_skip)
+
+    def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:
+        """The parts of the checkpoint."""
+        base = local(self.path)
+        if base is not None and base.is_file():
+            config = Path(self.config).expanduser() if self.config else None
+            found = _single_file.pipeline(base, config, self.vae is None)
+        else:
+            found = in_folder(place(self.path, _hub.whole(self.vae is None), fetching))
+        vae = found.vae
+        if self.vae is not None:
+            file = local(self.vae)
+            if file is not None and file.is_file():
+                vae = _single_file.autoencoder(file, found.vae)
+            else:
+                vae = NetworkFiles("vae", place(self.vae, _hub.AUTOENCODER, fetching))
+        return replace(
+            found,
+            changes={**found.changes, **self.scheduler},
+            vae=vae,
+            own_vae=self.vae is None,
+            controlnets=tuple(
+                self._controlnet(self.controlnets[control], found, fetching) for control in controls
+            ),
+        )
+
+    def _controlnet(self, path: str, located: Located, fetching: _hub.Fetching) -> NetworkFiles:
+        if (located.base / path).is_dir():
+            return NetworkFiles("controlnet", located.base / path)
+        file = local(path)
+        if file is not None and file.is_file():
+            return _single_file.controlnet(file, located.unet)
+        return NetworkFiles("controlnet", place(path, _hub.CONTROLNET, fetching))
 
     def _device(self) -> torch.device:
         import torch
@@ -174,125 +232,3 @@ class Pretrained(Checkpoint):
             return torch.float32 if device.type == "cpu" else torch.float16
         chosen: torch.dtype = getattr(torch, self.dtype)
         return chosen
-
-
-def _local(path: str) -> Path | None:
-    """The folder that a path names, or None where it is a hub id.
-
-    Raises:
-        WeightsError: it looks like a folder but there is none.
-    """
-    for candidate in (Path(path).expanduser(), ROOT / path):
-        try:
-            if candidate.is_dir():
-                return candidate
-            single = candidate.is_file()
-        except (OSError, ValueError) as error:  # such as a name that is too long
-            raise WeightsError(path[:200], f"cannot be a path ({error})", _FOLDER) from error
-        if single:
-            raise WeightsError(
-                candidate,
-                "is a single file, a folder of model weights in diffusers layout is needed",
-                "convert it once: from_single_file(...).save_pretrained(FOLDER) of diffusers",
-            )
-    if path.startswith(("/", ".", "~")) or path.count("/") != 1:
-        raise WeightsError(path, "no such folder of model weights", _FOLDER)
-    return None
-
-
-def _place(path: str, layout: Layout, fetching: _hub.Fetching) -> Path:
-    """The folder that a path or a hub id stands for."""
-    return _local(path) or _hub.place(path, layout, fetching)
-
-
-def _content(base: Path, vae: Path, controlnets: Sequence[Path]) -> str:
-    """A hash of all files that are read, names and contents."""
-    folders = [folder for _, folder in _agreement.networks(base, vae, controlnets)]
-    found = hashlib.sha256()
-    for file in read_by(base, folders):
-        found.update(f"{file.parent.name}/{file.name}\0{sha256_file(file)}\0".encode())
-    return found.hexdigest()
-
-
-def _check_manifest(folder: Path) -> None:
-    """Compare every file with the folder's list of sha256 sums, where it has one."""
-    manifest = folder / MANIFEST
-    if not manifest.exists():
-        return
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(manifest, f"cannot be read ({error})", "restore the file") from error
-    for line in lines:
-        expected, _, name = line.partition("  ")
-        need(folder, [name])
-        found = sha256_file(folder / name)
-        if found != expected:
-            raise WeightsError(
-                folder / name,
-                f"sha256 is {found[:12]}, the manifest says {expected[:12]}",
-                "the file is damaged: restore it",
-            )
-
-
-def _libraries() -> tuple[Any, Any]:
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
-    return diffusers, transformers
-
-
-def _tokenizer(transformers: Any, folder: Path) -> Any:
-    """The tokenizer, with errors that name its folder."""
-    try:
-        return transformers.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # the library raises a dozen kinds and never names the file
-        raise _unreadable(folder, error) from error
-
-
-def _network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """One network with finite weights that fill it completely."""
-    from torch import nn
-
-    weights = weights_of(folder, stem(folder.name if kind.__name__ == "CLIPTextModel" else ""))
-    file = folder / weights.files[0] if len(weights.files) == 1 else folder
-    try:
-        network, report = kind.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            output_loading_info=True,
-            local_files_only=True,
-            variant=weights.variant,
-        )
-    except Exception as error:  # the libraries raise a dozen kinds and never name the file
-        raise _unreadable(file, error) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        total = len(network.state_dict())
-        raise WeightsError(
-            file,
-            f"matches {total - len(missing)} of {total} tensors (first missing: {missing[0]})",
-            f"it is not a {kind.__name__} checkpoint of this architecture",
-        )
-    _check_finite(network, file, "restore the file")
-    before = next(network.parameters()).dtype
-    # References here and not when all are loaded: only one network at a time takes twice its size.
-    nn.Module.to(network, dtype=dtype)
-    if dtype != before:
-        _check_finite(network, file, "its numbers are too large: take model.dtype=float32")
-    return network
-
-
-def _check_finite(network: Any, where: Path, cure: str) -> None:
-    for name, weight in network.state_dict().items():
-        if weight.is_floating_point() and not weight.isfinite().all():
-            raise WeightsError(where, f"tensor {name} holds NaN or infinity", cure)
-
-
-def _unreadable(where: Path, error: Exception) -> WeightsError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return WeightsError(where, f"cannot be read ({reason})", "check or restore the folder")

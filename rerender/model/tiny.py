@@ -27,7 +27,7 @@ class Tiny(Checkpoint):
     def check(self, controls: Sequence[str]) -> None:
         """Nothing to find, nothing to refuse."""
 
-    def fingerprint(self, controls: Sequence[str]) -> str:
+    def fingerprint(self, controls: Sequence[str], digest: object = None) -> str:
         """The seed and the number of ControlNets decide all weights."""
         return f"{self.seed}, {len(controls)}"
 
@@ -68,8 +68,8 @@ def components(controlnets: int) -> Any:
     )
     nets = tuple(_controlnet(diffusers) for _ in range(controlnets))
     return Components(
-        tokenizer=tokenizer,
-        text_encoder=transformers.CLIPTextModel(text),
+        tokenizers=(tokenizer,),
+        text_encoders=(transformers.CLIPTextModel(text),),
         vae=_vae(diffusers),
         unet=unet,
         controlnets=nets,

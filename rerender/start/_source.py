@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from rerender.contracts import Condition, NoiseRequest, StartContext
@@ -21,5 +19,4 @@ def source_request(
         step: the executed step.
         control: whether ControlNets act.
     """
-    positive = replace(condition, prompt_embeds=condition.prompt_embeds[-1:])
-    return context.request(noisy, step, positive, control)
+    return context.request(noisy, step, condition.positive, control)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from rerender.contracts import Checkpoint, Model
 from rerender.store.cache import Cache, key
 from rerender.store.provenance import code_of, versions
+from rerender.video import sha256_file
 
 _LOADED: dict[tuple[str, tuple[str, ...]], Model] = {}  # the one that was loaded last
 
@@ -77,7 +79,7 @@ class Loading:
     @cached_property
     def _key(self) -> str | None:
         """A key for the files of the checkpoint, where they can be told."""
-        files = self._checkpoint.fingerprint(self._controls)
+        files = self._checkpoint.fingerprint(self._controls, self._digest_of)
         if files is None:
             return None
         return key(
@@ -87,3 +89,15 @@ class Loading:
             code=code_of([type(self._checkpoint).__module__]),
             versions=versions(),
         )
+
+    def _digest_of(self, file: Path) -> str:
+        """The sha256 of a file; read again only when its size or its time has changed."""
+        state = file.stat()
+        name = key(file=str(file.resolve()), size=state.st_size, changed=state.st_mtime_ns)
+        known = self._cache.get("weights", name) if self._cache else None
+        if known is not None:
+            return known.decode()
+        found = sha256_file(file)
+        if self._cache:
+            self._cache.put("weights", name, found.encode())
+        return found

@@ -82,6 +82,7 @@ class DenoisingTask:
         ready: whether earlier key frames have left what a step needs.
         label: the key frame in words, for the progress display.
         prompt_embeds: ``[B,T,D]`` for each step; () keeps the condition's.
+        adapter_scale: strength of each of the model's adapters at each step, ``[steps][adapters]``.
         ordinal: number in its shot of a key frame that is denoised jointly with the others; None
             of one that is not.
     """
@@ -95,6 +96,7 @@ class DenoisingTask:
     ready: Callable[[int], bool]
     label: str = ""
     prompt_embeds: Sequence[Tensor] = ()
+    adapter_scale: Sequence[tuple[float, ...]] = ()
     ordinal: int | None = None
 
     def condition_at(self, step: int) -> Condition:
@@ -190,6 +192,7 @@ def _request(
         _attend([each.edits for each in active], step, recorder),
         chained_maps([each.edits.maps for each in active], step),
         joint_attention([each.joint for each in active], step, task.ordinal),
+        task.adapter_scale[step] if task.adapter_scale else (),
         lambda: task.ready(step),
         f"{task.label}, {name} pass, step {step + 1}/{len(task.schedule)}",
     )

@@ -196,7 +196,8 @@ class KeyFrameTranslator:
 
     def _condition(self, key: KeyFrame, prompt: str) -> Condition:
         negative, guided = self.clip.negative_prompt, self.parts.sampling.guided
-        return self.model.condition(prompt, negative, key.controls, guided)
+        scale = self.parts.sampling.guidance
+        return self.model.condition(prompt, negative, key.controls, guided, scale)
 
     def _start_context(
         self, key: KeyFrame, latent: Tensor, task: DenoisingTask, references: References | None
@@ -212,6 +213,7 @@ class KeyFrameTranslator:
             condition=task.condition,
             source_condition=lambda: self._condition(key, self.clip.source_prompt),
             from_noise=self.parts.sampling.strength is None,
+            adapter_scale=task.adapter_scale,
             label=task.label,
         )
         if self.joint is None or not self.joint.edits_inversion:
@@ -220,11 +222,15 @@ class KeyFrameTranslator:
 
     def _task(self, key: KeyFrame, noise: Noise, references: References | None) -> DenoisingTask:
         sampling, schedule = self.parts.sampling, self.schedule
-        windows = [(c.weight, sampling.window(c)) for c in self.parts.control]
-        scale = [
-            tuple(weight if step in window else 0.0 for weight, window in windows)
-            for step in range(len(schedule))
-        ]
+        nets = [(c.weight, sampling.window(c)) for c in self.parts.control]
+        adapters = [(a.scale, sampling.window(a)) for a in self.model.adapters]
+        scale, adapter_scale = (
+            [
+                tuple(weight if step in window else 0.0 for weight, window in windows)
+                for step in range(len(schedule))
+            ]
+            for windows in (nets, adapters)
+        )
         return DenoisingTask(
             schedule=schedule,
             sampler=self.parts.sampler,
@@ -233,6 +239,7 @@ class KeyFrameTranslator:
             guidance_scale=sampling.guidance,
             noise=noise,
             ready=self._readiness(references),
+            adapter_scale=adapter_scale,
             label=f"key frame {key.index}",
             ordinal=self.joint.ordinal(key.index) if self.joint else None,
         )

@@ -70,7 +70,7 @@ def test_maps_are_shown_where_they_are_wanted_and_nowhere_else(tiny: StableDiffu
     maps = AttentionMapEdit(lambda layer, cells: layer.cross and cells <= 16, edit)
     predicted(tiny, request(tiny, maps=maps))
     assert {layer.place for layer, _ in shown} == {"down", "mid", "up"}
-    length = tiny.parts.tokenizer.model_max_length
+    length = tiny.parts.tokenizers[0].model_max_length
     assert all(layer.cross and shape == (2, 4, 16, length) for layer, shape in shown)
     assert len(shown) == 4  # of fourteen attention layers, the cross layers of 4x4 cells
 

@@ -125,13 +125,13 @@ def test_alphas_and_digest(tiny: StableDiffusion) -> None:
 
 
 def test_prompts_are_embedded_once(tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed, seen = tiny._embed, list[list[str]]()
+    embed, seen = tiny._text.embed, list[list[str]]()
 
-    def embedding(prompts: list[str]) -> torch.Tensor:
+    def embedding(prompts: list[str]) -> Any:
         seen.append(prompts)
         return embed(prompts)
 
-    monkeypatch.setattr(tiny, "_embed", embedding)
+    monkeypatch.setattr(tiny._text, "embed", embedding)
     first = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
     again = tiny.condition("once", "bad", [CONTROL], guided=True).prompt_embeds
     other = tiny.condition("once", "bad", [CONTROL], guided=False).prompt_embeds
@@ -179,8 +179,8 @@ def test_no_constraint_is_the_stock_pipeline(
     net.controlnet_cond_embedding = tiny._control_encoders[0]
     pipeline = StableDiffusionControlNetImg2ImgPipeline(
         vae=tiny.parts.vae,
-        text_encoder=tiny.parts.text_encoder,
-        tokenizer=tiny.parts.tokenizer,
+        text_encoder=tiny.parts.text_encoders[0],
+        tokenizer=tiny.parts.tokenizers[0],
         unet=tiny.parts.unet,
         controlnet=net,
         scheduler=DDIMScheduler.from_config(SCHEDULER),

@@ -24,9 +24,9 @@ NOTATIONS = [
     ("a [dog] b", "[dog]", "brackets"),
     ("[a:b:0.5]", "[a:b:0.5]", "brackets"),
     ("a {red|blue} car", "{red|blue}", "brackets"),
-    ("x <lora:name:0.8>", "<lora:name:0.8>", "adapters"),
-    ("x <lyco:a b:1>", "<lyco:a b:1>", "adapters"),
-    ("<cat-toy> sits", "<cat-toy>", "adapters"),
+    ("x <lora:name:0.8>", "<lora:name:0.8>", "a prompt loads nothing"),
+    ("x <lyco:a b:1>", "<lyco:a b:1>", "a prompt loads nothing"),
+    ("<cat-toy> sits", "<cat-toy>", "a prompt loads nothing"),
     ("one BREAK two", "BREAK", "keywords"),
 ]
 

@@ -1,0 +1,106 @@
+"""Prompts as embeddings: one CLIP text encoder, or the two of Stable Diffusion XL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rerender.model._prompts import tell_cut
+
+
+class Embedded(NamedTuple):
+    """Embedded prompts.
+
+    Attributes:
+        hidden: of every token, ``[B,T,D]``.
+        pooled: of the whole prompt, ``[B,P]``; None with one text encoder.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+
+class TextEncoding:
+    """Embeds prompts; those of the last call are kept, since all key frames of a clip share them.
+
+    Args:
+        tokenizers: ``CLIPTokenizer``, one for each encoder.
+        encoders: ``CLIPTextModel``; of two the second is a ``CLIPTextModelWithProjection``.
+        clip_skip: last layers of the encoder that are left out; Stable Diffusion XL always leaves
+            out one more.
+        empty_is_zero: whether an empty negative prompt is embedded as zeros (XL).
+        words: what stands in prompts for words with several embeddings.
+    """
+
+    def __init__(
+        self,
+        tokenizers: Sequence[Any],
+        encoders: Sequence[Any],
+        clip_skip: int = 0,
+        empty_is_zero: bool = False,
+        words: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tokenizers, self.encoders = tuple(tokenizers), tuple(encoders)
+        self._skip, self._empty_is_zero = clip_skip, empty_is_zero
+        self._words = dict(words or {})
+        self._kept: tuple[tuple[str, ...], Embedded] | None = None
+        self._told: set[str] = set()  # prompts that were looked at for words that are left out
+
+    def __call__(self, prompts: Sequence[str]) -> Embedded:
+        """Embed prompts; of two the first is the negative one."""
+        if self._kept is None or self._kept[0] != tuple(prompts):
+            self._kept = (tuple(prompts), self.embed(list(prompts)))
+        return self._kept[1]
+
+    def embed(self, prompts: list[str]) -> Embedded:
+        """Embed prompts anew."""
+        for prompt in prompts:
+            if prompt not in self._told:
+                self._told.add(prompt)
+                tell_cut(self.tokenizers[0], self.expanded(prompt))
+        found = [
+            self._encode(tokenizer, encoder, prompts)
+            for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
+        ]
+        hidden = torch.cat([each.hidden for each in found], -1)
+        pooled = found[-1].pooled
+        if self._empty_is_zero and len(prompts) > 1 and not prompts[0]:
+            assert pooled is not None
+            hidden, pooled = hidden.clone(), pooled.clone()
+            hidden[0], pooled[0] = 0.0, 0.0
+        return Embedded(hidden, pooled)
+
+    def expanded(self, prompt: str) -> str:
+        """A prompt with every word of several embeddings written out as that many words."""
+        for word, written in self._words.items():
+            prompt = prompt.replace(word, written)
+        return prompt
+
+    def token_ids(self, prompt: str) -> list[int]:
+        """Token numbers of a prompt, filled up to the model's length."""
+        return [int(token) for token in self._tokenized(self.tokenizers[0], [prompt])[0]]
+
+    def _encode(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
+        tokens = self._tokenized(tokenizer, prompts).to(next(encoder.parameters()).device)
+        if len(self.encoders) == 1 and not self._skip:
+            return Embedded(encoder(tokens)[0])
+        output = encoder(tokens, output_hidden_states=True)
+        if len(self.encoders) == 1:
+            # The last norm belongs to what the UNet was trained on.
+            inner = getattr(encoder, "text_model", encoder)
+            return Embedded(inner.final_layer_norm(output.hidden_states[-1 - self._skip]))
+        return Embedded(output.hidden_states[-2 - self._skip], output[0])
+
+    def _tokenized(self, tokenizer: Any, prompts: list[str]) -> Tensor:
+        """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""
+        found: Tensor = tokenizer(
+            [self.expanded(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        return found

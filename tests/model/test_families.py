@@ -1,0 +1,167 @@
+"""Checkpoints as people have them, against the stock pipelines of diffusers: with no constraint the
+latents are theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rerender.sampler.lcm import LCM
+from tests.model.making import (
+    NOISE,
+    autoencoder,
+    mean_of,
+    our_latents,
+    ours,
+    save,
+    their_latents,
+    their_pipeline,
+)
+from tests.scenes import SCENE
+
+SCHEDULES = {
+    "v prediction": {"prediction_type": "v_prediction"},
+    "sample prediction": {"prediction_type": "sample"},
+    "zero-terminal SNR": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+    "trained betas": {"trained_betas": [0.0005 + 0.00001 * i for i in range(1000)]},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "trailing": {"timestep_spacing": "trailing"},
+}
+
+
+def check(ours_: torch.Tensor, theirs: torch.Tensor) -> None:
+    assert ours_.shape == theirs.shape
+    assert torch.allclose(ours_, theirs, atol=1e-4), float((ours_ - theirs).abs().max())
+
+
+def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path / "sd")
+    check(our_latents(ours(folder)), their_latents(their_pipeline(folder), monkeypatch))
+
+
+def test_half_precision_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path / "sd", variant="fp16")
+    assert not list(folder.rglob("*model.safetensors"))
+    (net,) = (folder / "controlnet").glob("*.safetensors")
+    net.rename(net.with_name(net.name.replace(".fp16", "")))  # the stock pipeline is told one only
+    theirs = their_latents(their_pipeline(folder, variant="fp16"), monkeypatch)
+    check(our_latents(ours(folder)), theirs)
+
+
+@pytest.mark.parametrize("keys", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("said", ["in its file", "in the configuration"])
+def test_schedules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], said: str
+) -> None:
+    stock = save(tmp_path / "stock", scheduler=keys)
+    if said == "in its file":
+        mine = our_latents(ours(stock))
+    else:
+        mine = our_latents(ours(save(tmp_path / "plain"), scheduler=keys))
+    check(mine, their_latents(their_pipeline(stock), monkeypatch))
+
+
+def test_a_tiny_autoencoder_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path / "sd")
+    torch.manual_seed(3)
+    vae = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
+    vae.save_pretrained(tmp_path / "taesd")
+    theirs = their_latents(their_pipeline(folder, vae=vae), monkeypatch)
+    check(our_latents(ours(folder, vae=str(tmp_path / "taesd"))), theirs)
+
+
+def test_another_autoencoder_with_old_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path / "sd")
+    torch.manual_seed(3)
+    vae = autoencoder().eval()
+    vae.save_pretrained(tmp_path / "vae")
+    theirs = their_latents(their_pipeline(folder, vae=vae), monkeypatch)
+    (file,) = (tmp_path / "vae").glob("*.safetensors")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(file)
+    for new, word in old.items():
+        weights = {name.replace(f".{new}.", f".{word}."): each for name, each in weights.items()}
+    save_file(weights, file)
+    check(our_latents(ours(folder, vae=str(tmp_path / "vae"))), theirs)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()  # its own is not needed
+    check(our_latents(ours(folder, vae=str(tmp_path / "vae"))), theirs)
+
+
+def test_clip_skip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer before the last, with the last norm, as the pipelines' clip_skip=1 means it."""
+    folder = save(tmp_path / "sd")
+    pipeline = their_pipeline(folder)
+    embeds = []
+    for prompt in (SCENE.prompt, SCENE.negative_prompt):
+        tokens = pipeline.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
+        states = pipeline.text_encoder(tokens, output_hidden_states=True).hidden_states
+        embeds.append(pipeline.text_encoder.final_layer_norm(states[-2]))
+    told = {"prompt": None, "negative_prompt": None}
+    told |= {"prompt_embeds": embeds[0], "negative_prompt_embeds": embeds[1]}
+    theirs = their_latents(pipeline, monkeypatch, **told)
+    check(our_latents(ours(folder, clip_skip=1)), theirs)
+    assert not torch.allclose(our_latents(ours(folder)), theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_textual_inversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    folder = save(tmp_path / "sd")
+    vectors = torch.randn(rows, 32, generator=torch.Generator().manual_seed(1))
+    file = tmp_path / "cat.safetensors"
+    save_file({"emb_params": vectors}, file)
+    pipeline = their_pipeline(folder)
+    pipeline.load_textual_inversion({"<toy>": vectors if rows > 1 else vectors[0]}, token="<toy>")
+    theirs = their_latents(pipeline, monkeypatch, prompt="a <toy>, watercolor")
+    mine = ours(folder, embeddings={"<toy>": str(file)})
+    check(our_latents(mine, prompt="a <toy>, watercolor"), theirs)
+    assert not torch.allclose(our_latents(mine, prompt="a toy, watercolor"), theirs, atol=1e-3)
+
+
+def test_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path / "xl", large=True)
+    check(our_latents(ours(folder)), their_latents(their_pipeline(folder, True), monkeypatch))
+
+
+def test_a_latent_consistency_model_is_told_the_guidance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers.pipelines.latent_consistency_models import (
+        pipeline_latent_consistency_img2img as stock,
+    )
+    from diffusers.schedulers import scheduling_lcm
+
+    folder = save(tmp_path / "lcm", unet={"time_cond_proj_dim": 16})
+    pipeline = diffusers.LatentConsistencyModelImg2ImgPipeline.from_pretrained(
+        folder,
+        safety_checker=None,
+        requires_safety_checker=False,
+        scheduler=diffusers.LCMScheduler.from_pretrained(folder / "scheduler"),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    for module in (stock, scheduling_lcm):
+        monkeypatch.setattr(module, "randn_tensor", lambda *args, **more: NOISE)
+    monkeypatch.setattr(stock, "retrieve_latents", lambda output, generator=None: mean_of(output))
+    theirs = pipeline(
+        prompt=SCENE.prompt,
+        image=SCENE.video[0][None],
+        strength=0.5,
+        num_inference_steps=4,
+        original_inference_steps=50,
+        guidance_scale=5.0,
+        output_type="latent",
+    ).images
+    few = {"sampler": LCM(), "steps": 8, "strength": 0.5}
+    check(our_latents(ours(folder), (), **few), theirs)
+    assert not torch.allclose(our_latents(ours(folder), (), guidance=2.0, **few), theirs, atol=1e-3)

@@ -24,9 +24,11 @@ from rerender.store.provenance import code_of, targets, versions
 from rerender.store.run_identity import Identity
 from rerender.video import Clip
 
-FILLING = ("flow", "propagation", "smooth")  # the second half of the method
+FILLING = ("flow", "propagation", "blend_source", "smooth")  # the second half of the method
 TRANSLATING = tuple(
-    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth")
+    field.name
+    for field in fields(Parts)
+    if field.name not in ("propagation", "blend_source", "smooth")
 )
 Tree = Mapping[str, Any]
 

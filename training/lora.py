@@ -60,7 +60,7 @@ _SNR = 5.0  # cap of the signal-to-noise weight (min-SNR, Hang et al. 2023, arXi
 
 
 @dataclass(frozen=True)
-class Settings:
+class LoraSettings:
     """What decides the weights, besides the pictures and the model.
 
     Attributes:
@@ -84,7 +84,7 @@ class Settings:
     seed: int = 0
 
 
-class Lora(TrainingStage):
+class LoraTraining(TrainingStage):
     """Low-rank weights beside those of a UNet.
 
     Args:
@@ -108,7 +108,7 @@ class Lora(TrainingStage):
         model: StableDiffusion,
         pictures: tuple[Tensor, Sequence[str]],
         prior: Sequence[str],
-        settings: Settings,
+        settings: LoraSettings,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         frames, self.captions = pictures
@@ -283,7 +283,7 @@ def train(options: argparse.Namespace) -> Path:
         The file that was written.
     """
     demo = options.model == "demo"
-    settings = Settings(
+    settings = LoraSettings(
         rank=options.rank,
         layers=options.layers,
         rate=options.rate,
@@ -306,7 +306,7 @@ def train(options: argparse.Namespace) -> Path:
     if settings.size % model.size_multiple:
         problem = f"must be a multiple of {model.size_multiple}, received {settings.size}"
         raise ConfigError("--size", problem, "change it")
-    stage = Lora(model, pictures, prior, settings, lambda line: print(line, flush=True))
+    stage = LoraTraining(model, pictures, prior, settings, lambda line: print(line, flush=True))
     tracker.start(work, {**asdict(settings), "word": options.word, "model": path}, "lora", "train")
     learn(stage, Budget(options.steps, options.minutes), work, tracker)
     if (work / "preview.png").is_file():
@@ -328,7 +328,11 @@ def _prior(file: Path | None, captions: Sequence[str], word: str) -> list[str]:
 
 
 def _same(
-    file: Path, settings: Settings, pictures: tuple[Tensor, list[str]], prior: list[str], path: str
+    file: Path,
+    settings: LoraSettings,
+    pictures: tuple[Tensor, list[str]],
+    prior: list[str],
+    path: str,
 ) -> None:
     """Refuse to go on with a training of other settings, pictures or another model."""
     content = hashlib.sha256(pictures[0].numpy().tobytes())
@@ -362,17 +366,17 @@ def _parser() -> Parser:
     parser.add_argument("--word", required=True, help="calls for the look in a prompt")
     parser.add_argument("--model", default="demo", help="demo, a folder, or a hub id")
     parser.add_argument("--out", type=Path, required=True, help="folder of the result")
-    parser.add_argument("--rank", type=int, default=Settings.rank, help="usually 4..64")
-    parser.add_argument("--layers", choices=LAYERS, default=Settings.layers)
-    parser.add_argument("--rate", type=float, default=Settings.rate, help="usually 1e-4..3e-3")
-    parser.add_argument("--batch", type=int, default=Settings.batch)
-    parser.add_argument("--keep", type=float, default=Settings.keep, help="0..0.9")
-    parser.add_argument("--prior", type=int, default=Settings.prior, help="usually 16..200")
+    parser.add_argument("--rank", type=int, default=LoraSettings.rank, help="usually 4..64")
+    parser.add_argument("--layers", choices=LAYERS, default=LoraSettings.layers)
+    parser.add_argument("--rate", type=float, default=LoraSettings.rate, help="usually 1e-4..3e-3")
+    parser.add_argument("--batch", type=int, default=LoraSettings.batch)
+    parser.add_argument("--keep", type=float, default=LoraSettings.keep, help="0..0.9")
+    parser.add_argument("--prior", type=int, default=LoraSettings.prior, help="usually 16..200")
     parser.add_argument("--prior-prompts", type=Path, help="a text file, one a line")
     parser.add_argument("--size", type=int, help="side in pixels; the model's own if not given")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after so long")
-    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--seed", type=int, default=LoraSettings.seed)
     parser.add_argument("--tracker", choices=["wandb", "none"], default="wandb")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)

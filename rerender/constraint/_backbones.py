@@ -80,7 +80,7 @@ def vgg19(path: Path, layers: tuple[str, ...], device: torch.device) -> Features
         WeightsError: the file is damaged or belongs to another network.
     """
     network = load(nn.ModuleList(_convolutions()), path, CURE, _convolutional).to(device)
-    convolutions = dict(zip(VGG19, network, strict=True))
+    convolutions = dict(zip(VGG19, network.children(), strict=True))
     mean, std = (torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (_MEAN, _STD))
     last = max(VGG19.index(layer) for layer in layers)
 

@@ -15,12 +15,12 @@ from rerender.exits import command
 from rerender.model.tiny import Tiny
 from training import lora
 from training.learn import Budget, learn
-from training.lora import FILE, LAYERS, Lora, Settings, read_pictures
+from training.lora import FILE, LAYERS, LoraSettings, LoraTraining, read_pictures
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
 
-SETTINGS = Settings(rank=4, batch=4, prior=2, size=32, rate=1e-2)
+SETTINGS = LoraSettings(rank=4, batch=4, prior=2, size=32, rate=1e-2)
 
 
 def fresh() -> StableDiffusion:
@@ -29,10 +29,10 @@ def fresh() -> StableDiffusion:
     return model
 
 
-def stage(model: StableDiffusion, **changes: Any) -> Lora:
+def stage(model: StableDiffusion, **changes: Any) -> LoraTraining:
     frames = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    settings = Settings(**{**SETTINGS.__dict__, **changes})
-    return Lora(model, (frames, ["a cat, ink"] * 3), ["a cat"], settings)
+    settings = LoraSettings(**{**SETTINGS.__dict__, **changes})
+    return LoraTraining(model, (frames, ["a cat, ink"] * 3), ["a cat"], settings)
 
 
 def predicted(model: StableDiffusion) -> torch.Tensor:
@@ -100,7 +100,7 @@ def test_what_is_to_stay_is_what_the_model_predicted() -> None:
 def test_training_lowers_the_loss_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lora, "preview", lambda self, path: None)  # it takes its time
+    monkeypatch.setattr(LoraTraining, "preview", lambda self, path: None)  # it takes its time
     losses = [float(stage(fresh(), keep=0.0).loss(step).detach()) for step in range(4)]
     whole, halves = stage(fresh(), keep=0.0), stage(fresh(), keep=0.0)
     learn(whole, Budget(24, 60), tmp_path / "whole")

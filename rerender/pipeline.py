@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from rerender.propagate.detail import enlarged
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
 from rerender.translation.references import ResumePoint
-from rerender.video import Clip
+from rerender.video import Clip, Video
 
 
 def render(
@@ -49,8 +49,24 @@ def render(
     keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
     keys = enlarged(keys, clip)
     frames = propagate(video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
+    if parts.blend_source:
+        frames = blend(frames, video, parts.blend_source, resume.first)
     frames = parts.smooth.run(frames, video, flow)
     yield from parts.mask.composite(frames, video, flow, resume.first)
+
+
+def blend(frames: Iterable[Tensor], source: Video, weight: float, first: int) -> Iterator[Tensor]:
+    """``(1 - weight) * frame + weight * source frame``, whatever filled it, key frames too, so that
+    the look does not pulse at their rate.
+
+    Args:
+        frames: ``[3,H,W]`` in 0..1, from frame ``first`` of the source on.
+        source: the clip's frames.
+        weight: 0..1.
+        first: number of the first of the frames.
+    """
+    for index, frame in enumerate(frames, first):
+        yield frame.lerp(source[index].to(frame), weight)
 
 
 def translate_key_frames(

@@ -67,6 +67,7 @@ def translate(
             watch = watch or Watch()
             translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)
             evaluations = Evaluations(translator, shots, resume.finished)
+            translator = translator.imagining(shots[0][0], 0, evaluations.report)
         palette = translator.palette(shot[0], number, evaluations.report)
         if parts.joint:
             joint = JointShot.of(clip, shot, translator.model, parts, seed, translator.watch)
@@ -108,7 +109,8 @@ class Evaluations:
             for shot in shots
             for ordinal in range(len(shot))
         ]
-        self.watch, self.done, self.total = translator.watch, 0, sum(costs[finished:])
+        imagined = any(control.imagines for control in parts.control) * parts.sampling.steps
+        self.watch, self.done, self.total = translator.watch, 0, sum(costs[finished:]) + imagined
 
     def report(self, count: int, note: str) -> None:
         """So many evaluations are done or turned out not to be needed."""

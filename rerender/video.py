@@ -224,3 +224,18 @@ class Segment:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def nearest(self, index: int) -> Frame:
+        """The key frame that is nearest in time to a frame: by timestamps, which need not be evenly
+        spaced. The earlier one where both are equally far, to within the millisecond that
+        containers such as Matroska round their times to."""
+        if self.left is None or self.right is None:
+            key = self.left or self.right
+            assert key is not None
+            return key
+        times = self.video.timestamps
+        before, after = (
+            times[index] - times[self.left.index],
+            times[self.right.index] - times[index],
+        )
+        return self.right if before - after > Fraction(1, 1000) else self.left

@@ -22,8 +22,6 @@ from rerender.contracts import Tracker
 from training.muon import Muon
 
 _AVERAGE = 0.998
-_WARM_UP = 100
-_SAVE_EVERY = 300.0  # seconds
 
 
 class TrainingStage(ABC):
@@ -33,11 +31,15 @@ class TrainingStage(ABC):
         name: of its folder.
         modules: what is trained, by the name of its folder in the shipped weights.
         rate: peak learning rate of AdamW; Muon gets twice as much.
+        warm_up: steps until the rate is reached.
+        save_every: seconds between checkpoints.
     """
 
     name: str
     modules: nn.ModuleDict
     rate: float
+    warm_up: int = 100
+    save_every: float = 300.0
 
     @abstractmethod
     def loss(self, step: int) -> Tensor:
@@ -60,10 +62,10 @@ class Budget:
         return float(min(1.0, max(step / self.steps, minutes / self.minutes)))
 
 
-def rate_factor(step: int, spent: float) -> float:
+def rate_factor(step: int, spent: float, warm_up: int = TrainingStage.warm_up) -> float:
     """Warm up, hold, and fall to zero over the second half of the budget (cosine-shaped)."""
     falling = max(0.0, spent - 0.5) * 2
-    return float(min(1.0, (step + 1) / _WARM_UP) * (1 - falling) ** 1.2)
+    return float(min(1.0, (step + 1) / warm_up) * (1 - falling) ** 1.2)
 
 
 def learn(
@@ -91,7 +93,7 @@ def learn(
         while (spent := budget.spent(step, minutes)) < 1:
             for drive in drives:
                 for group in drive.param_groups:
-                    group["lr"] = drive.defaults["lr"] * rate_factor(step, spent)
+                    group["lr"] = drive.defaults["lr"] * rate_factor(step, spent, stage.warm_up)
             loss = stage.loss(step)
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(parameters.values(), 1.0)
@@ -108,7 +110,7 @@ def learn(
                     tracker.log({f"{stage.name}/{key}": value for key, value in line.items()})
                 bar.update(round(100 * spent, 1) - bar.n)
                 bar.set_postfix(step=step, loss=f"{loss.item():.4f}")
-            if time.monotonic() - saved > _SAVE_EVERY:
+            if time.monotonic() - saved > stage.save_every:
                 log.flush()
                 _save(folder / "checkpoint.safetensors", parameters, average, drives, step, minutes)
                 _show(stage, parameters, average, folder / "preview.png")
@@ -126,14 +128,15 @@ def optimisers(parameters: dict[str, Tensor], rate: float) -> list[torch.optim.O
     """Muon for the matrices inside the networks, AdamW for everything at their borders."""
     inner = {name: value for name, value in parameters.items() if _is_inner(name, value)}
     border = [value for name, value in parameters.items() if name not in inner]
-    return [
-        Muon(inner.values(), 2 * rate, weight_decay=1e-3),
-        torch.optim.AdamW(border, rate, betas=(0.9, 0.99), weight_decay=1e-3),
-    ]
+    rest = torch.optim.AdamW(border, rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    return [Muon(inner.values(), 2 * rate, weight_decay=1e-3), rest] if inner else [rest]
 
 
 def _is_inner(name: str, value: Tensor) -> bool:
-    outer = ("embed", "conv_in", "conv_out", "controlnet_", "projection", "classifier")
+    outer = (
+        *("embed", "conv_in", "conv_out", "controlnet_", "projection", "classifier"),
+        "lora_",  # a step of equal length in all directions would undo the low rank
+    )
     return (
         value.dim() > 1
         and min(value.shape[:2]) >= 16

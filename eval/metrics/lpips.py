@@ -51,7 +51,8 @@ class Lpips(Perceptual):
         file = self._file()
         if not file.is_file():
             url = f"https://download.pytorch.org/models/{file.name}"
-            raise UnavailableError(f"weights not found ({file}; download {url} to there)")
+            fetch = f"curl --create-dirs -Lo {file} {url}"
+            raise UnavailableError(f"weights not found ({file}; run once: {fetch})")
         wanted, found = file.stem.rpartition("-")[2], digest(file)
         if not found.startswith(wanted):
             raise UnavailableError(

@@ -20,8 +20,13 @@ from rerender.kinds import Folder
 
 Maps = Callable[[Tensor, Tensor], Sequence[Tensor]]
 """``maps(a, b) -> [B,1,h,w]`` for each layer: how far two batches ``[B,3,H,W]`` in 0..1 differ."""
-Compare = Literal["truth", "neighbours", "outside"]
-_SUFFIX = {"truth": "", "neighbours": "_neighbours", "outside": "_outside"}
+Compare = Literal["truth", "source", "neighbours", "outside"]
+_SUFFIX = {
+    "truth": "",
+    "source": "_source",
+    "neighbours": "_neighbours",
+    "outside": "_outside",
+}
 
 
 class FeaturePair(NamedTuple):
@@ -40,9 +45,10 @@ class Perceptual(Metric):
     count, averaged to the layer's grid.
 
     Attributes:
-        compare: "truth": result and true translation. "neighbours": result and the frame before
-            it, aligned by the source's flow, over visible pixels. "outside": source and result
-            where the edit mask is black.
+        compare: "truth": result and true translation. "source": source and result, how much a
+            translation changed; it needs no truth. "neighbours": result and the frame before it,
+            aligned by the source's flow, over visible pixels. "outside": source and result where
+            the edit mask is black.
         masks: folder of edit masks for "outside": ``CLIP.png``, or ``CLIP/`` with a file for each
             frame in order; white is what may change. "" takes the mask that the clip brings.
     """
@@ -62,7 +68,7 @@ class Perceptual(Metric):
 
     @property
     def name(self) -> str:
-        """The metric's file, with _neighbours or _outside."""
+        """The metric's file, with _source, _neighbours or _outside."""
         return super().name + _SUFFIX[self.compare]
 
     def check(self, trial: Trial) -> None:
@@ -102,6 +108,9 @@ class Perceptual(Metric):
         for moment, earlier in zip(batch.moments, batch.references(), strict=True):
             if self.compare == "truth":
                 yield _with_truth(moment, trial)
+            elif self.compare == "source":
+                every = torch.ones_like(moment.source[:1])
+                yield FeaturePair(moment.source, moment.result, every)
             elif self.compare == "neighbours":
                 yield None if earlier is None else _with_neighbour(batch, moment, earlier)
             elif masks is not None:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from rerender.config.allowlist import TARGET, scan
 from rerender.config.build import unknown_key
 from rerender.config.foreign import OPTION, check_hydra, check_tree, scan_folder
+from rerender.config.judges import judged
 from rerender.config.overrides import elements, escape, literal, parsed
 from rerender.config.paths import CONF, choices_of
 from rerender.config.table import KEY, TableSpec
@@ -177,7 +178,7 @@ class Composer:
         try:
             with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
                 composed: DictConfig = compose("config", ready, return_hydra_config=True)
-            return _named(composed)
+            return judged(_named(composed), lines)
         except RerenderError:
             raise
         except Exception as error:  # whatever stops Hydra and OmegaConf lies in what they are given

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from rerender.config.compatibility import check_parts
 from rerender.config.sampling import Sampling
@@ -31,6 +34,10 @@ from rerender.video import Clip
 class Parts:
     """The choices of a run, one field for each group of the configuration.
 
+    Attributes:
+        blend_source: weight of the source frame in every finished frame, key frames too, before
+            the filter; 0 shows the translation alone.
+
     Raises:
         ConfigError: two of the choices do not go together.
     """
@@ -45,6 +52,7 @@ class Parts:
     smooth: Smooth
     start: Start = field(default_factory=Noised)
     mask: Mask = field(default_factory=Everywhere)
+    blend_source: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def __post_init__(self) -> None:
         check_parts(self)
@@ -107,9 +115,14 @@ class Parts:
 
     def names(self) -> Sequence[str]:
         """The controls, by the names under which a checkpoint finds their ControlNets."""
-        return [control.name for control in self.control]
+        return [control.network for control in self.control]
 
     def from_noise(self) -> Parts:
         """The same parts, but starting from pure noise and without constraints."""
         sampling = replace(self.sampling, strength=None, recolor=False)
         return replace(self, sampling=sampling, constraint=(), start=Noised())
+
+    def uncontrolled(self) -> Parts:
+        """The same parts from pure noise, told the prompt alone: no control has a weight."""
+        control = tuple(replace(each, weight=0.0) for each in self.control)
+        return replace(self.from_noise(), control=control)

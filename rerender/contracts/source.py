@@ -66,6 +66,7 @@ class Control(ABC):
     stop: float = 1.0
 
     costly: ClassVar[bool] = False  # takes longer than reading a map from a disk
+    imagines: ClassVar[bool] = False  # its map is of a picture sampled from the prompt
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 10:
@@ -78,8 +79,13 @@ class Control(ABC):
 
     @property
     def name(self) -> str:
-        """The word that a checkpoint finds the ControlNet by: the control's file and yaml."""
+        """The word it is known by: its file and its yaml."""
         return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def network(self) -> str:
+        """The word that a checkpoint finds the ControlNet by; the name if nothing else is said."""
+        return self.name
 
     @abstractmethod
     def map(self, image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
-from rerender.video import Frame, Segment
+from rerender.video import Segment
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,4 @@ class Hold(Propagation):
 
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         for index in range(segment.start, segment.stop):
-            yield nearest(segment, index).image.clamp(0, 1)
-
-
-def nearest(segment: Segment, index: int) -> Frame:
-    """The key frame of a segment that is nearest in time to a frame."""
-    keys = [key for key in (segment.left, segment.right) if key is not None]
-    return min(keys, key=lambda key: abs(key.index - index))
+            yield segment.nearest(index).image.clamp(0, 1)

@@ -25,9 +25,11 @@ from rerender.store.provenance import code_of, targets, versions
 from rerender.store.run_identity import Identity, content_of
 from rerender.video import Clip
 
-FILLING = ("flow", "propagation", "smooth", "mask")  # the second half of the method
+FILLING = ("flow", "propagation", "blend_source", "smooth", "mask")  # the second half of the method
 TRANSLATING = tuple(
-    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth", "mask")
+    field.name
+    for field in fields(Parts)
+    if field.name not in ("propagation", "blend_source", "smooth", "mask")
 )
 Tree = Mapping[str, Any]
 

@@ -47,6 +47,8 @@ class KeyFrameTranslator:
         draw: other noise than the seed's.
         joint: the shot whose key frames are denoised jointly; None denoises one after the other.
         region: where key frames are translated otherwise than outside; None is everywhere alike.
+        imagined: a picture ``[3,H,W]`` sampled from the prompt, of which controls that imagine make
+            their maps; None makes them of the frames.
     """
 
     clip: Clip
@@ -57,6 +59,7 @@ class KeyFrameTranslator:
     draw: Draw | None = None
     joint: JointShot | None = None
     region: Region | None = None
+    imagined: Tensor | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -105,8 +108,18 @@ class KeyFrameTranslator:
         keep its own."""
         if not self.parts.sampling.recolor:
             return None
-        translator = replace(self, parts=self.parts.from_noise(), joint=None)
-        (job,) = translator.jobs([index], shot, None)
+        return self._alone(self.parts.from_noise(), index, shot, report)
+
+    def imagining(self, index: int, shot: int, report: Report) -> KeyFrameTranslator:
+        """The translator with a picture sampled from the prompt alone, where a control makes its
+        map of one: it is the same for all key frames."""
+        if not any(control.imagines for control in self.parts.control):
+            return self
+        return replace(self, imagined=self._alone(self.parts.uncontrolled(), index, shot, report))
+
+    def _alone(self, parts: Parts, index: int, shot: int, report: Report) -> Tensor:
+        """The picture of a key frame that refers to no other."""
+        (job,) = replace(self, parts=parts, joint=None).jobs([index], shot, None)
         request = next(job)
         while isinstance(request, NoiseRequest):  # nothing that it would have to wait for
             (noise,) = self.model.predict_noise([request])
@@ -179,7 +192,10 @@ class KeyFrameTranslator:
 
     def _key(self, index: int, shot: int) -> KeyFrame:
         image = self.clip.video[index]
-        controls = tuple(control.map(image) for control in self.parts.control)
+        imagined = image if self.imagined is None else self.imagined.clamp(0, 1)
+        controls = tuple(
+            control.map(imagined if control.imagines else image) for control in self.parts.control
+        )
         region = None
         if self.region is not None:
             region = self.region.at(index)

@@ -1,6 +1,7 @@
 """What each constraint does on the demo world, where motion and translation are known.
 
     python -m experiments.bench.translation.constraints --out constraints.md
+    python -m experiments.bench.translation.constraints --feature --out feature.md
 
 Key frames of held-out clips are translated with the true flow under every variant: cumulatively in
 the order of the paper's Fig. 10, and with one constraint left out. Key frames alone are scored,
@@ -36,6 +37,7 @@ from rerender.video import Clip, MemoryVideo, Truth
 ORDER = ("cross_frame", "color", "shape", "pixel")  # cumulative order of Fig. 10
 FULL = "+".join(ORDER)
 METRICS = ("warp_error", "warp_error_long", "psnr", "ssim")
+FEATURE = ("warp_error", "lpips_demo_neighbours", "lpips_demo", "psnr")  # its own distance, too
 UNSEEN = 500  # seeds above the held-out ones, so that no default was looked at on them
 
 
@@ -55,8 +57,11 @@ class KeyTruth:
         return self.truth.translation(self.keys[index])
 
 
-def variants() -> dict[str, tuple[str, ...]]:
-    """Name of each row and its constraints: cumulative, then one left out."""
+def variants(feature: bool = False) -> dict[str, tuple[str, ...]]:
+    """Name of each row and its constraints: cumulative, then one left out; or without the feature
+    distance and with it."""
+    if feature:
+        return {"none": (), "feature": ("feature",)}
     grown = {"+".join(ORDER[:n]) or "none": ORDER[:n] for n in range(len(ORDER) + 1)}
     without = {f"all but {name}": tuple(c for c in ORDER if c != name) for name in ORDER[:-1]}
     return {**grown, **without}
@@ -67,11 +72,13 @@ def job(constraints: Sequence[str], prompt: str, seed: int, motion: str, more: l
     overrides = [
         f"constraint=[{','.join(constraints)}]",
         "flow=truth",
-        "metrics=[warp_error,fidelity]",
+        "metrics=[warp_error,fidelity,lpips_demo]",
         f"data.seeds=[{seed}]",
         f"data.motion={motion}",
         f'prompt="{prompt}"',
     ]
+    absent = [f"constraint.{name}." for name in (*ORDER, "feature") if name not in constraints]
+    more = [override for override in more if not override.startswith(tuple(absent))]
     return Job.of(preflight([*overrides, *more]).jobs[0])
 
 
@@ -99,14 +106,14 @@ def measure(chosen: Job, model: Model, clip: Clip, method: str, seed: int) -> li
     return score(clip, frames, chosen.metrics, chosen.parts.flow, method, seed)
 
 
-def run(count: int, seeds: int, more: list[str]) -> list[Score]:
+def run(count: int, seeds: int, more: list[str], feature: bool = False) -> list[Score]:
     """All rows of all variants."""
     first = job((), "x", HELD_OUT, "slow", more)
     model = first.model.load(first.parts.names())
     progress, rows = Progress(), list[Score]()
-    total = count * seeds * len(variants())
+    total = count * seeds * len(variants(feature))
     for world_seed, motion, prompt in clips(count):
-        for method, constraints in variants().items():
+        for method, constraints in variants(feature).items():
             chosen = job(constraints, prompt, world_seed, motion, more)
             [whole] = chosen.data.clips()
             keys = chosen.parts.keyframes.pick(whole.video)[0]
@@ -117,34 +124,36 @@ def run(count: int, seeds: int, more: list[str]) -> list[Score]:
     return rows
 
 
-def report(rows: Sequence[Score], command: str) -> str:
+def report(rows: Sequence[Score], command: str, feature: bool = False) -> str:
     """A markdown page: means with intervals, then each variant against none and against all."""
     summaries = {(s.method, s.metric): s for s in stats.summarise(rows)}
     count, seeds = len({r.clip for r in rows}), len({r.seed for r in rows})
+    metrics = FEATURE if feature else METRICS
+    what = "the feature distance" if feature else "each constraint"
     lines = [
-        "# What each constraint does (demo world, true flow, key frames)",
+        f"# What {what} does (demo world, true flow, key frames)",
         "",
         f"{date.today()}, {count} held-out clips x {seeds} seeds. `{command}`",
         "",
-        "Mean over clips (geometric for warp errors) with 95 % t interval. Warp errors: lower is "
-        "better; psnr (dB) and "
-        "ssim against the true translation: higher is better.",
+        "Mean over clips (geometric for warp errors) with 95 % t interval. Warp errors and "
+        "lpips_demo: lower is better; psnr (dB) and ssim against the true translation: higher is "
+        "better.",
         "",
-        "| constraints | " + " | ".join(METRICS) + " |",
-        "|---" * (len(METRICS) + 1) + "|",
+        "| constraints | " + " | ".join(metrics) + " |",
+        "|---" * (len(metrics) + 1) + "|",
     ]
-    for method in variants():
-        found = [summaries[method, metric] for metric in METRICS]
+    for method in variants(feature):
+        found = [summaries[method, metric] for metric in metrics]
         cells = [f"{s.mean:.4g} [{s.low or 0:.4g}, {s.high or 0:.4g}]" for s in found]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *comparisons(rows)]) + "\n"
+    return "\n".join([*lines, "", *comparisons(rows, metrics)]) + "\n"
 
 
-def comparisons(rows: Sequence[Score]) -> list[str]:
+def comparisons(rows: Sequence[Score], metrics: Sequence[str] = METRICS) -> list[str]:
     """Paired differences to no constraint and to all of them; of warp errors relative."""
     lines = ["| metric | constraints | against | difference | 95 % | p (Holm) |", "|---" * 6 + "|"]
-    for c in [each for other in ("none", FULL) for each in stats.compare(rows, other, METRICS)]:
-        if c.metric in METRICS:
+    for c in [each for other in ("none", FULL) for each in stats.compare(rows, other, metrics)]:
+        if c.metric in metrics:
             scale, unit = (100, " %") if c.relative else (1, "")
             low, high = ((v or 0) * scale for v in (c.low, c.high))
             lines.append(
@@ -162,10 +171,11 @@ def main() -> None:
         "--out", type=Path, default=Path("experiments/bench/translation/constraints.md")
     )
     parser.add_argument("overrides", nargs="*", help="further overrides, such as model=tiny")
+    parser.add_argument("--feature", action="store_true", help="rows of the feature distance")
     given = parser.parse_args()
-    rows = run(given.clips, given.seeds, given.overrides)
+    rows = run(given.clips, given.seeds, given.overrides, given.feature)
     command = " ".join(["python -m experiments.bench.translation.constraints", *sys.argv[1:]])
-    files.put(given.out, report(rows, command).encode())
+    files.put(given.out, report(rows, command, given.feature).encode())
     sys.stdout.write(f"{given.out}\n")
 
 

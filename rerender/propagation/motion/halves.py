@@ -15,11 +15,11 @@ from rerender.video import Frame, Segment
 
 
 def nearest(segment: Segment, flow: FlowEstimator) -> Iterator[tuple[int, Pixels]]:
-    """Index and picture in levels of each frame, in order; the left key at equal distance."""
+    """Index and picture in levels of each frame, in order, of the key frame nearest in time (see
+    `rerender.video.Segment.nearest`)."""
     links = link(segment, flow)
-    middle = segment.stop if segment.right is None else segment.start
-    if segment.left is not None and segment.right is not None:
-        middle = (segment.left.index + segment.right.index) // 2 + 1
+    frames = range(segment.start, segment.stop)
+    middle = segment.start + sum(segment.nearest(index) is segment.left for index in frames)
     before, after = range(segment.start, middle), range(middle, segment.stop)
     if segment.left is not None:
         yield from warped(segment, segment.left, before, links, flow)

@@ -72,6 +72,16 @@ def test_noise_is_monotone_and_the_truth_best(
     assert values == sorted(values, key=lambda value: value or 0)
 
 
+def test_source_against_result_needs_no_truth() -> None:
+    frames = [picture(64, 64, seed) for seed in (0, 1)]
+    made = [frame * 0.5 for frame in frames]
+    row = measure(Plain(compare="source"), frames, made)
+    expected = sum(float((frame - made[i]).square().mean()) for i, frame in enumerate(frames)) / 2
+    assert row.value == pytest.approx(expected, rel=1e-5)
+    assert row.metric.endswith("_source") and row.n == 2
+    assert measure(Plain(compare="source"), frames, frames).value == 0
+
+
 def test_unknown_weights_are_never_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     frames = [picture(64, 64)] * 2

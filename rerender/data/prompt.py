@@ -46,7 +46,7 @@ def read_table(path: Path, names: Collection[str], default: Prompts) -> Mapping[
         InputError: it cannot be read, has other columns, a line that does not fit its header, one
             without any prompt, or one that names a clip twice or an unknown one.
     """
-    lines = _lines(path)
+    lines = table_lines(path)
     _, header = next(lines, (1, []))
     if set(header) - set(COLUMNS) or "name" not in header or len(set(header)) < len(header):
         problem = f"has the columns {', '.join(header)[:200] or 'none'}"
@@ -69,8 +69,12 @@ def read_table(path: Path, names: Collection[str], default: Prompts) -> Mapping[
     return table
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a csv file that are not empty, each with the number of its first line."""
+def table_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file that are not empty, each with the number of its first line.
+
+    Raises:
+        InputError: it is no plain file, not UTF-8 or no csv.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(path, "is not a plain file", "give a csv file in UTF-8")

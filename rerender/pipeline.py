@@ -11,6 +11,7 @@ from rerender.config.parts import Parts
 from rerender.contracts import Model
 from rerender.propagate import propagate
 from rerender.propagate.detail import enlarged
+from rerender.propagate.ranges import joined, translated
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
 from rerender.translation.references import ResumePoint
@@ -46,9 +47,12 @@ def render(
     """
     resume = resume or ResumePoint()
     flow, video = parts.flow.open(clip), clip.output
-    keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
-    keys = enlarged(keys, clip)
-    frames = propagate(video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
+    if clip.ranges:  # the same two halves for each
+        frames = joined(clip, model, parts, seed, watch, resume)
+    else:
+        keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
+        keys = enlarged(keys, clip)
+        frames = propagate(video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
     if parts.blend_source:
         frames = blend(frames, video, parts.blend_source, resume.first)
     frames = parts.smooth.run(frames, video, flow)
@@ -78,6 +82,8 @@ def translate_key_frames(
     resume: ResumePoint,
 ) -> Iterator[Translation]:
     """The first half alone: pick the key frames and translate them (arguments as `render`)."""
+    if clip.ranges:
+        return translated(clip, model, parts, seed, watch, resume)
     shots = resume.shots or parts.keyframes.pick(clip.video)  # §4: every K-th, or by content
     resume.begin(shots)
     parts = replace(parts, flow=parts.flow.open(clip))

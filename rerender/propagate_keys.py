@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-
-import yaml
 
 from rerender import files
 from rerender.codec import check_sound, encode, open_video
 from rerender.config.build import build
-from rerender.config.paths import CONF, choices_of
-from rerender.contracts import FlowEstimator, Propagation
+from rerender.config.compose import literal, preflight
+from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
 from rerender.data.names import RULE, frame_numbers
 from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
 from rerender.fitting import FittedVideo
+from rerender.jobs.contact_sheet import gallery
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import find_cuts, thumbnails
+from rerender.keyframes._disagreement import suggestions
 from rerender.propagate import propagate
+from rerender.propagate.harmonise import Harmony, harmony
 from rerender.scene import Trace, Translation
 from rerender.video import Clip, KeyFrame, Video
 
@@ -42,7 +43,7 @@ Part = TypeVar("Part")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code (see `rerender.exits`)."""
-    return command(lambda given: run(parser().parse_args(given)), arguments)
+    return command(lambda given: run(parser().parse_intermixed_args(checked(given))), arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,50 +51,113 @@ def parser() -> argparse.ArgumentParser:
     result = Parser(prog="python -m rerender.propagate", description=__doc__)
     result.add_argument("--keys", type=Path, required=True, metavar="DIR", help=KEYS_HELP)
     result.add_argument("--video", type=Path, required=True, metavar="FILE", help="the source")
-    result.add_argument("--out", type=Path, required=True, metavar="FILE", help="an mp4 to write")
+    result.add_argument("--out", type=Path, required=True, metavar="FILE", help=OUT_HELP)
     result.add_argument("--first", type=int, default=0, metavar="N", help=FIRST_HELP)
-    result.add_argument("--propagation", default="patchmatch", help=names("propagation"))
-    result.add_argument("--flow", default="dis", help=names("flow"))
+    result.add_argument("--harmonise", action="store_true", help=HARMONISE_HELP)
+    result.add_argument("--suggest", type=int, metavar="N", help=SUGGEST_HELP)
     result.add_argument("--ahead", type=int, default=2, help="segments worked on at a time")
     result.add_argument("--one-shot", action="store_true", help="do not look for scene cuts")
     result.add_argument("--debug", action="store_true", help="show tracebacks")
+    result.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=SETTINGS_HELP)
     return result
+
+
+READ = (
+    "flow",
+    "propagation",
+    "smooth",
+    "mask",
+    "data.start",
+    "data.frames",
+    "data.allow_truncated",
+)
+"""The settings that this command reads, with all below them."""
+
+RENAMED = {"--flow": "flow", "--propagation": "propagation"}
+
+
+def checked(given: Sequence[str]) -> Sequence[str]:
+    """The arguments, without those that were given up.
+
+    Raises:
+        ConfigError: one was; the message says what to write now.
+    """
+    for argument in given:
+        flag, equals, value = argument.partition("=")
+        if flag in RENAMED:
+            cure = f"write {RENAMED[flag]}={value if equals else 'NAME'}"
+            raise ConfigError(flag, "is a setting like those of a run now", cure)
+    return given
+
+
+def composed(settings: Sequence[str], video: Path) -> Mapping[str, Any]:
+    """The configuration that settings describe, checked as that of a run.
+
+    Raises:
+        ConfigError: one is not read here, is a sweep, or is refused.
+    """
+    for setting in settings:
+        key = setting.partition("=")[0]
+        if "=" not in setting or not any(f"{key}.".startswith(f"{known}.") for known in READ):
+            cure = f"it reads {', '.join(READ)}, such as flow=raft"
+            raise ConfigError(key, "is no setting that this command reads", cure)
+    source = ["data=video", f"data.path={video}", "prompt=as painted"]
+    trees = preflight(literal([*source, *settings])).jobs
+    if len(trees) > 1:
+        raise ConfigError("settings", f"one result is made, {len(trees)} are asked for", "ask once")
+    return trees[0]
 
 
 WRITTEN = (".mp4", ".m4v")
 """Endings of the names of what is written."""
 
 KEYS_HELP = f"pictures named by their frames: {RULE}"
+OUT_HELP = "an mp4 to write; with --suggest a png"
+HARMONISE_HELP = "bring key frames that differ in colour where they show the same together"
+SUGGEST_HELP = "do not make a video: say which N frames to paint next, and what each would gain"
+SETTINGS_HELP = (
+    "settings of flow, propagation, smooth, mask, data.start and data.frames, as of a run"
+)
 FIRST_HELP = "number that names give the first frame of the video (0; 1 where they count from 1)"
 
 
-def names(group: str) -> str:
-    """The choices of a group, for the help text."""
-    return "one of " + ", ".join(choices_of(group))
-
-
 def run(options: argparse.Namespace) -> None:
-    """Refuse what cannot work, then propagate and encode."""
-    if options.ahead < 1:
-        raise ConfigError("--ahead", f"must be at least 1, received {options.ahead}", "raise it")
-    if options.first < 0:
-        raise ConfigError("--first", f"must be at least 0, received {options.first}", "raise it")
-    check_out(options.out, options.video, options.keys)
-    propagation = chosen("propagation", options.propagation, Propagation)  # type: ignore[type-abstract]
+    """Refuse what cannot work, then propagate and encode, or say what to paint next."""
+    for name, least in (("ahead", 1), ("first", 0), ("suggest", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ConfigError(
+                f"--{name}", f"must be at least {least}, received {value}", "raise it"
+            )
+    endings = (".png",) if options.suggest else WRITTEN
+    check_out(options.out, options.video, options.keys, endings)
+    tree = composed(options.settings, options.video)
+    propagation = part(tree, "propagation", Propagation)  # type: ignore[type-abstract]
+    flow = part(tree, "flow", FlowEstimator)  # type: ignore[type-abstract]
+    smooth = part(tree, "smooth", Smooth)  # type: ignore[type-abstract]
+    mask = part(tree, "mask", Mask)  # type: ignore[type-abstract]
     propagation.check()
-    flow = chosen("flow", options.flow, FlowEstimator)  # type: ignore[type-abstract]
     flow.check()
     paths = numbered(options.keys, options.first)
     pictures = Pictures(tuple(paths.values()), rate=1)
-    source = open_video(options.video)
+    data = tree["data"]
+    source = open_video(options.video, data["start"], data["frames"], data["allow_truncated"])
     check_sound(source)
     video = fitted(source, pictures.size, options.keys)
     check_inside(paths, len(video), options.first)
+    mask.check(video)
     flow = flow.open(Clip(options.video.stem, video, prompt=""))
     cuts = [] if options.one_shot else find_cuts(thumbnails(video), *CUT)
-    keys = translations(tuple(paths), pictures, cuts)
+    if options.suggest:
+        sys.stdout.write(suggest(options, video, tuple(paths), cuts, flow))
+        return
+    level = None
+    if options.harmonise:
+        level = harmony(tuple(paths), pictures.__getitem__, video, flow, cuts)
+    keys = translations(tuple(paths), pictures, cuts, level)
     progress = Progress()
     frames = propagate(video, keys, propagation, flow, progress, options.ahead, cuts=cuts)
+    frames = mask.composite(smooth.run(frames, video, flow), video, flow)
     try:
         with files.writing(options.out) as file:
             written = encode(frames, video, file)
@@ -102,18 +166,36 @@ def run(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{options.out}: {written.frames} frames from {len(paths)} key frames\n")
 
 
-def chosen(group: str, name: str, kind: type[Part]) -> Part:
-    """The part that a yaml of conf/ describes."""
-    path = CONF / group / f"{name}.yaml"
-    if not re.fullmatch(r"\w+", name) or not path.is_file():
-        raise ConfigError(f"--{group}", f"no choice {name!r}", names(group))
-    node: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    part = build(node, group)
-    assert isinstance(part, kind)
-    return part
+def part(tree: Mapping[str, Any], group: str, kind: type[Part]) -> Part:
+    """The part that a configuration chooses of a group."""
+    found = build(tree[group], group)
+    assert isinstance(found, kind)  # as the folder of choices says
+    return found
 
 
-def check_out(out: Path, video: Path, keys: Path) -> None:
+def suggest(
+    options: argparse.Namespace,
+    video: Video,
+    keys: Sequence[int],
+    cuts: Sequence[int],
+    flow: FlowEstimator,
+) -> str:
+    """Write a picture of the frames to paint next; returns the list in words."""
+    found = list(islice(suggestions(video, keys, cuts, flow), options.suggest))
+    if not found:
+        raise InputError(options.keys, "holds every frame of the video", "nothing is left to paint")
+    lines = [
+        f"frame {each.index + options.first}: {each.gain:+.2f} dB; lies in frames "
+        f"{each.span.start + options.first} to {each.span.stop - 1 + options.first}; the frame "
+        f"explained worst before is off by {each.worst:.1f} levels"
+        for each in found
+    ]
+    captions = [f"{each.index + options.first}  {each.gain:+.2f} dB" for each in found]
+    files.put(options.out, files.png(gallery([video[each.index] for each in found], captions)))
+    return "\n".join([*lines, f"{options.out}: these frames, the most useful first", ""])
+
+
+def check_out(out: Path, video: Path, keys: Path, endings: Sequence[str] = WRITTEN) -> None:
     """Refuse an output that cannot be written, or that would be written over an input.
 
     Raises:
@@ -121,9 +203,9 @@ def check_out(out: Path, video: Path, keys: Path) -> None:
             link), a folder, a device, or not named as what is written.
         ResourceError: its folder, or the nearest one above it that is there, may not be written.
     """
-    if out.suffix.lower() not in WRITTEN:
-        problem = f"an mp4 is written, received {out.name!r}"
-        raise ConfigError("--out", problem, f"give a name that ends in {' or '.join(WRITTEN)}")
+    if out.suffix.lower() not in endings:
+        problem = f"an {endings[0][1:]} is written, received {out.name!r}"
+        raise ConfigError("--out", problem, f"give a name that ends in {' or '.join(endings)}")
     try:
         mode = out.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -193,9 +275,10 @@ def fitted(video: Video, size: tuple[int, int], keys: Path) -> Video:
 
 
 def translations(
-    indices: Sequence[int], pictures: Pictures, cuts: Sequence[int]
+    indices: Sequence[int], pictures: Pictures, cuts: Sequence[int], level: Harmony | None = None
 ) -> Iterator[Translation]:
     """The key frames as a translation would hand them on, read one at a time."""
     for position, index in enumerate(indices):
         image, shot = pictures[position], bisect_right(cuts, index)
+        image = image if level is None else level(position, image)
         yield Translation(KeyFrame(index, image, shot=shot), Trace(image=image))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -137,6 +137,43 @@ class MemoryVideo(Video):
         return self._frames[index]
 
 
+class Window(Video):
+    """Consecutive frames of a video.
+
+    Args:
+        video: the whole.
+        start: first frame.
+        stop: one past the last frame.
+    """
+
+    def __init__(self, video: Video, start: int, stop: int) -> None:
+        self._video, self._frames = video, range(start, stop)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._video.size
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        return self._video.output_size
+
+    @property
+    def timestamps(self) -> Sequence[Fraction]:
+        return self._video.timestamps[self._frames.start : self._frames.stop]
+
+    @property
+    def end(self) -> Fraction:
+        times = self._video.timestamps
+        stop = self._frames.stop
+        return times[stop] if stop < len(times) else self._video.end
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._video[self._frames[index]]
+
+    def digest(self) -> str:
+        return sha256_of(self._video.digest().encode(), repr(self._frames).encode())
+
+
 class Truth(Protocol):
     """What is known of a clip that was made by rule: its motion and its true translation."""
 
@@ -145,6 +182,41 @@ class Truth(Protocol):
 
     def translation(self, index: int) -> Tensor | None:
         """Frame ``index`` as the prompt asks for it, ``[3,H,W]``, or None where unknown."""
+
+    def part(self, start: int, prompt: str) -> Truth:
+        """The truth of the frames from ``start`` on, asked for with another prompt."""
+
+
+@dataclass(frozen=True)
+class PromptRange:
+    """What is asked of a stretch of a clip.
+
+    Attributes:
+        start: its first frame.
+        stop: one past its last frame.
+        prompt: what the result should show.
+        negative_prompt: what the result should not show.
+        strength: as of the run's sampling; None is the run's.
+        fade: number of frames, half of them before ``start``, over which the result goes over from
+            the range before; 0 changes at once.
+    """
+
+    start: int
+    stop: int
+    prompt: str
+    negative_prompt: str = ""
+    strength: float | None = None
+    fade: int = 0
+
+    @property
+    def begin(self) -> int:
+        """The first frame in which it is seen."""
+        return self.start - self.fade // 2
+
+    @property
+    def full_from(self) -> int:
+        """The first frame in which nothing but it is seen."""
+        return self.begin + self.fade
 
 
 @dataclass(frozen=True)
@@ -166,6 +238,8 @@ class Clip:
             each frame of the file; "" for none.
         first_frame: number of the first frame in the file, where masks are counted from.
         licence, attribution: of the source, kept with every result.
+        ranges: what is asked when, where that changes: all frames, in order; () asks for ``prompt``
+            from beginning to end.
     """
 
     name: str
@@ -181,6 +255,30 @@ class Clip:
     first_frame: int = 0
     licence: str = ""
     attribution: str = ""
+    ranges: tuple[PromptRange, ...] = ()
+
+    def prompt_at(self, index: int) -> str:
+        """The prompt of a frame."""
+        return next((r.prompt for r in self.ranges if r.start <= index < r.stop), self.prompt)
+
+    @property
+    def spans(self) -> list[range]:
+        """The frames in which each range is seen, fades included."""
+        ends = [following.full_from for following in self.ranges[1:]] + [len(self.video)]
+        return [range(r.begin, end) for r, end in zip(self.ranges, ends, strict=True)]
+
+    def part(self, number: int) -> Clip:
+        """What one of the ranges asks for, as a clip of its own."""
+        asked, span = self.ranges[number], self.spans[number]
+        return replace(
+            self,
+            video=Window(self.video, span.start, span.stop),
+            full=None if self.full is None else Window(self.full, span.start, span.stop),
+            prompt=asked.prompt,
+            negative_prompt=asked.negative_prompt,
+            truth=None if self.truth is None else self.truth.part(span.start, asked.prompt),
+            ranges=(),
+        )
 
     @property
     def output(self) -> Video:

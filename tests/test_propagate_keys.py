@@ -10,6 +10,7 @@ import torch
 
 from rerender import files
 from rerender.codec import encode, open_video
+from rerender.data import picture
 from rerender.data.demo import Demo
 from rerender.propagate_keys import main, numbered
 from rerender.video import MemoryVideo
@@ -53,7 +54,7 @@ def test_the_video_is_brought_to_the_size_of_the_keys(
     files.put(tmp_path / "keys" / "3.png", files.png(texture(24, 32)))
     out = tmp_path / "out.mp4"
     options = ["--keys", str(tmp_path / "keys"), "--video", str(path), "--out", str(out)]
-    assert main([*options, "--propagation", "warp", "--one-shot"]) == 0
+    assert main([*options, "--one-shot", "propagation=warp"]) == 0
     assert open_video(out).size == (24, 32)
 
 
@@ -74,14 +75,14 @@ def test_refusals(
     files.put(late / "20.png", files.png(video[0]))
     assert refused(tmp_path, "--keys", str(late), *film) == 3  # frame 20 of 9
     assert refused(tmp_path, "--keys", keys, "--video", str(tmp_path / "none.mp4")) == 3
-    assert refused(tmp_path, "--keys", keys, *film, "--flow", "truth") == 3
-    assert refused(tmp_path, "--keys", keys, *film, "--flow", "magic") == 2
-    assert refused(tmp_path, "--keys", keys, *film, "--propagation", "../flow/dis") == 2
+    assert refused(tmp_path, "--keys", keys, *film, "flow=truth") == 3
+    assert refused(tmp_path, "--keys", keys, *film, "flow=magic") == 2
+    assert refused(tmp_path, "--keys", keys, *film, "propagation=../flow/dis") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--ahead", "0") == 2
     assert refused(tmp_path, "--keys", keys, *film, "--first", "-1") == 2
     monkeypatch.setenv("PATH", str(tmp_path))  # no program there, and no film is looked at
     nowhere = ("--keys", "none", "--video", "none.mp4")
-    assert refused(tmp_path, *nowhere, "--propagation", "ebsynth") == 2
+    assert refused(tmp_path, *nowhere, "propagation=ebsynth") == 2
     assert refused(tmp_path, "--keys", str(tmp_path / "nothing"), *film) == 3
     files.put(tmp_path / "wide" / "0.png", files.png(torch.zeros(3, 16, 64)))
     assert refused(tmp_path, "--keys", str(tmp_path / "wide"), *film) == 3
@@ -94,7 +95,7 @@ def test_keys_beyond_the_end_are_refused_by_name(
     keys = tmp_path / "keys"
     for index in (0, 4, 8):  # counted from 1
         files.put(keys / f"ComfyUI_{index + 1:05d}_.png", files.png(1 - video[index]))
-    options = ["--keys", str(keys), "--video", str(path), "--propagation", "hold"]
+    options = ["--keys", str(keys), "--video", str(path), "propagation=hold"]
     assert refused(tmp_path, *options) == 3
     said = capsys.readouterr().err
     assert "ComfyUI_00009_.png: is of frame 9, the video has frames 0 to 8; say --first 1" in said
@@ -171,7 +172,7 @@ def test_the_command_cuts_where_the_video_does(tmp_path: Path) -> None:
     for name, options in {"cut": [], "one": ["--one-shot"]}.items():
         out = tmp_path / f"{name}.mp4"
         arguments = ["--keys", str(keys), "--video", str(film), "--out", str(out), *options]
-        assert main([*arguments, "--propagation", "hold"]) == 0
+        assert main([*arguments, "propagation=hold"]) == 0
         video = open_video(out)
         made[name] = [round(float(video[index].mean()) * 32) for index in range(8, 17)]
     assert made["cut"] == [8, 8, 8, 8, 16, 16, 16, 16, 16]
@@ -190,3 +191,72 @@ def test_names_carry_the_frame_number(tmp_path: Path) -> None:
         with pytest.raises(Exception, match=problem):
             numbered(tmp_path)
         (tmp_path / name).unlink()
+
+
+def test_settings_are_those_of_a_run(
+    tmp_path: Path, clip: tuple[Path, MemoryVideo], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, video = clip
+    keys = keyed(tmp_path / "keys", video, (0, 3))
+    files.put(tmp_path / "mask.png", files.png(torch.zeros(3, 48, 64)))
+    out = tmp_path / "out.mp4"
+    options = ["--keys", str(keys), "propagation=hold", "--video", str(path), "--out", str(out)]
+    settings = ["data.start=2", "data.frames=5", "smooth=median"]
+    mask = ["mask=file", f"mask.path={tmp_path / 'mask.png'}"]
+    assert main([*options, *settings, *mask]) == 0
+    made, source = open_video(out), open_video(path, 2, 5)
+    assert len(made) == 5
+    for index in range(5):  # nothing is restyled
+        assert (made[index] - source[index]).abs().mean() < 0.06
+    capsys.readouterr()
+    for wrong, words in (
+        ("model=demo", "is no setting that this command reads"),
+        ("data.path=x.mp4", "is no setting"),
+        ("flow", "is no setting"),
+        ("--flow=raft", "write flow=raft"),
+        ("--propagation", "write propagation=NAME"),
+        ("propagation=warp,hold", "one result is made, 2 are asked for"),
+        ("data.start=99", "frame 99 is not in"),
+    ):
+        assert main([*options, wrong]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_keys_that_differ_in_colour_are_brought_together(
+    tmp_path: Path, clip: tuple[Path, MemoryVideo]
+) -> None:
+    path, video = clip
+    for index, (gain, offset) in {0: (1.0, 0.0), 4: (0.9, 0.04), 8: (1.05, -0.02)}.items():
+        picture = (0.8 * video[index] + 0.1) * gain + offset
+        files.put(tmp_path / "keys" / f"{index}.png", files.png(picture))
+    jumps = {}
+    for name, flags in {"plain": [], "even": ["--harmonise"]}.items():
+        out = tmp_path / f"{name}.mp4"
+        options = ["--keys", str(tmp_path / "keys"), "--video", str(path), "--out", str(out)]
+        assert main([*options, *flags, "propagation=hold"]) == 0
+        made = open_video(out)
+        tone = [(made[index] - (0.8 * video[index] + 0.1)).mean() for index in (0, 4, 8)]
+        jumps[name] = max(tone) - min(tone)
+    assert jumps["even"] < 0.4 * jumps["plain"]
+
+
+def test_the_frame_to_paint_next_is_said_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clip that changes wholly at frame 14: without a key frame after it, that is what lacks."""
+    (cut,) = Demo(motion="cut", frames=28, size=64).clips()
+    film, out = tmp_path / "film.mp4", tmp_path / "next.png"
+    with files.writing(film) as file:
+        encode([cut.video[index] for index in range(28)], cut.video, file)
+    keys = keyed(tmp_path / "keys", MemoryVideo([cut.video[i] for i in range(28)]), (0, 13))
+    options = ["--keys", str(keys), "--video", str(film), "--suggest", "3", "--out", str(out)]
+    assert main(options) == 0
+    said = capsys.readouterr().out.splitlines()
+    numbers = [int(line.split()[1].rstrip(":")) for line in said[:3]]
+    gains = [float(line.split()[2]) for line in said[:3]]
+    assert numbers[0] >= 14 and gains[0] > 3
+    assert len(set(numbers)) == 3 and not {0, 13} & set(numbers)
+    assert "the most useful first" in said[3]
+    assert picture.read(out).image.shape[0] == 3
+    assert main([*options[:-1], str(tmp_path / "next.mp4")]) == 2
+    assert main(["--suggest", "0", *options[:4], "--out", str(out)]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from eval.contracts import Batch, Curve, Gauge, Metric, Trial, UnavailableError
 from eval.metrics.weights import find, label, opened
 from rerender.errors import WeightsError
 from rerender.kinds import LocalModel
+from rerender.video import Clip
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that OpenAI's CLIP was trained on
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -143,3 +144,13 @@ def _unit(features: Any) -> Tensor:
     """Rows of length one; newer versions of transformers wrap the projected embedding."""
     rows: Tensor = getattr(features, "pooler_output", features)
     return F.normalize(rows.float(), dim=-1)
+
+
+def asked_in_time(judge: Judge, clip: Clip) -> Callable[[Batch], Tensor]:
+    """The unit embeddings ``[B,D]`` of the prompts of a batch's frames."""
+    texts = {each.prompt: judge.texts([each.prompt])[0] for each in clip.ranges}
+
+    def asked(batch: Batch) -> Tensor:
+        return torch.stack([texts[clip.prompt_at(moment.index)] for moment in batch.moments])
+
+    return asked

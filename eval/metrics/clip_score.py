@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.contracts import Gauge, Trial
-from eval.metrics.clip import ClipMetric, Judge, numbers
+from eval.metrics.clip import ClipMetric, Judge, asked_in_time, numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,5 +21,8 @@ class ClipScore(ClipMetric):
     direction: ClassVar[Literal["lower", "higher"]] = "higher"
 
     def gauge(self, judge: Judge, trial: Trial) -> Gauge:
+        if trial.clip.ranges:
+            asked = asked_in_time(judge, trial.clip)
+            return lambda batch: numbers((self.results(judge, batch) * asked(batch)).sum(-1))
         prompt = judge.texts([trial.clip.prompt])[0]
         return lambda batch: numbers(self.results(judge, batch) @ prompt)

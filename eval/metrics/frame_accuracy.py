@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.contracts import Batch, Curve, Gauge, Trial
-from eval.metrics.clip import ClipMetric, Judge, need_prompts, numbers
+from eval.metrics.clip import ClipMetric, Judge, asked_in_time, need_prompts, numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,12 @@ class FrameAccuracy(ClipMetric):
         need_prompts(trial)
 
     def gauge(self, judge: Judge, trial: Trial) -> Gauge:
+        asked = asked_in_time(judge, trial.clip)
         wanted, had = judge.texts([trial.clip.prompt, trial.clip.source_prompt])
 
         def gauge(batch: Batch) -> Curve:
             seen = self.results(judge, batch)
-            return numbers((seen @ wanted >= seen @ had).float())
+            fits = (seen * asked(batch)).sum(-1) if trial.clip.ranges else seen @ wanted
+            return numbers((fits >= seen @ had).float())
 
         return gauge

@@ -21,7 +21,7 @@ from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models
 _PROMPTED = ": "  # between the names of a video and its prompt where it has several
-_DECIDING = ("data", "prompt", "source_prompt", "negative_prompt")
+_DECIDING = ("data", "prompts", "prompt", "source_prompt", "negative_prompt")
 Tree = Mapping[str, Any]
 
 
@@ -49,7 +49,7 @@ class Protocol:
         """
         job = Job.of(tree)
         full = job.data.output == "source"
-        fitted = (fit_clip(clip, job.data.size, _MULTIPLE, full) for clip in job.data.clips())
+        fitted = (fit_clip(clip, job.data.size, _MULTIPLE, full) for clip in job.clips())
         clips = {clip.name: replace(clip, video=clip.output, full=None) for clip in fitted}
         return cls(clips, job.metrics, job.parts.flow, hashed(_contents(tree["data"])))
 

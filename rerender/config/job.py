@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -16,8 +16,10 @@ from rerender.config.allowlist import LISTS
 from rerender.config.build import construct, unknown_key
 from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint, Data, Tracker
+from rerender.data.ranges import in_time
 from rerender.errors import ConfigError
 from rerender.kinds import Output, Told
+from rerender.video import Clip
 
 UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store")
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
@@ -34,6 +36,7 @@ class Job:
         tracker: where the record goes besides record.jsonl.
         parts: the method.
         seed: of all noise.
+        prompts: a table of what is asked of which frames of a clip (see `rerender.data.ranges`).
         prompt, prompt_file, source_prompt, negative_prompt: texts for clips that bring none.
         out: the output folder; None for one named after the configuration.
         name: what that folder is called; None for the experiment's or the data's name.
@@ -48,6 +51,7 @@ class Job:
     tracker: Tracker
     parts: Parts
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    prompts: Told | None
     prompt: str | None
     prompt_file: Told | None
     source_prompt: str
@@ -77,6 +81,12 @@ class Job:
         parts = construct(Parts, {key: chosen[key] for key in inner}, "")
         rest = {key: value for key, value in chosen.items() if key not in inner}
         return construct(cls, {**rest, "parts": parts}, "")
+
+    def clips(self) -> Sequence[Clip]:
+        """The clips of ``data``, with what is asked of them when."""
+        clips = self.data.clips()
+        table = self.prompts
+        return clips if table is None else [in_time(clip, table) for clip in clips]
 
 
 def key_of(job: Mapping[str, Any]) -> str:

@@ -75,6 +75,11 @@ class Parts:
         self.propagation.check()
         self.mask.check(clip.output)
         self.flow.open(clip).check()
+        for asked in clip.ranges:
+            self.with_strength(asked.strength)
+        if clip.ranges and self.mask.regional:
+            problem = "is not known of prompts that change over time"
+            raise ConfigError("mask", f"what is other outside {problem}", "use one of the two")
         for where in ("prompt", "source_prompt", "negative_prompt"):
             tell_notations(where, getattr(clip, where), words)
         needy = [
@@ -93,7 +98,7 @@ class Parts:
         inverts = self.start.inverts or any(
             isinstance(each, JointConstraint) and each.needs_source for each in self.constraint
         )
-        told = [clip.prompt]
+        told = [clip.prompt, *(asked.prompt for asked in clip.ranges)]
         told += [clip.source_prompt] if inverts else []
         return told + ([clip.negative_prompt] if self.sampling.guided else [])
 
@@ -116,6 +121,16 @@ class Parts:
     def names(self) -> Sequence[str]:
         """The controls, by the names under which a checkpoint finds their ControlNets."""
         return [control.network for control in self.control]
+
+    def with_strength(self, strength: float | None) -> Parts:
+        """The same parts with another strength; None keeps it.
+
+        Raises:
+            ConfigError: one of them does not go together with it.
+        """
+        if strength is None:
+            return self
+        return replace(self, sampling=replace(self.sampling, strength=strength))
 
     def from_noise(self) -> Parts:
         """The same parts, but starting from pure noise and without constraints."""

@@ -125,17 +125,25 @@ class DemoTruth:
     world: World
     prompt: str
     every: int = 1
+    start: int = 0
+
+    def part(self, start: int, prompt: str) -> DemoTruth:
+        """The truth of the frames from ``start`` on, asked for with another prompt."""
+        return replace(self, start=self.start + start, prompt=prompt)
 
     def flow(self, target: int, source: int) -> Flow:
         """The exact flow between two frames, with exact occlusion."""
-        return self.world.flow(target * self.every, source * self.every)
+        return self.world.flow(self._frame(target), self._frame(source))
 
     def translation(self, index: int) -> Tensor | None:
         """The frame as the prompt asks for it; None where the prompt leaves the world's words."""
         if self._edited is None:
             return None
         world, style = self._edited
-        return world.frame(index * self.every, style)
+        return world.frame(self._frame(index), style)
+
+    def _frame(self, index: int) -> int:
+        return (self.start + index) * self.every
 
     @cached_property
     def _edited(self) -> tuple[World, str] | None:

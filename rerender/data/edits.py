@@ -145,7 +145,7 @@ def _whole(table: Path, where: str, row: Row, key: str) -> int | None:
 
 def _csv(table: Path) -> Iterator[tuple[str, Row]]:
     """(where, cells by column) of each line."""
-    lines = _lines(table)
+    lines = table_lines(table)
     _, header = next(lines, (1, []))
     if set(header) - set(COLUMNS) or "name" not in header or len(set(header)) < len(header):
         problem = f"has the columns {', '.join(header)[:200] or 'none'}"
@@ -159,8 +159,12 @@ def _csv(table: Path) -> Iterator[tuple[str, Row]]:
         yield f"line {line}", dict(zip(header, cells, strict=True))
 
 
-def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a csv file that are not empty, each with the number of its first line."""
+def table_lines(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file that are not empty, each with the number of its first line.
+
+    Raises:
+        InputError: it is no plain file, too large, not UTF-8 or no csv.
+    """
     text = _text(table, "a csv file in UTF-8")
     try:
         reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1

@@ -37,6 +37,20 @@ def sheet(source: Video, result: Video, truth: Truth | None = None, count: int =
     return _grid(rows, indices, _cell(result.size))
 
 
+def gallery(images: Sequence[Tensor], captions: Sequence[str], columns: int = 4) -> Tensor:
+    """Pictures ``[3,H,W]`` of one size under their captions, row after row, as one picture."""
+    cell = _cell((images[0].shape[-2], images[0].shape[-1]))
+    step_y, step_x = cell[0] + _LABEL + _GAP, max(cell[1], 120) + _GAP
+    rows, columns = -(-len(images) // columns), min(columns, len(images))
+    page = Image.new("RGB", (step_x * columns + _GAP, step_y * rows + _GAP), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = _GAP + place % columns * step_x, _GAP + place // columns * step_y
+        draw.text((left, top), caption, fill="black", font=font)
+        page.paste(_picture(resize(image, cell)), (left, top + _LABEL))
+    return torch.from_numpy(np.array(page)).permute(2, 0, 1).float().div(255)
+
+
 def moments(length: int, count: int) -> list[int]:
     """At most ``count`` different indices, evenly spaced from 0 to ``length - 1``."""
     count = min(count, length)

@@ -99,7 +99,7 @@ class _Look:
 
     def at(self, tree: Tree, identity: Identity) -> Todo:
         job = Job.of(tree)
-        clips = self._clips.setdefault(repr(job.data), job.data.clips())
+        clips = self._clips.setdefault(repr((job.data, job.prompts)), job.clips())
         shared = Cache(job.store) if job.store else None
         model = repr((job.model, job.parts.names(), job.store))
         loading = self._models.setdefault(model, Loading(job.model, job.parts.names(), shared))
@@ -107,7 +107,9 @@ class _Look:
             return Todo(tree, len(clips), None if shared else {})
         stages = [stages_of(job, tree, identity, clip, loading) for clip in clips]
         found = {
-            "keys": sum(shared.has("keys", each.keys) for each in stages),
+            "keys": sum(
+                all(shared.has("keys", part.keys) for part in each.parts) for each in stages
+            ),
             "video": sum(shared.has("video", each.video) for each in stages),
         }
         return Todo(tree, len(clips), found)

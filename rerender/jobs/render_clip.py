@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from rerender.contracts import Model
 from rerender.jobs.record import Record
 from rerender.peak_memory import begin, peak
 from rerender.pipeline import render, translate_key_frames
+from rerender.propagate.ranges import RangeWatch
 from rerender.run_folder import VIDEO
+from rerender.scene import Watch
 from rerender.store.cache import Cache, Entry, Work
 from rerender.store.key_frames import FinishedKeyFrames, StoredKeyFrames
 from rerender.store.stage_keys import Stages
@@ -113,9 +115,11 @@ def render_clip(task: ClipTask) -> RenderedClip:
 
 def _facts(task: ClipTask, encoded: Encoded, propagating: float) -> dict[str, Any]:
     """What the stage store keeps beside a video."""
-    keys = task.cache.find(KEYS, task.stages.keys)
-    seconds = {"translate": keys.facts["seconds"] if keys else 0.0, "propagate": propagating}
-    peaks = [peak(), keys.facts.get("peak") if keys else None]
+    found = [task.cache.find(KEYS, part.keys) for part in task.stages.parts]
+    keys = [entry.facts for entry in found if entry]
+    translating = round(sum(facts["seconds"] for facts in keys), 3)
+    seconds = {"translate": translating, "propagate": propagating}
+    peaks = [peak(), *(facts.get("peak") for facts in keys)]
     most = max((each for each in peaks if each is not None), default=None)
     return {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
 
@@ -130,18 +134,59 @@ def _rendered(path: Path, entry: Entry) -> RenderedClip:
 def key_frames(task: ClipTask) -> Iterator[ResumePoint]:
     """The key frames that the stage store has, and where others are kept. While some are missing,
     no other process makes them."""
-    video, record = task.clip.video, task.record
-    entry = task.cache.find(KEYS, task.stages.keys)
     with ExitStack() as held:
-        if entry is None:
-            work = held.enter_context(task.cache.making(KEYS, task.stages.keys))
-            entry = work.entry
-        if entry is None:
-            spent, storage = Clock(task, ("translate",), work), task.parts.sampling.storage()
-            yield StoredKeyFrames(work, video, storage, spent, record, held.close)
+        if task.clip.ranges:
+            yield RangesKeyFrames(task, held)
         else:
-            held.close()
-            yield FinishedKeyFrames(entry, video, record)
+            yield _key_frames(task, task.record, held.enter_context(ExitStack()))
+
+
+def _key_frames(task: ClipTask, watch: Watch, held: ExitStack) -> ResumePoint:
+    """Those of a clip, or of one range of it."""
+    video = task.clip.video
+    entry = task.cache.find(KEYS, task.stages.keys)
+    if entry is None:
+        work = held.enter_context(task.cache.making(KEYS, task.stages.keys))
+        entry = work.entry
+    if entry is None:
+        spent, storage = Clock(task, ("translate",), work), task.parts.sampling.storage()
+        return StoredKeyFrames(work, video, storage, spent, watch, held.close)
+    held.close()
+    return FinishedKeyFrames(entry, video, watch)
+
+
+class RangesKeyFrames(ResumePoint):
+    """The key frames of a clip whose prompt changes over time: a stage for each range.
+
+    Args:
+        task: the clip.
+        held: holds the stages that are made.
+    """
+
+    def __init__(self, task: ClipTask, held: ExitStack) -> None:
+        self._task, self._held = task, held
+        self._parts: dict[int, ResumePoint] = {}
+
+    def part(self, number: int) -> ResumePoint:
+        task, clip = self._task, self._task.clip
+        if number not in self._parts:
+            stages = task.stages.parts[number]
+            part = replace(task, clip=stages.clip, stages=stages)
+            span, asked = clip.spans[number], clip.ranges[number]
+            watch = RangeWatch(task.record, span, asked, len(clip.video))
+            held = self._held.enter_context(ExitStack())
+            self._parts[number] = _key_frames(part, watch, held)
+        return self._parts[number]
+
+    def stands_alone(self, index: int) -> bool:
+        """Whether a frame is a key frame after which one range alone goes on."""
+        spans = self._task.clip.spans
+        seen = [number for number, span in enumerate(spans) if index in span]
+        after = [number for number, span in enumerate(spans) if index + 1 in span]
+        if len(seen) != 1 or len(after) > 1:
+            return False
+        shots = self.part(seen[0]).shots or ()
+        return any(index - spans[seen[0]].start in shot for shot in shots)
 
 
 class StoredFrames:
@@ -172,7 +217,7 @@ class StoredFrames:
         if not self._framewise:
             return
         self._held.append(picture)
-        if any(index in shot for shot in self._resume.shots or ()):
+        if self._resume.stands_alone(index):
             name, block = f"frames-{index:06d}.yuv", np.stack(self._held)
             self._work.put(name, block.tobytes())
             self._kept.append([name, *block.shape])

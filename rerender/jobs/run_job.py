@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     check_place(folder, _owned_by(tree))
     check_devices(job)
     warn_unkept()
-    clips = job.data.clips()
+    clips = job.clips()
     check_names(clips)
     for clip in clips:
         job.parts.check(clip, job.model.words())
@@ -296,6 +296,7 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
     return {
         "clip": result.clip.name,
         "prompt": result.clip.prompt,
+        **({"prompts": list(map(asdict, result.clip.ranges))} if result.clip.ranges else {}),
         "video": (result.folder / VIDEO).relative_to(folder).as_posix(),
         "sha256": sha256_file(result.folder / VIDEO),
         "frames": len(video),

@@ -156,7 +156,7 @@ def rim(region: Tensor, feather: float) -> Tensor:
     if feather > 0 and not inside.all():
         distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5)
         weight = weight * np.clip(distance / np.float32(feather + 1), 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(weight[:height, :width], np.float32))[None]
+    return torch.from_numpy(weight[:height, :width].astype(np.float32))[None]
 
 
 def _reader(read: Callable[..., Tensor], what: object) -> Callable[[], Tensor]:
@@ -212,4 +212,5 @@ def _shut(plane: Plane) -> NDArray[np.uint8]:
 
 
 def _open(plane: NDArray[np.uint8]) -> Plane:
-    return plane.astype(np.float32) / np.float32(255)
+    opened: Plane = plane.astype(np.float32) / np.float32(255)
+    return opened

@@ -8,7 +8,7 @@ the keys of the stages before it. Whatever else changes, the stage is taken from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,23 @@ class Stages:
     regional: bool = False
 
     @cached_property
+    def parts(self) -> tuple[Stages, ...]:
+        """Those of the ranges of the clip, each of which is translated for itself; itself alone
+        where the prompt does not change."""
+        ranges = self.clip.ranges
+        return tuple(self._part(number) for number in range(len(ranges))) if ranges else (self,)
+
+    def _part(self, number: int) -> Stages:
+        strength, tree = self.clip.ranges[number].strength, self.tree
+        if strength is not None:
+            tree = {**tree, "sampling": {**tree["sampling"], "strength": strength}}
+        return replace(self, clip=self.clip.part(number), tree=tree)
+
+    @cached_property
     def keys(self) -> str:
         """The key of the translated key frames; what a mask keeps of the source changes none."""
+        if self.clip.ranges:
+            return key(ranges=[part.keys for part in self.parts])
         regional = ("mask",) if self.regional else ()
         return key(
             clip=self._clip(),
@@ -73,7 +88,9 @@ class Stages:
     def video(self) -> str:
         """The key of the finished video."""
         modules = ("rerender.pipeline", "rerender.propagate", "rerender.codec.encode")
-        return key(keys=self.keys, full=self._full, **self._used(FILLING, modules))
+        return key(
+            keys=self.keys, full=self._full, fades=self._fades(), **self._used(FILLING, modules)
+        )
 
     def score(self, metric: str, video: str) -> str:
         """The key of what a metric says of a video.
@@ -85,6 +102,7 @@ class Stages:
         return key(
             clip=self._clip(),
             full=self._full,
+            ranges=repr(self.clip.ranges),
             video=video,
             device=self.device,
             metric=self.tree["metrics"][metric],
@@ -99,6 +117,9 @@ class Stages:
     @cached_property
     def _full(self) -> str | None:
         return None if self.clip.full is None else self.clip.full.digest()
+
+    def _fades(self) -> list[tuple[int, int]]:
+        return [(each.start, each.fade) for each in self.clip.ranges]
 
     def _clip(self) -> dict[str, str]:
         return {

@@ -64,5 +64,13 @@ class ResumePoint:
                 taken up after this key frame alone.
         """
 
+    def stands_alone(self, index: int) -> bool:
+        """Whether a frame is a key frame after which frames can be taken up."""
+        return any(index in shot for shot in self.shots or ())
+
+    def part(self, number: int) -> ResumePoint:
+        """Where one of the ranges of a clip is taken up (see `rerender.video.PromptRange`)."""
+        return ResumePoint()
+
     def close(self) -> None:
         """Be told that all key frames are finished and have been handed on."""

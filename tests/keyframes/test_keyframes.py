@@ -14,7 +14,10 @@ from torch import Tensor
 from rerender.contracts import KeyFrames
 from rerender.data.demo import Demo
 from rerender.errors import ConfigError
+from rerender.flow.dis import Dis
+from rerender.keyframes._disagreement import stretches, suggestions
 from rerender.keyframes._spacing import by_change
+from rerender.keyframes.error import Error
 from rerender.keyframes.manual import Manual
 from rerender.keyframes.motion import Motion
 from rerender.keyframes.scene_cut import SceneCut
@@ -155,3 +158,32 @@ def test_motion_refuses_crossed_gaps() -> None:
 def test_tiny_videos(chooser: KeyFrames, length: int) -> None:
     video = MemoryVideo([torch.rand(3, 8, 8) for _ in range(length)])
     assert covers(chooser.pick(video), length)
+
+
+def test_errors_put_key_frames_where_motion_fails() -> None:
+    """Still, then a part that moves in jumps, then still: the key frames lie in the jumps."""
+    texture = moving(1, 3)[0]
+    other = [moving(1, seed)[0] for seed in (5, 6, 7)]
+    frames = [texture] * 10 + [0.7 * texture + 0.3 * each for each in other] + [texture] * 10
+    picked = Error(tolerance=0, budget=6, ratio=100).pick(MemoryVideo(frames))
+    (keys,) = picked
+    assert {10, 11, 12} <= set(keys) and len(keys) <= 6
+
+
+def test_errors_stop_at_the_tolerance_and_at_the_budget() -> None:
+    (clip,) = Demo(motion="fast", frames=17, size=64).clips()
+    counts = [
+        sum(map(len, Error(tolerance=tolerance).pick(clip.video))) for tolerance in (2.0, 6.0, 255)
+    ]
+    assert counts[0] > counts[1] >= counts[2] == 2
+    assert sum(map(len, Error(tolerance=0, budget=4).pick(clip.video))) == 4
+    kept = list(suggestions(clip.video, [0, 16], [], Dis()))
+    assert sorted(each.index for each in kept) == list(range(1, 16))
+    assert all(each.gain >= -0.5 for each in kept)
+
+
+def test_a_shot_without_a_key_frame_comes_first() -> None:
+    (clip,) = Demo(motion="cut", frames=12, size=64).clips()
+    found = next(suggestions(clip.video, [0, 5], [6], Dis()))
+    assert found.index >= 6 and found.gain > 3
+    assert stretches([0, 5], [6], 12) == [(0, 5, 1, 5), (None, None, 6, 12)]

@@ -114,7 +114,7 @@ def _video(suffix: str) -> Callable[[Path, Random], MutantTrial]:
 
 def _propagated(keys: Path, video: str) -> Command:
     given = ["--keys", str(keys), "--video", video, "--out", "out.mp4", "--one-shot"]
-    return lambda: propagate_keys.main([*given, "--propagation", "hold", "--ahead", "1"])
+    return lambda: propagate_keys.main([*given, "--ahead", "1", "propagation=hold"])
 
 
 def _pictures(suffix: str) -> Callable[[Path, Random], MutantTrial]:

@@ -1,0 +1,45 @@
+"""Key frames where the others say least: chosen by what propagation would get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+from rerender.contracts import FlowEstimator, KeyFrames
+from rerender.flow.dis import Dis
+from rerender.keyframes._cuts import find_cuts, shots, thumbnails
+from rerender.keyframes._disagreement import suggestions
+from rerender.video import Video
+
+
+@dataclass(frozen=True)
+class Error(KeyFrames):
+    """One key frame after the other where the source, carried from the key frames there are,
+    explains the frames between them worst, until they are explained or the budget is spent.
+
+    Attributes:
+        tolerance: root mean squared error in levels of the worst explained frame at which no more
+            are added.
+        budget: the most key frames; those at the ends of shots are always taken.
+        ratio, floor: of scene cuts, as of `SceneCut`.
+        flow: estimates the motion of the source, at a short side of 128 pixels.
+    """
+
+    tolerance: Annotated[float, Field(ge=0, le=255)] = 4.0
+    budget: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    ratio: Annotated[float, Field(ge=1, le=100)] = 4.0
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.04
+    flow: FlowEstimator = field(default_factory=Dis)
+
+    def pick(self, video: Video) -> Sequence[Sequence[int]]:
+        cuts = find_cuts(thumbnails(video), self.ratio, self.floor)
+        parts = shots(len(video), cuts)
+        keys = sorted({end for shot in parts for end in (shot[0], shot[-1])})
+        for found in suggestions(video, keys, cuts, self.flow):
+            if len(keys) >= self.budget or found.worst <= self.tolerance:
+                break
+            keys.append(found.index)
+        return [sorted(key for key in keys if key in shot) for shot in parts]

@@ -1,0 +1,146 @@
+"""Prompts in time: each range is translated for itself, and joined at once or by a cross-fade."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rerender.codec import open_video
+from rerender.data.demo import Demo
+from rerender.data.ranges import in_time
+from rerender.errors import InputError
+from rerender.pipeline import render
+from rerender.run import main
+from rerender.run_folder import read_facts
+from rerender.translation.references import ResumePoint
+from rerender.video import Clip, PromptRange
+from tests.scenes import ALL, moving, parts
+
+CLIP = Clip("clip", moving(8), "a cat", negative_prompt="blurry")
+
+
+def table(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_table_says_what_is_asked_of_which_frames(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "t.csv",
+        "from,to,prompt,negative_prompt,strength,fade",
+        '5,6,"a dog, oil",sharp,0.5,2',
+        "1,2,a fish,,,",
+    )
+    clip = in_time(CLIP, path)
+    assert clip.ranges == (
+        PromptRange(0, 1, "a cat", "blurry"),
+        PromptRange(1, 3, "a fish", "blurry"),
+        PromptRange(3, 5, "a cat", "blurry"),
+        PromptRange(5, 7, "a dog, oil", "sharp", 0.5, 2),
+        PromptRange(7, 8, "a cat", "blurry"),
+    )
+    assert [clip.prompt_at(index)[2:6] for index in range(8)] == [
+        *["cat", "fish", "fish", "cat", "cat", "dog,", "dog,", "cat"]
+    ]
+    assert clip.spans == [range(1), range(1, 3), range(3, 6), range(4, 7), range(7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (["from,to"], "has the columns from, to"),
+        (["from,to,prompt"], "holds no range"),
+        (["from,to,prompt", "0,8,a cat"], "names frame 8, the clip has frames 0 to 7"),
+        (["from,to,prompt", "3,2,a cat"], "line 2 goes from 3 to 2"),
+        (["from,to,prompt", "0,4,a cat", "4,5,a dog"], "says of frame 4 two things"),
+        (["from,to,prompt", "0,4, "], "line 2 has no prompt"),
+        (["from,to,prompt", "x,4,a"], "from must be a whole number from 0, received 'x'"),
+        (["from,to,prompt,strength", "0,4,a,2"], "strength must be a number in 0..1"),
+        (["from,to,prompt,fade", "0,3,a,2"], "fades in at frame 0"),
+        (["from,to,prompt,fade", "0,3,a,", "4,4,b,3"], "reaches a third range"),
+    ],
+)
+def test_refused_tables(lines: list[str], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=problem):
+        in_time(CLIP, table(tmp_path / "t.csv", *lines))
+
+
+def ranged(*ranges: PromptRange) -> Clip:
+    return replace(CLIP, ranges=ranges)
+
+
+def test_each_range_is_what_its_frames_alone_would_be(tiny: Any) -> None:
+    """A range refers to nothing outside; a hard border lies between two frames."""
+    first, second = PromptRange(0, 3, "a cat"), PromptRange(3, 8, "a dog", "blurry", 0.5)
+    clip, chosen = ranged(first, second), parts(ALL)
+    made = list(render(clip, tiny, chosen))
+    alone = [*render(clip.part(0), tiny, chosen)]
+    weaker = chosen.with_strength(0.5)
+    alone += render(clip.part(1), tiny, weaker)
+    assert len(made) == 8
+    assert all(torch.equal(a, b) for a, b in zip(made, alone, strict=True))
+    assert not torch.equal(made[3], list(render(CLIP, tiny, chosen))[3])
+
+
+def test_a_fade_goes_over_in_even_steps(tiny: Any) -> None:
+    hard = [PromptRange(0, 4, "a cat"), PromptRange(4, 8, "a dog")]
+    clip = ranged(hard[0], replace(hard[1], fade=3))
+    made = list(render(clip, tiny, parts()))  # every frame is a key frame, and none sees another
+    cat, dog = (list(render(replace(CLIP, prompt=p, negative_prompt=""), tiny, parts()))
+                for p in ("a cat", "a dog"))  # fmt: skip
+    for index, weight in enumerate([0, 0, 0, 0.25, 0.5, 0.75, 1, 1]):
+        expected = (1 - weight) * cat[index] + weight * dog[index]
+        assert torch.allclose(made[index], expected, atol=1e-5), index
+
+
+@pytest.mark.parametrize("first", [0, 2, 3, 7])
+def test_frames_can_be_taken_up(first: int, tiny: Any) -> None:
+    clip, chosen = ranged(PromptRange(0, 3, "a cat"), PromptRange(3, 8, "a dog")), parts()
+    whole = list(render(clip, tiny, chosen))
+    resume = ResumePoint()
+    resume.first = first
+    rest = list(render(clip, tiny, chosen, resume=resume))
+    assert all(torch.equal(a, b) for a, b in zip(whole[first:], rest, strict=True))
+
+
+def test_the_truth_changes_with_the_prompt(tmp_path: Path) -> None:
+    (clip,) = Demo(frames=6, size=64).clips()
+    lines = ["from,to,prompt", f"3,5,{clip.source_prompt}"]
+    found = in_time(clip, table(tmp_path / "t.csv", *lines))
+    assert found.truth is not None and clip.truth is not None
+    for index in range(6):
+        made, oil = found.truth.translation(index), clip.truth.translation(index)
+        expected = oil if index < 3 else clip.video[index]  # which is a photo
+        assert made is not None and expected is not None and torch.equal(made, expected)
+    one, other = found.truth.part(2, clip.prompt).flow(1, 0), clip.truth.flow(3, 2)
+    assert torch.equal(one.offset, other.offset)
+
+
+def test_another_prompt_in_one_range_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = ["model=tiny", "data.size=32", "data.frames=9", "keyframes.interval=2", "metrics=[]"]
+    base += ["tracker=none", "constraint=[]", "prompt=a cat", "prompts=t.csv"]
+
+    def stored() -> set[str]:
+        return {path.name for path in (tmp_path / ".store/keys").iterdir() if path.is_dir()}
+
+    table(tmp_path / "t.csv", "from,to,prompt,fade", "0,3,a cat,", "4,8,a dog,2")
+    assert main([*base, "out=one"]) == 0
+    before = stored()
+    assert len(before) == 2
+    table(tmp_path / "t.csv", "from,to,prompt,fade", "0,3,a cat,", "4,8,a fish,2")
+    assert main([*base, "out=two"]) == 0
+    assert len(stored() - before) == 1 and before <= stored()
+    facts = read_facts(tmp_path / "two")["clips"][0]
+    assert [each["prompt"] for each in facts["prompts"]] == ["a cat", "a fish"]
+    assert facts["keys"] == [0, 2, 4, 6, 8]  # of the range that a frame belongs to
+    one, two = (open_video(tmp_path / name / "video.mp4") for name in ("one", "two"))
+    assert len(two) == 9
+    differ = [not torch.equal(one[index], two[index]) for index in range(9)]
+    assert not any(differ[:3]) and all(differ[5:])

@@ -51,7 +51,7 @@ class StockRequest:
     rate: float = 25.0
 
 
-class Kind(NamedTuple):
+class StockPipeline(NamedTuple):
     """A pipeline class of diffusers.
 
     Attributes:
@@ -97,14 +97,18 @@ def _share(asked: StockRequest) -> float:
     return 1.0 if asked.strength is None else asked.strength
 
 
-KINDS: Mapping[str, Kind] = {
-    "AnimateDiffVideoToVideoPipeline": Kind(_restyled, 8, lambda pipe: 1),
-    "AnimateDiffVideoToVideoControlNetPipeline": Kind(_controlled, 8, lambda pipe: 1),
-    "WanVideoToVideoPipeline": Kind(
+KINDS: Mapping[str, StockPipeline] = {
+    "AnimateDiffVideoToVideoPipeline": StockPipeline(_restyled, 8, lambda pipe: 1),
+    "AnimateDiffVideoToVideoControlNetPipeline": StockPipeline(_controlled, 8, lambda pipe: 1),
+    "WanVideoToVideoPipeline": StockPipeline(
         _restyled, 16, lambda pipe: pipe.vae_scale_factor_temporal, "ftfy"
     ),
-    "WanVACEPipeline": Kind(_vace, 16, lambda pipe: pipe.vae_scale_factor_temporal, "ftfy"),
-    "LTXConditionPipeline": Kind(_ltx, 32, lambda pipe: pipe.vae_temporal_compression_ratio),
+    "WanVACEPipeline": StockPipeline(
+        _vace, 16, lambda pipe: pipe.vae_scale_factor_temporal, "ftfy"
+    ),
+    "LTXConditionPipeline": StockPipeline(
+        _ltx, 32, lambda pipe: pipe.vae_temporal_compression_ratio
+    ),
 }
 
 

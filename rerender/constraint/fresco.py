@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar
@@ -20,6 +20,7 @@ from rerender.constraint._correspondence import (
 )
 from rerender.constraint._decoded import change
 from rerender.constraint._saliency import background
+from rerender.constraint._takeover import nearest, taken_over
 from rerender.constraint._trajectories import (
     attend_along,
     grid_of,
@@ -62,6 +63,9 @@ class Fresco(JointConstraint):
     Attributes:
         batch: key frames in a batch; further batches also hold the first key frame and the last
             one of the batch before.
+        group: key frames for each one that all this acts on, others in turn from step to step; the
+            rest take over its attention outputs as in TokenFlow (the mixed synthesis of its
+            successor, arXiv 2512.03905). 1 acts on all.
         softness: factor s of the logits.
         along_motion: share of the executed steps with averages along the motion.
         optimise: share of the executed steps in which features are optimised.
@@ -73,6 +77,7 @@ class Fresco(JointConstraint):
     """
 
     batch: Annotated[int, Field(ge=3)] = 8
+    group: Annotated[int, Field(ge=1)] = 1
     softness: Annotated[float, Field(gt=0, le=10)] = 0.2
     along_motion: Share = 0.65
     optimise: Share = 0.75
@@ -84,7 +89,12 @@ class Fresco(JointConstraint):
 
     replaces_attention: ClassVar[bool] = True
 
-    def batches(self, shot: Shot) -> Sequence[Sequence[int]]:
+    def pivots(self, shot: Shot, step: int) -> Sequence[int]:
+        return range(step % self.group, len(shot), self.group) or (len(shot) - 1,)
+
+    def batches(self, shot: Shot) -> Sequence[Sequence[int]] | None:
+        if self.group > 1:
+            return None
         whole = range(len(shot))
         found = [[*whole[: self.batch]]]
         for first in range(self.batch, len(shot), self.batch - 2):
@@ -170,7 +180,7 @@ class _Ties:
         step: int,
     ) -> HiddenStates:
         """Section 4.2, with the key frames of one batch."""
-        layer, members = attention.layer, sorted(hidden_states)
+        layer, members = attention.layer, self._acting(hidden_states, step)
         if not acts_on(layer):
             return {o: attention(own, contexts[o]) for o, own in hidden_states.items()}
         settings = self.settings
@@ -195,13 +205,27 @@ class _Ties:
             keys = {o: attention.keys(hidden_states[o]) for o in members}
             paths = self.paths(cells)
             answers = attend_along(attention, paths, queries, keys, answers, settings.softness)
-        return {ordinal: attention.project(answers[ordinal]) for ordinal in members}
+        found = {ordinal: attention.project(answers[ordinal]) for ordinal in members}
+
+        def neighbours(ordinal: int, pivot: int) -> Tensor:
+            pair = (self.source.hidden_states[layer.name, each][0] for each in (ordinal, pivot))
+            return nearest(*pair)
+
+        rest = [ordinal for ordinal in hidden_states if ordinal not in found]
+        return found | {o: taken_over(o, members, found, neighbours) for o in rest}
+
+    def _acting(self, members: Iterable[int], step: int) -> list[int]:
+        """The key frames of a batch that are tied to each other; the rest takes over."""
+        if self.settings.group == 1:
+            return sorted(members)
+        pivots = {*self.settings.pivots(self.shot, step)}
+        return sorted(ordinal for ordinal in members if ordinal in pivots)
 
     def optimise(self, block: DecoderBlock, features: Features, step: int) -> Features:
         """Section 4.1, with the key frames of one batch; guidance branches are kept apart."""
         if block.resnet is not None or step >= round(self.settings.optimise * self.shot.steps):
             return features
-        members = sorted(features)
+        members = self._acting(features, step)
         stacked = torch.stack([features[o] for o in members], 1)  # [B,G,C,h,w]
         rows, columns = stacked.shape[-2:]
         pairs = self._pairs(members, rows, columns)
@@ -218,7 +242,8 @@ class _Ties:
                 self.settings.spatial_weight,
             )
             moved.append(with_statistics_of(found, branch))
-        return {o: torch.stack([each[i] for each in moved]) for i, o in enumerate(members)}
+        found = {o: torch.stack([each[i] for each in moved]) for i, o in enumerate(members)}
+        return {**features, **found}
 
     def _pairs(self, members: Sequence[int], rows: int, columns: int) -> list[Pair]:
         """Neighbours in a batch, the last and the first one too, in both directions."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from rerender.constraint._source_states import SourceStates
 from rerender.constraint._stored_maps import Keep, StoredMaps
+from rerender.constraint._takeover import beside, nearest, taken_over
 from rerender.contracts import (
     Features,
     HiddenStates,
@@ -96,16 +95,6 @@ class _Propagation:
             and ordinal in self.settings.pivots(self.shot, step)
         )
 
-    def _beside(self, ordinal: int, step: int) -> list[tuple[int, float]]:
-        """The pivots before and after a key frame and their weights."""
-        pivots = sorted(set(self.settings.pivots(self.shot, step)))
-        before = [p for p in pivots if p < ordinal][-1:]
-        after = [p for p in pivots if p > ordinal][:1]
-        if not (before and after):
-            return [((before or after)[0], 1.0)]
-        weight = eased((after[0] - ordinal) / (after[0] - before[0]))
-        return [(before[0], weight), (after[0], 1 - weight)]
-
     def invert(
         self,
         attention: SelfAttention,
@@ -118,7 +107,7 @@ class _Propagation:
         for ordinal, own in hidden_states.items():
             if ordinal in pivots:
                 continue
-            for pivot, _ in self._beside(ordinal, step):
+            for pivot, _ in beside(ordinal, pivots):
                 found = nearest(own[-1], hidden_states[pivot][-1])
                 self.neighbours[attention.layer.name, step, ordinal, pivot] = found.int().cpu()
         return self.states.record(attention, hidden_states, contexts, step)
@@ -147,16 +136,14 @@ class _Propagation:
             kept = look[pivot]
             query = attention.queries(hidden_states[pivot] if kept is None else kept)
             answers[pivot] = attention.project(attention.attend(query, key, value))
+
+        def neighbours(ordinal: int, pivot: int) -> Tensor:
+            return self.neighbours[layer.name, step, ordinal, pivot]
+
         for ordinal in hidden_states:
             if ordinal in answers:
                 continue
-            answers[ordinal] = torch.stack(
-                [
-                    weight
-                    * answers[pivot][:, self.neighbours[layer.name, step, ordinal, pivot].long()]
-                    for pivot, weight in self._beside(ordinal, step)
-                ]
-            ).sum(0)
+            answers[ordinal] = taken_over(ordinal, pivots, answers, neighbours)
         return answers
 
     def record(self, block: DecoderBlock, features: Features, step: int) -> Features:
@@ -179,15 +166,3 @@ class _Propagation:
         """The second residual block of the second decoder block (the paper's layer 4)."""
         steps = round(self.settings.inject_features * self.shot.steps)
         return step < steps and (block.level, block.resnet) == (1, 1)
-
-
-def nearest(tokens: Tensor, others: Tensor) -> Tensor:
-    """For each of ``tokens [N,C]`` the most similar (cosine) of ``others [M,C]``, ``[N]``."""
-    similarity = F.normalize(tokens.float(), dim=-1) @ F.normalize(others.float(), dim=-1).T
-    return similarity.argmax(-1)
-
-
-def eased(share: float, steepness: float = 6.0) -> float:
-    """A sigmoid from 0 at 0 to 1 at 1."""
-    low, high, at = (1 / (1 + math.exp(steepness * (0.5 - x) * 2)) for x in (0.0, 1.0, share))
-    return (at - low) / (high - low)

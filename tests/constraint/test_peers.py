@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rerender.constraint._correspondence import optimised, similarities, temporal_loss
 from rerender.constraint._saliency import background
+from rerender.constraint._takeover import beside, eased
 from rerender.constraint._token_merging import match
 from rerender.constraint._trajectories import attend_along, trajectories
 from rerender.constraint.color import Color
@@ -25,7 +26,7 @@ from rerender.constraint.fresco import Fresco
 from rerender.constraint.rave import Rave
 from rerender.constraint.shape import Shape
 from rerender.constraint.spatio_temporal import SpatioTemporal
-from rerender.constraint.tokenflow import TokenFlow, eased
+from rerender.constraint.tokenflow import TokenFlow
 from rerender.constraint.vidtome import VidToMe
 from rerender.contracts import SelfAttention
 from rerender.errors import ConfigError
@@ -74,6 +75,7 @@ EVERY: list[JointConstraint] = [
     FrameSmoothing(start=0.3, stop=1.0),
     FeatureBank(interval=1, threshold=0.5),
     Fresco(batch=3, iterations=3),
+    Fresco(group=2, iterations=0),
 ]
 
 
@@ -368,15 +370,31 @@ def test_fresco_without_iterations_is_its_attention_alone(tiny: StableDiffusion)
     assert not close(alone, latents(tiny, Fresco(iterations=3)), 1e-3)
 
 
+def test_a_mix_in_batches_that_hold_its_pivots_is_the_same(tiny: StableDiffusion) -> None:
+    mix = Fresco(group=2, iterations=1)
+    whole, split = (latents(tiny, mix, keys=5, batch_size=n) for n in (8, 4))
+    assert close(whole, split)
+
+
+def test_key_frames_of_a_mix_are_pivots_in_turn() -> None:
+    mix = Fresco(group=2)
+    assert [list(mix.pivots(shot(5), step)) for step in range(3)] == [[0, 2, 4], [1, 3], [0, 2, 4]]
+    assert list(mix.pivots(shot(1), 1)) == [0]
+    assert beside(2, [1, 3]) == [(1, pytest.approx(0.5)), (3, pytest.approx(0.5))]
+    assert beside(0, [1, 3]) == [(1, 1.0)]
+
+
 def test_later_batches_carry_the_first_and_the_last_key_frame() -> None:
     found = Fresco(batch=4).batches(shot(9))
+    assert found is not None
     assert [list(each) for each in found] == [
         [0, 1, 2, 3],
         [0, 3, 4, 5],
         [0, 5, 6, 7],
         [0, 7, 8],
     ]
-    assert [list(each) for each in Fresco(batch=8).batches(shot(3))] == [[0, 1, 2]]
+    few = Fresco(batch=8).batches(shot(3))
+    assert few is not None and [list(each) for each in few] == [[0, 1, 2]]
 
 
 def test_what_stands_out_is_no_background() -> None:

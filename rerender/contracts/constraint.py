@@ -137,6 +137,9 @@ class JointEdits(NamedTuple):
         features: what is done to features of the decoder.
         canvas: which key frames are one picture.
         clean_jointly: what is done to the predicted clean latents of all.
+        share: of this key frame alone, ``[1,1,h,w]`` of its latent cells in 0..1: how far edits
+            that follow the flow count there; other joint edits count for the rest. None lets
+            every edit count everywhere.
     """
 
     sampling: Edits = Edits()
@@ -146,6 +149,7 @@ class JointEdits(NamedTuple):
     features: FeatureEdit | None = None
     canvas: Canvas | None = None
     clean_jointly: CleanJointly | None = None
+    share: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,7 @@ class JointConstraint(Part):
     needs_source: ClassVar[bool] = False  # compares with an inversion told the source prompt
     replaces_attention: ClassVar[bool] = False  # answers in place of self-attention layers
     merges_frames: ClassVar[bool] = False  # denoises several key frames as one picture
+    follows_flow: ClassVar[bool] = False  # fuses what earlier key frames show, moved by the flow
 
     def pivots(self, shot: Shot, step: int) -> Sequence[int]:
         """Ordinals of the key frames that others look at in a step: every batch holds them."""

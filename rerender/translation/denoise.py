@@ -28,6 +28,7 @@ from rerender.contracts import (
     guide,
 )
 from rerender.scene import Layer, Noise, State, Trace
+from rerender.translation.share import blend
 
 
 class BoundEdits(NamedTuple):
@@ -85,6 +86,8 @@ class DenoisingTask:
         adapter_scale: strength of each of the model's adapters at each step, ``[steps][adapters]``.
         ordinal: number in its shot of a key frame that is denoised jointly with the others; None
             of one that is not.
+        share: ``[1,1,h,w]``: how far edits of constraints that are not joint count in each latent
+            cell; None lets them count everywhere.
     """
 
     schedule: Schedule
@@ -98,6 +101,7 @@ class DenoisingTask:
     prompt_embeds: Sequence[Tensor] = ()
     adapter_scale: Sequence[tuple[float, ...]] = ()
     ordinal: int | None = None
+    share: Tensor | None = None
 
     def condition_at(self, step: int) -> Condition:
         """The condition of one step."""
@@ -145,9 +149,10 @@ def denoise(
     for step in range(state.step, stop):
         active = [each for each in bound if step in each.steps]
         edits = [each.edits for each in active]
-        for edit in edits:
-            if edit.noisy is not None:
-                state = replace(state, noisy=edit.noisy(state))
+        for each in active:
+            if each.edits.noisy is not None:
+                edited = each.edits.noisy(state)
+                state = replace(state, noisy=_counted(task, each, edited, state.noisy))
         losses = [edit.guidance for edit in edits if edit.guidance is not None]
         entering = state
         if losses:
@@ -157,17 +162,19 @@ def denoise(
             estimate = guide(branches, task.guidance_scale).to(entering.noisy)
             noise_share = (1 - state.alpha_bar) ** 0.5
             clean = (entering.noisy - noise_share * estimate) / state.alpha_bar**0.5
-            moves = [each.step_size * each.loss(entering, clean) for each in losses]
+            moves = [loss.step_size * loss.loss(entering, clean) for loss in losses]
         if losses:
             # Key frames that attend to each other share a graph, which the next one needs too.
             shared, total = task.ordinal is not None, torch.stack(moves).sum()
             (shift,) = torch.autograd.grad(total, entering.noisy, retain_graph=shared)
             estimate, clean = estimate.detach(), clean.detach()
-        for edit in edits:
-            if edit.clean is not None:
-                clean = edit.clean(state, clean)
+        for each in active:
+            if each.edits.clean is not None:
+                clean = _counted(task, each, each.edits.clean(state, clean), clean)
         together = [e.joint.clean_jointly for e in active if e.joint and e.joint.clean_jointly]
         if together and task.ordinal is not None:
+            if recorder is not None:  # later key frames refer to it before all are edited together
+                recorder.trace.clean[step] = clean
             clean = yield CleanRequest(task.ordinal, step, clean, tuple(together))
         output = task.sampler.step(task.schedule, state, clean, estimate, task.noise)
         noisy = output.noisy - shift if losses else output.noisy
@@ -177,6 +184,13 @@ def denoise(
             recorder.trace.clean[step] = clean
             recorder.trace.settled = step + 1
     return state
+
+
+def _counted(task: DenoisingTask, bound: BoundEdits, edited: Tensor, before: Tensor) -> Tensor:
+    """An edited latent where the edit counts."""
+    if task.share is None or bound.joint is not None:
+        return edited
+    return blend(task.share, edited, before)
 
 
 def _request(

@@ -46,6 +46,7 @@ from rerender.translation.lanes import (
     unreported,
 )
 from rerender.translation.noise import generator
+from rerender.translation.share import Shares, shared, shares_of
 from rerender.video import Clip
 
 
@@ -60,6 +61,7 @@ class JointShot:
         batches: ordinals of the key frames of each batch, where a constraint says so.
         batch_size: the most key frames in a batch.
         whole: every batch must hold all key frames, since some read hidden states of others.
+        shares: how far edits that follow the flow count, where a constraint says so.
     """
 
     indices: tuple[int, ...]
@@ -68,6 +70,7 @@ class JointShot:
     batches: Sequence[Sequence[int]] | None
     batch_size: int
     whole: bool
+    shares: Shares
 
     @classmethod
     def of(
@@ -93,7 +96,12 @@ class JointShot:
         steps = sampling.steps - sampling.skipped()
         shot = Shot(clip, tuple(indices), steps, flow, random, watch or Watch())
         joint = [c for c in parts.acting if isinstance(c, JointConstraint)]
-        edits = tuple((sampling.window(c), c.bind(shot, model)) for c in joint)
+        bound = [c.bind(shot, model) for c in joint]
+        shares = shares_of(bound)
+        edits = tuple(
+            (sampling.window(c), shared(own, shares, c.follows_flow))
+            for c, own in zip(joint, bound, strict=True)
+        )
 
         def pivots(step: int) -> frozenset[int]:
             return frozenset(ordinal for c in joint for ordinal in c.pivots(shot, step))
@@ -101,11 +109,15 @@ class JointShot:
         asked = [batches for c in joint if (batches := c.batches(shot)) is not None]
         whole = any(c.remembers(layer, 0) for c in parts.sequential for layer in model.layers())
         batches = asked[0] if asked and not whole else None
-        return cls(shot.indices, edits, pivots, batches, sampling.batch_size, whole)
+        return cls(shot.indices, edits, pivots, batches, sampling.batch_size, whole, shares)
 
     def ordinal(self, index: int) -> int:
         """The number in the shot of the key frame that is frame ``index``."""
         return self.indices.index(index)
+
+    def share(self, index: int) -> Tensor | None:
+        """How far edits that follow the flow count in each latent cell of a key frame."""
+        return self.shares.get(self.ordinal(index))
 
     def bound(self, index: int) -> list[BoundEdits]:
         """What joint constraints do to the denoising of a key frame."""

@@ -258,6 +258,7 @@ class KeyFrameTranslator:
             adapter_scale=adapter_scale,
             label=f"key frame {key.index}",
             ordinal=self.joint.ordinal(key.index) if self.joint else None,
+            share=self.joint.share(key.index) if self.joint else None,
         )
 
     def _readiness(self, references: References | None) -> Callable[[int], bool]:

@@ -78,9 +78,12 @@ class MeteredModel:
 
 
 def methods() -> list[str]:
-    """Those of the comparison, conf/exp/table2.yaml."""
-    table = yaml.safe_load((CONF / "exp" / "table2.yaml").read_text(encoding="utf-8"))
-    return sorted(str(table["hydra"]["sweeper"]["params"]["method"]).split(","))
+    """Those of the comparisons, conf/exp/table2.yaml and conf/exp/table2_strong.yaml."""
+    found: set[str] = set()
+    for name in ("table2", "table2_strong"):
+        table = yaml.safe_load((CONF / "exp" / f"{name}.yaml").read_text(encoding="utf-8"))
+        found |= {*str(table["hydra"]["sweeper"]["params"]["method"]).split(",")}
+    return sorted(found)
 
 
 def measure(method: str, interval: int, frames: int, settings: Sequence[str]) -> Cost:

@@ -1,0 +1,63 @@
+"""Where the flow is to be trusted: a gate between constraints that follow it and others (proposed
+as future work by FRESCO, arXiv 2403.12962)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rerender.constraint._masks import known, soften
+from rerender.contracts import JointConstraint, JointEdits, Model
+from rerender.scene import Shot
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowGate(JointConstraint):
+    """Every latent cell of a key frame is shared out: edits that follow the flow count for s, other
+    joint ones for 1 - s,
+
+        s = M * exp(-(e / error)^2),
+
+    M where the key frame before or the first one is visible (forward-backward test, softened), e
+    the smaller of the mean absolute differences between the source and what the two say of it. A
+    key frame of which too little is visible is left to the others as a whole. Of the first key
+    frame the second one decides.
+
+    Attributes:
+        error: photometric error, of 0..1, at which the flow is trusted by 1/e.
+        coverage: mean of s below which the whole key frame is left to the others.
+        value: a share for all cells of all key frames, in place of the flow's; null for none.
+    """
+
+    error: Annotated[float, Field(gt=0, le=1)] = 0.1
+    coverage: Annotated[float, Field(ge=0, le=1)] = 0.3
+    value: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
+        return [JointEdits(share=self.share(shot, model, o)) for o in range(len(shot))]
+
+    def share(self, shot: Shot, model: Model, ordinal: int) -> Tensor:
+        """Of one key frame, ``[1,1,h,w]`` in 0..1."""
+        height, width = shot.clip.video.size
+        cells = (height // model.vae_scale_factor, width // model.vae_scale_factor)
+        if self.value is not None or len(shot) == 1:
+            return torch.full((1, 1, *cells), 0.0 if self.value is None else self.value)
+        references = dict.fromkeys((ordinal - 1, 0)) if ordinal else (1,)
+        trusted = torch.stack([self._trust(shot, ordinal, each) for each in references]).amax(0)
+        pooled = known(1 - trusted, model.vae_scale_factor)
+        share = pooled if float(pooled.mean()) >= self.coverage else torch.zeros_like(pooled)
+        shot.watch.picture("gate", shot.indices[ordinal], share[0])
+        return share
+
+    def _trust(self, shot: Shot, ordinal: int, reference: int) -> Tensor:
+        """How far a key frame is what another one shows, moved by the flow: ``[1,1,H,W]``."""
+        own, other = (shot.clip.video[shot.indices[each]] for each in (ordinal, reference))
+        flow = shot.flow(ordinal, reference)
+        apart = (flow.warp(other) - own).abs().mean(0)[None, None]
+        visible: Tensor = 1 - soften(flow.occluded)
+        return visible * torch.exp(-((apart / self.error) ** 2))

@@ -1,0 +1,117 @@
+"""Which cells of a key frame belong to constraints that follow the flow, and which to the others.
+
+Where a joint constraint gives key frames a share s (``[1,1,h,w]`` of latent cells, 0..1), an edit
+that follows the flow counts for s and any other joint edit for 1 - s:
+
+    x^0 <- s * follow(x^0) + (1 - s) * x^0,      answer = s * own answer + (1 - s) * processor's
+
+Constraints that refer to earlier key frames follow the flow, and joint ones that say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from rerender.contracts import (
+    AttentionProcessor,
+    CleanJointly,
+    FeatureEdit,
+    Features,
+    HiddenStates,
+    JointEdits,
+    SelfAttention,
+)
+from rerender.scene import DecoderBlock
+
+Shares = Mapping[int, Tensor]
+"""The share of each key frame, by its ordinal."""
+
+
+def blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """``s * one + (1 - s) * other``; where s is 0 or 1 everywhere, one of the two unchanged."""
+    if bool((share == 0).all()):
+        return other
+    if bool((share == 1).all()):
+        return one
+    weight = share.to(one)
+    return weight * one + (1 - weight) * other
+
+
+def shares_of(edits: Sequence[Sequence[JointEdits]]) -> Shares:
+    """What joint constraints say of every key frame of a shot; the last word counts."""
+    found: dict[int, Tensor] = {}
+    for each in edits:
+        found |= {o: edit.share for o, edit in enumerate(each) if edit.share is not None}
+    return found
+
+
+def shared(edits: Sequence[JointEdits], shares: Shares, follows_flow: bool) -> Sequence[JointEdits]:
+    """The edits of one constraint, where they count."""
+    if not shares:
+        return edits
+    own = shares if follows_flow else {o: 1 - share for o, share in shares.items()}
+    # Who has the same hooks belongs together: each hook is wrapped once, for all key frames.
+    processor, features, clean = (cache(partial(wrap, own)) for wrap in (_process, _edit, _clean))
+    return [
+        each._replace(
+            processor=each.processor and processor(each.processor),
+            features=each.features and features(each.features),
+            clean_jointly=each.clean_jointly and clean(each.clean_jointly),
+        )
+        for each in edits
+    ]
+
+
+def _process(shares: Shares, process: AttentionProcessor) -> AttentionProcessor:
+    def act(
+        attention: SelfAttention,
+        hidden_states: HiddenStates,
+        contexts: HiddenStates,
+        step: int,
+    ) -> HiddenStates:
+        # The processor knows nothing of what others made of contexts: that is their share.
+        found = process(attention, hidden_states, hidden_states, step)
+        answers: dict[int, Tensor] = {}
+        for ordinal, own in hidden_states.items():
+            share = tokens(shares[ordinal], own.shape[1])
+            if bool((share == 1).all()):
+                answers[ordinal] = found[ordinal]
+            else:
+                stock = attention(own, contexts[ordinal])
+                answers[ordinal] = blend(share, found[ordinal], stock)
+        return answers
+
+    return act
+
+
+def _edit(shares: Shares, edit: FeatureEdit) -> FeatureEdit:
+    def act(block: DecoderBlock, features: Features, step: int) -> Features:
+        found = edit(block, features, step)
+        return {
+            o: each
+            if found[o] is each
+            else blend(F.adaptive_avg_pool2d(shares[o], each.shape[-2:]), found[o], each)
+            for o, each in features.items()
+        }
+
+    return act
+
+
+def _clean(shares: Shares, edit: CleanJointly) -> CleanJointly:
+    def act(step: int, latents: Features) -> Features:
+        found = edit(step, latents)
+        return {o: blend(shares[o], found[o], each) for o, each in latents.items()}
+
+    return act
+
+
+def tokens(share: Tensor, count: int) -> Tensor:
+    """The share of each of ``count`` tokens, ``[1,N,1]``, of a share of latent cells."""
+    height, width = share.shape[-2:]
+    side = (height * width / count) ** 0.5
+    pooled = F.adaptive_avg_pool2d(share, (round(height / side), round(width / side)))
+    return pooled.flatten(2).transpose(1, 2)

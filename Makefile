@@ -13,7 +13,7 @@ APT := apt install libgl1 libglib2.0-0 libxcb1
 .DEFAULT_GOAL := demo
 
 demo: setup ## restyle the demo clip; the last lines say where the result is
-	$(BIN)/python -m rerender.run $(ARGS)
+	$(BIN)/python -m rerender.run $(if $(findstring data=,$(ARGS)),,data=showcase) $(ARGS)
 	$(BIN)/python -m experiments.report outputs --score --vae
 
 test: setup ## the tests, without those that take minutes or a GPU

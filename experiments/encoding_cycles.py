@@ -3,7 +3,7 @@
     python -m experiments.encoding_cycles [key=value ...] [--cycles 1 2 4 8] [--out FOLDER]
 
 The first frame of every clip goes through the autoencoder n times, encoded plainly, and with
-fidelity-oriented encoding at half and at full compensation (as in conf/constraint/pixel.yaml);
+fidelity-oriented encoding at half and at full compensation (the threshold of the pixel constraint);
 its mean squared error to the frame is what is measured. Clips and model are said as for a run:
 ``model=sd15`` and ``model=sd15 model.vae=null`` are the paper's two autoencoders, ``data=folder
 data.path=FOLDER prompt=any`` takes pictures of one's own. The folder gets scores.jsonl, the tables

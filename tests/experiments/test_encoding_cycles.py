@@ -32,7 +32,7 @@ def test_plain_fades_by_the_share_and_compensation_leaves_its_square(keep: float
     assert [float(y.mean()) for y in plainly(model, image, 0.0)] == pytest.approx(
         [0.5 * keep**n for n in (1, 2, 3)]
     )
-    # x* = x + (x - keep x) = (2 - keep) x, so that a cycle keeps keep (2 - keep) = 1-(1-keep)^2.
+    # x* = x + (x - keep x), so that a cycle keeps keep (2 - keep) = 1 - (1 - keep)^2.
     rest = 1 - (1 - keep) ** 2
     assert [float(y.mean()) for y in plainly(model, image, 1.0)] == pytest.approx(
         [0.5 * rest**n for n in (1, 2, 3)]

@@ -3,8 +3,9 @@
     python -m experiments.bench.real_clips CLIPS [--sizes 128 256 ...] [--steps N] [--sheet FILE]
 
 CLIPS is a folder of videos. One frame of each is translated by itself into each of the eight styles
-the model knows, the style's word as the prompt, at each size of the short side. Writes sizes.md
-beside this file, and with --sheet a picture of all results.
+the model knows, the style's word as the prompt, at each size of the short side. Writes sizes.json
+and sizes.md beside this file, where clips that are not in CLIPS stay as they are, and with --sheet a
+picture of all results.
 
 - **style named**: the small CLIP, asked for the nearest of the eight styles (each the mean of its
   embedded captions over all backgrounds and six things), names the one that was asked for.
@@ -15,10 +16,11 @@ beside this file, and with --sheet a picture of all results.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -37,13 +39,15 @@ from rerender.demo.captions import BACKGROUNDS, COLOURS, STYLES, SUBJECTS
 from rerender.fitting import resize
 
 HERE = Path(__file__).parent
-SIZES = (128, 192, 256, 320, 384, 512)
+RAW = HERE / "sizes.json"
+SIZES = (128, 256, 384)
+STEPS = 6
 FRAME = 30  # of each clip; a clip in which things have begun to move
 COMMON = 256  # short side in pixels at which edges are compared
 
 
 @dataclass(frozen=True)
-class Result:
+class Row:
     """What became of one frame.
 
     Attributes:
@@ -51,7 +55,6 @@ class Result:
         named: whether the small CLIP names the style.
         edges: F1 of edges against the source's, 0..1.
         seconds: of the processor.
-        image: ``[3,H,W]`` in 0..1.
     """
 
     clip: str
@@ -60,13 +63,12 @@ class Result:
     named: bool
     edges: float
     seconds: float
-    image: Tensor
 
 
 def measured(
     paths: Sequence[Path], sizes: Sequence[int], model: Model, choices: Parts
-) -> Iterator[Result]:
-    """Every clip at every size in every style."""
+) -> Iterator[tuple[Row, Tensor]]:
+    """Every clip at every size in every style, and its picture ``[3,H,W]`` in 0..1."""
     judge = load(find("demo", "clip"), "cpu")
     with torch.inference_mode():
         prototypes = style_prototypes(judge)
@@ -81,7 +83,7 @@ def measured(
                     nearest = int((judge.images(image[None]) @ prototypes.T).argmax())
                 edges = edge_f1(video[0], image)
                 named = STYLES[nearest] == style
-                yield Result(path.stem, style, size, named, edges, seconds, image)
+                yield Row(path.stem, style, size, named, round(edges, 4), seconds), image
 
 
 def style_prototypes(judge: Judge) -> Tensor:
@@ -102,7 +104,7 @@ def edge_f1(source: Tensor, result: Tensor) -> float:
     return 0.0 if value is None else value
 
 
-def markdown(results: Sequence[Result], steps: int) -> str:
+def markdown(results: Sequence[Row], steps: int) -> str:
     """The tables: all styles together, and each style's edges and naming by size."""
     sizes = sorted({each.size for each in results})
     clips = sorted({each.clip for each in results})
@@ -141,13 +143,14 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def sheet(results: Sequence[Result], side: int = 160) -> Tensor:
+def sheet(images: Sequence[Tensor], side: int = 160) -> Tensor:
     """All results, ``[3,H,W]``: a row for each clip and size, a column for each style."""
     rows = []
-    for start in range(0, len(results), len(STYLES)):
-        images = [each.image for each in results[start : start + len(STYLES)]]
-        square = [F.interpolate(i[None], (side, side), mode="area")[0] for i in images]
-        rows.append(torch.cat(square, 2))
+    for start in range(0, len(images), len(STYLES)):
+        row = images[start : start + len(STYLES)]
+        rows.append(
+            torch.cat([F.interpolate(i[None], (side, side), mode="area")[0] for i in row], 2)
+        )
     return torch.cat(rows, 1)
 
 
@@ -155,18 +158,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("clips", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--sheet", type=Path)
     given = parser.parse_args(arguments)
     paths = sorted(p for p in given.clips.iterdir() if p.suffix.lower() in SUFFIXES)
     choices = parts("constraint=[]", "keyframes.interval=1", f"sampling.steps={given.steps}")
-    results = []
-    for each in measured(paths, given.sizes, load_model("demo"), choices):
-        results.append(each)
-        print(each.clip, each.size, each.style, each.named, f"{each.edges:.3f}", file=sys.stderr)
-    files.put(HERE / "sizes.md", markdown(results, given.steps).encode())
+    known = json.loads(RAW.read_text()) if RAW.is_file() else []
+    stems = {path.stem for path in paths}
+    rows = [row for row in (Row(**each) for each in known) if row.clip not in stems]
+    images = []
+    for row, image in measured(paths, given.sizes, load_model("demo"), choices):
+        rows.append(row)
+        images.append(image)
+        print(row, file=sys.stderr, flush=True)
+    files.put_json(RAW, [asdict(row) for row in rows])
+    files.put(HERE / "sizes.md", markdown(rows, given.steps).encode())
     if given.sheet:
-        files.put(given.sheet, files.png(sheet(results)))
+        files.put(given.sheet, files.png(sheet(images)))
 
 
 if __name__ == "__main__":

@@ -87,8 +87,11 @@ class Scorer:
             made = score(clip, result, todo, protocol.flow, *name, self.watch, offset=offset)
         made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
         self.computed += len(made)
-        whose = {"kind": clip.kind, "source_clip": clip.source_clip or video_of(clip)}
-        rows = [replace(row, method=name[0], seed=name[1], **whose) for row in made + kept]
+        kind, source = clip.kind, clip.source_clip or video_of(clip)
+        rows = [
+            replace(row, method=name[0], seed=name[1], kind=kind, source_clip=source)
+            for row in made + kept
+        ]
         self.rows += sorted(rows, key=lambda row: list(keys).index(row.metric))
         if made:
             score_files.write(self.root / SCORES, self.rows)

@@ -171,7 +171,8 @@ class LoraTraining(TrainingStage):
         error = (self._predict(noisy, level, text) - target).square()
         snr = alpha / (1 - alpha)
         kind = self._kind()
-        weight = snr.clamp(max=_SNR) / {"epsilon": snr, "sample": 1.0}.get(kind, snr + 1)
+        divisors = {"epsilon": snr, "sample": torch.ones_like(snr)}
+        weight = snr.clamp(max=_SNR) / divisors.get(kind, snr + 1)
         return (weight * error).mean()
 
     def _kind(self) -> str:

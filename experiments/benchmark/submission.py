@@ -292,4 +292,5 @@ def _outlines(frames: Tensor) -> Tensor:
     steep = (F.pad(right, (0, 1)).square() + F.pad(down, (0, 0, 0, 1)).square()).sqrt()
     vector = F.avg_pool2d(steep, 3, 1, 1).flatten()
     vector = vector - vector.mean()
-    return vector / vector.norm().clamp_min(1e-12)
+    unit: Tensor = vector / vector.norm().clamp_min(1e-12)
+    return unit

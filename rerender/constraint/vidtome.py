@@ -54,7 +54,7 @@ class VidToMe(JointConstraint):
         ) -> HiddenStates:
             # All layers of a step see the same draw.
             draw = shot.random("vidtome", step)
-            chunks = torch.arange(len(shot)).split(self.chunk)
+            chunks = torch.split(torch.arange(len(shot)), self.chunk)
             order = torch.randperm(len(chunks), generator=draw)
             earlier: Tensor | None = None
             answers: dict[int, Tensor] = {}
@@ -89,6 +89,6 @@ class VidToMe(JointConstraint):
         if not others:
             return [answer], joined
         rest, own = local.unmerge(answer)
-        answers = list(rest.split(own.shape[1], 1))
+        answers = list(torch.split(rest, own.shape[1], 1))
         answers.insert(target, own)
         return answers, joined

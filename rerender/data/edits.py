@@ -79,7 +79,7 @@ def names_paths(table: Path) -> bool:
     """
     if table.suffix.lower() in (".yaml", ".yml"):
         return any(row.get("path") for _, row in _yaml(table))
-    return "path" in next(_lines(table), (1, []))[1]
+    return "path" in next(table_lines(table), (1, []))[1]
 
 
 def _named(edits: Sequence[Edit]) -> Iterator[Edit]:

@@ -55,12 +55,13 @@ def shared(edits: Sequence[JointEdits], shares: Shares, follows_flow: bool) -> S
         return edits
     own = shares if follows_flow else {o: 1 - share for o, share in shares.items()}
     # Who has the same hooks belongs together: each hook is wrapped once, for all key frames.
-    processor, features, clean = (cache(partial(wrap, own)) for wrap in (_process, _edit, _clean))
+    processor = cache(partial(_process, own))
+    features, clean = cache(partial(_edit, own)), cache(partial(_clean, own))
     return [
         each._replace(
-            processor=each.processor and processor(each.processor),
-            features=each.features and features(each.features),
-            clean_jointly=each.clean_jointly and clean(each.clean_jointly),
+            processor=None if each.processor is None else processor(each.processor),
+            features=None if each.features is None else features(each.features),
+            clean_jointly=None if each.clean_jointly is None else clean(each.clean_jointly),
         )
         for each in edits
     ]
@@ -94,7 +95,9 @@ def _edit(shares: Shares, edit: FeatureEdit) -> FeatureEdit:
         return {
             o: each
             if found[o] is each
-            else blend(F.adaptive_avg_pool2d(shares[o], each.shape[-2:]), found[o], each)
+            else blend(
+                F.adaptive_avg_pool2d(shares[o], (each.shape[-2], each.shape[-1])), found[o], each
+            )
             for o, each in features.items()
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -39,7 +39,7 @@ def film(path: Path, frames: int = 3) -> Path:
 
 
 def tgve(
-    root: Path, groups: dict[str, Sequence[str]], frames: int = 1, films: Sequence[str] = ()
+    root: Path, groups: Mapping[str, Sequence[str]], frames: int = 1, films: Sequence[str] = ()
 ) -> Path:
     """LOVEU-TGVE-2023: the csv with a line for each group and empty lines between them; folders of
     pictures, and video files for those named in ``films``."""

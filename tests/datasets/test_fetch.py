@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -360,7 +360,10 @@ def test_a_list_of_addresses(host: str, here: Path, tmp_path: Path) -> None:
     Server.data = film.read_bytes()
     said = {"url": host.replace("toy.zip", "film.mp4"), "sha256": digest(film)}
     more = {"attribution": "Ann", "edits": [{"prompt": "oil", "kind": "style"}]}
-    listed = {"one": {**said, **more}, "two": {"url": said["url"], "source_prompt": "a cat"}}
+    listed: dict[str, Any] = {
+        "one": {**said, **more},
+        "two": {"url": said["url"], "source_prompt": "a cat"},
+    }
     wanted = replace(BASE, layout="videos", inside=("videos",), videos=listed)
     Server.stop_after[:] = [100]
     out = fetch(wanted, None, None, here / "toy")

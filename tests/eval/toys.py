@@ -45,6 +45,9 @@ class Known:
     def translation(self, index: int) -> Tensor | None:
         return self.frames[index]
 
+    def part(self, start: int, prompt: str) -> Truth:
+        raise NotImplementedError
+
 
 def picture(height: int = 24, width: int = 32, seed: int = 0) -> Tensor:
     """A random image ``[3,H,W]`` in 0..1."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from rerender.errors import ConfigError, InputError
 from rerender.flow.field import Flow
 from rerender.flow.truth import TruthFlow
-from rerender.video import Clip
+from rerender.video import Clip, Truth
 from tests.propagation.scenes import still
 
 
@@ -25,6 +25,9 @@ class Shift:
 
     def translation(self, index: int) -> Tensor | None:
         return None
+
+    def part(self, start: int, prompt: str) -> Truth:
+        raise NotImplementedError
 
 
 def test_the_truth_is_read_with_its_occlusion() -> None:

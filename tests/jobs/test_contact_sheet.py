@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rerender.flow.field import Flow, identity
 from rerender.jobs.contact_sheet import moments, sheet
-from rerender.video import MemoryVideo
+from rerender.video import MemoryVideo, Truth
 
 
 class Green:
@@ -22,6 +22,9 @@ class Green:
 
     def translation(self, index: int) -> Tensor | None:
         return flat(0, 1, 0) if index <= self.known else None
+
+    def part(self, start: int, prompt: str) -> Truth:
+        raise NotImplementedError
 
 
 def flat(*colour: float) -> Tensor:

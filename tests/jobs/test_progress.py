@@ -51,10 +51,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then() -> None:
 
 def test_computing_is_counted_without_load_of_others_and_compiling_apart() -> None:
     """The clock runs on while other processes compute; what this one spent does not."""
-    clock, cost = Clock(), Clock()
-    progress = Progress(io.StringIO(), clock, cost)
+    clock, cost, compiled = Clock(), Clock(), Clock()
     with patch("rerender.jobs.progress.compile_seconds", lambda: compiled.now):
-        compiled = Clock()
         progress = Progress(io.StringIO(), clock, cost)
         clock.now, cost.now, compiled.now = clock.now + 9, cost.now + 4, compiled.now + 3
         progress.advance("propagate", 1, 2)

@@ -108,7 +108,7 @@ def test_clip_skip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tokens = pipeline.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
         states = pipeline.text_encoder(tokens, output_hidden_states=True).hidden_states
         embeds.append(pipeline.text_encoder.final_layer_norm(states[-2]))
-    told = {"prompt": None, "negative_prompt": None}
+    told: dict[str, Any] = {"prompt": None, "negative_prompt": None}
     told |= {"prompt_embeds": embeds[0], "negative_prompt_embeds": embeds[1]}
     theirs = their_latents(pipeline, monkeypatch, **told)
     check(our_latents(ours(folder, clip_skip=1)), theirs)
@@ -162,6 +162,6 @@ def test_a_latent_consistency_model_is_told_the_guidance(
         guidance_scale=5.0,
         output_type="latent",
     ).images
-    few = {"sampler": LCM(), "steps": 8, "strength": 0.5}
+    few: dict[str, Any] = {"sampler": LCM(), "steps": 8, "strength": 0.5}
     check(our_latents(ours(folder), (), **few), theirs)
     assert not torch.allclose(our_latents(ours(folder), (), guidance=2.0, **few), theirs, atol=1e-3)

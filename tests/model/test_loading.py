@@ -13,6 +13,7 @@ from experiments.bench.loading import LIMIT, measure, written
 from rerender.model.pretrained import Pretrained
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading
+from rerender.video import sha256_file
 from tests.model.making import ours, save
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -39,8 +40,12 @@ def test_files_are_hashed_again_only_when_they_have_changed(
 
     chosen = ours(save(tmp_path / "sd"))
     hashed: list[Path] = []
-    real = checkpoint.sha256_file
-    monkeypatch.setattr(checkpoint, "sha256_file", lambda file: hashed.append(file) or real(file))
+
+    def noted(file: Path) -> str:
+        hashed.append(file)
+        return sha256_file(file)
+
+    monkeypatch.setattr(checkpoint, "sha256_file", noted)
     cache = Cache(tmp_path / "store")
     cache.open()
     first = Loading(chosen, ("canny",), cache)

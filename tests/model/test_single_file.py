@@ -55,8 +55,8 @@ def blocks(levels: int) -> Iterator[tuple[str, str]]:
         last = f"output_blocks.{(LAYERS + 1) * i + LAYERS}"
         attends = i < levels - 1  # the last block of the decoder has no attention here
         yield f"up_blocks.{i}.upsamplers.0.conv", f"{last}.{2 if attends else 1}.conv"
-    for name, place in (("resnets.0", 0), ("attentions.0", 1), ("resnets.1", 2)):
-        yield f"mid_block.{name}", f"middle_block.{place}"
+    for name, number in (("resnets.0", 0), ("attentions.0", 1), ("resnets.1", 2)):
+        yield f"mid_block.{name}", f"middle_block.{number}"
 
 
 def of_unet(weights: dict[str, Any], levels: int = 3) -> dict[str, Any]:
@@ -104,7 +104,9 @@ def of_vae(weights: dict[str, Any], levels: int = 2) -> dict[str, Any]:
         turned = lambda m: f"up.{levels - 1 - int(m[1])}"  # noqa: E731
         key = re.sub(r"up_blocks\.(\d+)(?=\.resnets)", turned, key).replace("resnets", "block")
         key = re.sub(
-            r"up_blocks\.(\d+)\.upsamplers\.0", lambda m, t=turned: f"{t(m)}.upsample", key
+            r"up_blocks\.(\d+)\.upsamplers\.0",
+            lambda m: f"{turned(m)}.upsample",
+            key,  # noqa: B023
         )
         key = re.sub(r"mid_block\.block\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
         key = key.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm")

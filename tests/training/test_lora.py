@@ -120,7 +120,12 @@ def test_training_lowers_the_loss_and_goes_on_where_it_stopped(
     again = stage(fresh(), keep=0.0)
     taken: list[int] = []
     again_loss = again.loss
-    again.loss = lambda step: (taken.append(step), again_loss(step))[1]  # type: ignore[method-assign]
+
+    def noted(step: int) -> torch.Tensor:
+        taken.append(step)
+        return again_loss(step)
+
+    again.loss = noted  # type: ignore[method-assign]
     learn(again, Budget(24, 60), tmp_path / "halves")
     assert taken == [*range(15, 24)]
     one, two = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "halves"))

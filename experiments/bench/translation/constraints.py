@@ -56,6 +56,10 @@ class KeyTruth:
         """True translation of a key frame."""
         return self.truth.translation(self.keys[index])
 
+    def part(self, start: int, prompt: str) -> KeyTruth:
+        """The truth from a key frame on, asked for with another prompt."""
+        return KeyTruth(self.truth.part(0, prompt), self.keys[start:])
+
 
 def variants(feature: bool = False) -> dict[str, tuple[str, ...]]:
     """Name of each row and its constraints: cumulative, then one left out; or without the feature

@@ -83,13 +83,13 @@ def test_without_package_or_weights_it_is_said_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     frames = [torch.zeros(3, 24, 32)]
-    monkeypatch.setattr(quality.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     note = measure(Quality(), frames, frames).note
     assert (
         note
         == "n/a: needs pyiqa, which is missing (pip install -c constraints.txt -e '.[quality]')"
     )
-    monkeypatch.setattr(quality.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert "n/a: weights not found (none given; get" in measure(Quality(), frames, frames).note
     missing = Quality(weights=str(tmp_path / "no.pth"))
     assert "no.pth; get pyiqa's file of musiq" in measure(missing, frames, frames).note

@@ -6,7 +6,8 @@ this choice                                goes with
 =========================================  =====================================================
 start that inverts                         a sampler whose steps are reversible
 start that needs noise alone               ``sampling.strength=null``
-start that changes the unconditional       ``sampling.guidance`` other than 1
+start that changes the unconditional       ``sampling.guidance`` other than 1, and a model
+                                           that is not told the guidance scale
 part that edits the noisy latent           a sampler that does not compute it again
 mask with a strength of its own outside    a sampler that does not compute it again
 constraint that needs a draft              no joint constraint
@@ -19,14 +20,17 @@ constraint with a window                   at least one executed step in it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rerender.contracts import Constraint, JointConstraint, Part
+from rerender.contracts import Checkpoint, Constraint, JointConstraint, Part
 from rerender.errors import ConfigError
 
 if TYPE_CHECKING:
     from rerender.config.parts import Parts
+
+log = logging.getLogger(__name__)
 
 
 def check_parts(parts: Parts) -> None:
@@ -40,6 +44,28 @@ def check_parts(parts: Parts) -> None:
     for part in parts.constraint:
         for error in (*_sampler(parts, part), *_window(parts, part), *_joint(parts, part)):
             raise error
+
+
+def check_model(parts: Parts, model: Checkpoint) -> None:
+    """Refuse choices that do not go with the model; say what has no effect with it.
+
+    Raises:
+        ConfigError: naming the choice and how to mend it.
+    """
+    if not model.distilled():
+        return
+    if parts.start.needs_guidance:
+        raise ConfigError(
+            f"start.{type(parts.start).__module__.rpartition('.')[2]}",
+            "changes the unconditional branch, which this model does not have: it is told the "
+            "guidance scale instead",
+            "use start=noised or start=ddim_inversion, or another model",
+        )
+    log.warning(
+        "model: is told the guidance scale (%s) instead of being guided; negative prompts have no "
+        "effect",
+        parts.sampling.guidance,
+    )
 
 
 def _start(parts: Parts) -> Iterator[ConfigError]:

@@ -76,7 +76,8 @@ class Sampling:
     def schedule(self, sampler: Sampler, model: Model) -> Schedule:
         """The steps that are executed."""
         full, skip = sampler.schedule(self.steps, model), self.skipped()
-        return Schedule(full.timesteps[skip:], full.alphas_cumprod[skip:], skip)
+        times, alphas = full.timesteps[skip:], full.alphas_cumprod[skip:]
+        return Schedule(times, alphas, skip, full.beyond[skip:])
 
     def window(self, part: Part | Control | Adapter) -> range:
         """The executed steps in which a constraint, control or adapter acts."""

@@ -330,6 +330,11 @@ class Checkpoint(ABC):
             controls: names of the controls that need a ControlNet, such as ``("canny",)``.
         """
 
+    def distilled(self) -> bool:
+        """Whether the network is told the guidance scale and answers as if guided: it has no
+        unconditional branch."""
+        return False
+
     def words(self) -> Sequence[str]:
         """Words that stand in prompts for trained embeddings."""
         return ()

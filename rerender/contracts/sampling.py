@@ -22,11 +22,14 @@ class Schedule:
         timesteps: training timestep of each step, decreasing.
         alphas_cumprod: alpha-bar before each step and after the last one (one value more).
         skipped: steps of the full schedule left out at its noisy end (SDEdit).
+        beyond: alpha-bar of the time that each step jumps to before noise is added back; () where
+            the sampler does not (all but TCD).
     """
 
     timesteps: tuple[int, ...]
     alphas_cumprod: tuple[float, ...]
     skipped: int = 0
+    beyond: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.timesteps)

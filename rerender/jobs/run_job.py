@@ -16,6 +16,7 @@ from eval.contracts import Score
 from rerender import files
 from rerender.codec import open_video
 from rerender.compiled import warn_unkept
+from rerender.config.compatibility import check_model
 from rerender.config.device import check_devices
 from rerender.config.job import Job, key_of, to_yaml
 from rerender.contracts import Cell, Model
@@ -145,6 +146,7 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     for clip in clips:
         job.parts.check(clip, job.model.words())
     job.model.check(job.parts.names())
+    check_model(job.parts, job.model)
     job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips

@@ -101,6 +101,9 @@ class Pretrained(Checkpoint):
         _lora.check(self.loras, located)
         _embeddings.check(self.embeddings, located)
 
+    def distilled(self) -> bool:
+        return self._located((), "nothing").unet.config().get("time_cond_proj_dim") is not None
+
     def words(self) -> Sequence[str]:
         return tuple(self.embeddings)
 

@@ -86,8 +86,9 @@ def harmony(
             place = slice(2 * position, 2 * position + 4)
             system[channel, place, place] += np.array(block) / NOISE**2
     solved = np.linalg.solve(system, wanted[..., None])[..., 0].T.reshape(count, 2, 3)
-    solved = solved.astype(np.float64)
-    return Harmony(solved[:, 0], solved[:, 1])
+    gains: NDArray[np.float64] = solved[:, 0].astype(np.float64)
+    offsets: NDArray[np.float64] = solved[:, 1].astype(np.float64)
+    return Harmony(gains, offsets)
 
 
 def shared(

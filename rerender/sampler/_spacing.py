@@ -49,6 +49,31 @@ def spaced(steps: int, model: Model, intervals: int) -> list[int]:
     return [int(time) for time in times]
 
 
+def distilled_times(steps: int, origin_steps: int, model: Model, name: str) -> list[int]:
+    """``steps`` of the ``origin_steps`` timesteps that a model was distilled with, decreasing.
+
+    Args:
+        steps: number of steps.
+        origin_steps: number of steps of the distillation.
+        model: whose number of training timesteps to use.
+        name: of the sampler, for the message.
+
+    Raises:
+        ConfigError: more steps than the distillation had.
+    """
+    total = len(model.alphas_cumprod)
+    if not 1 <= steps <= origin_steps <= total:
+        raise ConfigError(
+            "sampling.steps",
+            f"{name} needs 1 <= steps <= origin_steps <= {total}, received {steps} and "
+            f"{origin_steps}",
+            "4 to 8 steps are usual",
+        )
+    origin = np.arange(1, origin_steps + 1) * (total // origin_steps) - 1
+    picked = np.floor(np.linspace(0, len(origin), num=steps, endpoint=False)).astype(int)
+    return [int(time) for time in origin[::-1][picked]]
+
+
 def solver_end(model: Model) -> float:
     """Alpha-bar that multistep solvers end at: 1, or that of the first training timestep where the
     checkpoint's ``final_sigmas_type`` is sigma_min."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from rerender.contracts import Model, Sampler, Schedule, StepOutput
-from rerender.errors import ConfigError
-from rerender.sampler._spacing import scheduled
+from rerender.sampler._spacing import distilled_times, scheduled
 from rerender.scene import Noise, State
 
 SIGMA_DATA = 0.5
@@ -29,22 +27,13 @@ class LCM(Sampler):
     origin_steps: int = 50
 
     def schedule(self, steps: int, model: Model) -> Schedule:
-        total = len(model.alphas_cumprod)
-        if not 1 <= steps <= self.origin_steps <= total:
-            raise ConfigError(
-                "sampling.steps",
-                f"LCM needs 1 <= steps <= origin_steps <= {total}, received {steps} and "
-                f"{self.origin_steps}",
-                "4 to 8 steps are usual",
-            )
-        origin = np.arange(1, self.origin_steps + 1) * (total // self.origin_steps) - 1
-        picked = np.floor(np.linspace(0, len(origin), num=steps, endpoint=False)).astype(int)
+        times = distilled_times(steps, self.origin_steps, model, "LCM")
         final = (
             1.0
             if model.scheduler_config.get("set_alpha_to_one", True)
             else float(model.alphas_cumprod[0])
         )
-        return scheduled([int(time) for time in origin[::-1][picked]], model.alphas_cumprod, final)
+        return scheduled(times, model.alphas_cumprod, final)
 
     def step(
         self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise

@@ -16,7 +16,7 @@ from rerender.store.checkpoint import Loading
 from rerender.video import sha256_file
 from tests.model.making import ours, save
 
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, Any] = {
     "unet": {"block_out_channels": [64, 128, 256, 256], "cross_attention_dim": 96},
     "vae": {"block_out_channels": [32, 32, 32, 32]},
     "text_encoder": {"hidden_size": 96, "intermediate_size": 96, "num_hidden_layers": 2},

@@ -97,16 +97,18 @@ def of_hint(name: str) -> str:
 
 
 def of_vae(weights: dict[str, Any], levels: int = 2) -> dict[str, Any]:
+    def turned(m: re.Match[str]) -> str:
+        return f"up.{levels - 1 - int(m[1])}"
+
     found = {}
     for name, tensor in weights.items():
         key = re.sub(r"down_blocks\.(\d+)\.resnets\.(\d+)", r"down.\1.block.\2", name)
         key = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", key)
-        turned = lambda m: f"up.{levels - 1 - int(m[1])}"  # noqa: E731
         key = re.sub(r"up_blocks\.(\d+)(?=\.resnets)", turned, key).replace("resnets", "block")
         key = re.sub(
             r"up_blocks\.(\d+)\.upsamplers\.0",
             lambda m: f"{turned(m)}.upsample",
-            key,  # noqa: B023
+            key,
         )
         key = re.sub(r"mid_block\.block\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
         key = key.replace("mid_block.attentions.0", "mid.attn_1").replace("group_norm", "norm")
@@ -189,7 +191,7 @@ def sparse(file: Path, tensors: dict[str, list[int]], **metadata: str) -> Path:
     return file
 
 
-def published(cross: int, channels: int = 4, **more: list[int]) -> dict[str, list[int]]:
+def published(cross: int, channels: int = 4, **more: Any) -> dict[str, list[int]]:
     """What tells a published checkpoint, in its sizes."""
     level = 4 if cross == 2048 else 1
     unet = "model.diffusion_model."

@@ -15,6 +15,7 @@ from rerender.model.tiny import SCHEDULER
 from rerender.sampler.ddim import DDIM
 from rerender.sampler.dpm import DPM
 from rerender.sampler.lcm import LCM
+from rerender.sampler.tcd import TCD
 from rerender.sampler.unipc import UniPC
 from rerender.scene import State
 
@@ -212,3 +213,23 @@ def test_the_last_level_of_multistep_solvers_is_the_checkpoints(
 def test_steps_that_lead_beyond_the_last_timestep_are_refused() -> None:
     with pytest.raises(ConfigError, match="steps_offset=1"):
         DPM().schedule(999, checkpoint())
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_tcd_is_diffusers_tcd(steps: int, eta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import TCDScheduler
+    from diffusers.schedulers import scheduling_tcd
+
+    drawn = iter(range(99))
+    monkeypatch.setattr(
+        scheduling_tcd, "randn_tensor", lambda *args, **more: noise("tcd", next(drawn))
+    )
+    model = checkpoint()
+    scheduler = TCDScheduler.from_config(model.config)
+    scheduler.set_timesteps(steps)
+    noisy, other = noise("start", 99), []
+    for time in scheduler.timesteps:
+        noisy = scheduler.step(network(noisy, int(time)), time, noisy, eta=eta).prev_sample
+        other.append(noisy)
+    assert_same(ours(TCD(eta=eta), model, steps), other)

@@ -220,7 +220,7 @@ def published(cross: int, channels: int = 4, **more: Any) -> dict[str, list[int]
 def test_the_family_is_told_from_the_file(
     tmp_path: Path,
     cross: int,
-    more: dict[str, list[int]],
+    more: dict[str, Any],
     metadata: dict[str, str],
     family: str,
     predicts: str,

@@ -6,6 +6,7 @@ Everything is told from configuration files, before any weight is read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rerender.errors import WeightsError
@@ -174,19 +175,32 @@ def _check_embeddings(unet: Described, texts: Sequence[Described]) -> None:
 
 def _check_tokenizer(text: Described, tokenizer: TokenizerFiles) -> None:
     words, file = vocabulary(tokenizer.words)
-    if words > text.get("vocab_size"):
+    count = max(words.values()) + 1
+    if count > text.get("vocab_size"):
         raise WeightsError(
             file,
-            f"has {words} tokens, vocab_size of {text.file} is {text.get('vocab_size')}",
+            f"has {count} tokens, vocab_size of {text.file} is {text.get('vocab_size')}",
             "take the tokenizer of this text encoder",
         )
     settings = tokenizer.folder / "tokenizer_config.json"
+    for naming in (settings, tokenizer.folder / "special_tokens_map.json"):
+        _check_special(naming, words, file)
     longest = read(settings).get("model_max_length")
     most = int(text.get("max_position_embeddings"))
     if not is_whole(longest) or not 3 <= longest <= most:
         said = "has no model_max_length" if longest is None else f"model_max_length is {longest!r}"
         problem = f"{said[:100]}, max_position_embeddings of {text.file} is {most}"
         raise WeightsError(settings, problem, f'set "model_max_length": {most} in that file')
+
+
+def _check_special(said: Path, words: Mapping[str, int], vocabulary: Path) -> None:
+    """A special token that is no word would get a number of its own, past the last embedding."""
+    for key in ("bos_token", "eos_token", "unk_token", "pad_token") if said.is_file() else ():
+        token = read(said).get(key)
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if token is not None and (not isinstance(token, str) or token not in words):
+            problem = f"{key} is {_short(token)}, which is no word of {vocabulary}"
+            raise WeightsError(said, problem, "restore the file")
 
 
 def _check_controlnet(net: Described, unet: Described) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,8 +212,8 @@ def _entry(value: Any, data: int) -> StoredTensor:
     )
 
 
-def vocabulary(folder: Path) -> tuple[int, Path]:
-    """One more than the highest token number of a tokenizer, and the file that says so.
+def vocabulary(folder: Path) -> tuple[Mapping[str, int], Path]:
+    """The numbers of a tokenizer's words, and the file that says them.
 
     Raises:
         WeightsError: a file is missing or damaged.
@@ -222,17 +222,17 @@ def vocabulary(folder: Path) -> tuple[int, Path]:
     if whole.is_file():
         content = read(whole)
         model, added = content.get("model"), content.get("added_tokens") or []
-        words = model.get("vocab") if isinstance(model, dict) else None
-        numbers = list(words.values()) if isinstance(words, dict) else []
-        numbers += [each.get("id") for each in added if isinstance(each, dict)]
+        said = model.get("vocab") if isinstance(model, dict) else None
+        words = dict(said) if isinstance(said, dict) else {}
+        tables = [each for each in added if isinstance(each, dict)]
+        words |= {str(each.get("content")): each.get("id") for each in tables}
         file = whole
     else:
         file = folder / "vocab.json"
         need(folder, ["vocab.json", "merges.txt"])
-        numbers = list(read(file).values())
+        words = dict(read(file))
     if (folder / "added_tokens.json").is_file():
-        numbers += list(read(folder / "added_tokens.json").values())
-    known = [number for number in numbers if isinstance(number, int)]
-    if not known or len(known) < len(numbers):
+        words |= read(folder / "added_tokens.json")
+    if not words or not all(type(number) is int and number >= 0 for number in words.values()):
         raise WeightsError(file, "holds no vocabulary (words with their numbers)", _AGAIN)
-    return max(known) + 1, file
+    return words, file

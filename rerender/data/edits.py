@@ -33,6 +33,7 @@ COLUMNS = (
     "attribution",
 )
 _OF_EDIT = ("prompt", "kind", "source_prompt", "negative_prompt", "start", "frames", "mask")
+FETCHED = "set.yaml"  # the table that a fetched data set has
 _LARGEST = 16 << 20  # bytes of a table
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Row = Mapping[str, str]
@@ -184,10 +185,12 @@ def _text(table: Path, wanted: str) -> str:
             raise InputError(table, f"holds more than {_LARGEST} bytes", f"give {wanted}")
         return table.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        why = "it is not UTF-8"
+        why, cure = "it is not UTF-8", f"give {wanted}"
         if isinstance(error, OSError):
             why = (error.strerror or str(error)).lower()
-        raise InputError(table, f"cannot be read ({why})", f"give {wanted}") from error
+        if isinstance(error, FileNotFoundError) and table.name == FETCHED:
+            cure = f"fetch the set first: python -m rerender.fetch data={table.parent.name}"
+        raise InputError(table, f"cannot be read ({why})", cure) from error
 
 
 def _yaml(table: Path) -> Iterator[tuple[str, Row]]:

@@ -28,6 +28,7 @@ from rerender.config.build import unknown_key
 from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
 from rerender.config.paths import choices_of
+from rerender.data.edits import FETCHED
 from rerender.datasets.archive import ArchiveError
 from rerender.datasets.download import download, reach
 from rerender.datasets.layouts import Clips, clips_of
@@ -45,7 +46,7 @@ from rerender.exits import command, report
 from rerender.kinds import expanded
 from rerender.run_folder import read_json
 
-FOLDER, SOURCE, TABLE, CLIPS = Path("datasets"), "source.json", "set.yaml", "clips.json"
+FOLDER, SOURCE, TABLE, CLIPS = Path("datasets"), "source.json", FETCHED, "clips.json"
 KEYS = ("data", "archive", "sha256", "out", "licence")
 ACCEPT = "accept"
 

@@ -131,6 +131,16 @@ def test_a_whole_set_is_as_many_jobs_as_its_makers_state(
     assert "makers state" not in caplog.text
 
 
+def test_a_set_that_was_not_fetched_names_the_command_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["data=tgve", "--dry"]) == 3
+    message = capsys.readouterr().err
+    assert "fetch the set first: python -m rerender.fetch data=tgve" in message
+    assert message.count("\n") == 1
+
+
 def test_another_number_of_pairs_than_stated_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -136,7 +136,7 @@ class Pool:
             count = min(16, size - start - have)
             frames, prompts, maps = data.pictures(self.stage.seed, start + have, count)
             self.codes += list(self.stage.encode(frames).cpu().half())
-            self.tokens += list(self.stage.tokens(prompts).cpu())
+            self.tokens += list(self.stage.token_ids(prompts).cpu())
             self.maps += list(maps.bool())
             have += count
 
@@ -145,7 +145,7 @@ def sample(
     stage: Diffusion, prompts: list[str], maps: Tensor, steps: int = 8, guidance: float = 3.0
 ) -> Tensor:
     """Codes from noise with classifier-free guidance (DDIM)."""
-    both = stage.tokens([*prompts, *[""] * len(prompts)])
+    both = stage.token_ids([*prompts, *[""] * len(prompts)])
     n = len(prompts)
     shape = (n, components.LATENT, *(side // 8 for side in maps.shape[-2:]))
     code = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(stage.device)
@@ -160,7 +160,7 @@ def sample(
 
 
 def _x0_error(stage: Diffusion, frames: Tensor, prompts: list[str], maps: Tensor) -> list[float]:
-    code, tokens = stage.encode(frames), stage.tokens(prompts)
+    code, tokens = stage.encode(frames), stage.token_ids(prompts)
     noise = torch.randn(code.shape, generator=torch.Generator().manual_seed(1)).to(code)
     errors = []
     for level in (950, 700, 400, 150):

@@ -59,7 +59,7 @@ class Feature(Constraint):
         default_factory=lambda: _LAYERS
     )
     step_size: Annotated[float, Field(gt=0, le=10)] = 0.05
-    iterations: Annotated[int, Field(ge=1, le=100)] = 1
+    iterations: Annotated[int, Field(ge=1, le=100)] = 3
 
     needs_previous: ClassVar[bool] = True
 

@@ -91,7 +91,7 @@ def test_the_distance_falls_with_every_step_allowed(tiny: StableDiffusion) -> No
 
 def test_a_step_is_as_long_as_it_says(tiny: StableDiffusion) -> None:
     clean = latent(tiny, 1)
-    moved = edited(Feature(step_size=0.03), scene(tiny, latent(tiny, 2)), tiny, clean)
+    moved = edited(Feature(step_size=0.03, iterations=1), scene(tiny, latent(tiny, 2)), tiny, clean)
     assert float((moved - clean).square().mean().sqrt()) == pytest.approx(0.03, rel=1e-3)
 
 

@@ -34,7 +34,7 @@ Choices = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Kind(Checkpoint):
+class ModelKind(Checkpoint):
     """A model of which only one thing is known."""
 
     told: bool
@@ -49,7 +49,10 @@ class Kind(Checkpoint):
         raise NotImplementedError
 
 
-MODELS: Choices = {"Stable Diffusion 1, 2, XL": Kind(False), "LCM (full checkpoint)": Kind(True)}
+MODELS: Choices = {
+    "Stable Diffusion 1, 2, XL": ModelKind(False),
+    "LCM (full checkpoint)": ModelKind(True),
+}
 
 
 def built(group: str) -> dict[str, Any]:

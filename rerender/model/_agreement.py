@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rerender.errors import WeightsError
+from rerender.errors import ConfigError, WeightsError
 from rerender.model import _described, _noising
 from rerender.model._described import FAMILY, Described, is_whole
 from rerender.model._files import CONFIG, INDEX, read, vocabulary
-from rerender.model._located import Located, TokenizerFiles
+from rerender.model._located import Located, NetworkFiles, TokenizerFiles
 
 _CLASSES = {
     "unet": ("UNet2DConditionModel",),
@@ -34,6 +34,8 @@ _CALLED = (  # beginnings of names of pipelines and networks, and what they are
     (("Wan", "LTX", "CogVideo", "Hunyuan", "Mochi", "TextToVideo", "Cosmos"), "a video model"),
     (("PixArt", "Sana", "AuraFlow", "Lumina", "QwenImage", "HiDream"), "a diffusion transformer"),
 )
+# Numbers of controls in the published unions (xinsir/controlnet-union-sdxl-1.0).
+_MODES = {"depth": 1, "hed": 2, "canny": 3}
 _CHANNELS = {
     5: "a checkpoint that needs a depth map too",
     7: "an upscaler",
@@ -61,6 +63,7 @@ def check(located: Located) -> None:
     for network in located.controlnets:
         net = _described.controlnet(network)
         _check_controlnet(net, unet)
+        mode(network)
         hint, factor = net.get("conditioning_embedding_out_channels"), _described.scales(vae)
         if len(hint) != factor:
             raise WeightsError(
@@ -69,6 +72,23 @@ def check(located: Located) -> None:
                 f"block_out_channels of {vae.file} has, received {len(hint)}",
                 "take a ControlNet of this checkpoint's family",
             )
+
+
+def mode(network: NetworkFiles) -> int | None:
+    """Number of a control in a ControlNet-Union; None of a ControlNet for one control.
+
+    Raises:
+        ConfigError: the union was not trained for this control.
+    """
+    config = network.config()
+    if not _described.is_union(config):
+        return None
+    number = _MODES.get(network.control)
+    if number is None or number >= int(config.get("num_control_type", 6)):
+        known = ", ".join(_MODES)
+        problem = f"a ControlNet-Union knows {known}, received {network.control}"
+        raise ConfigError(f"model.controlnets.{network.control}", problem, "give a ControlNet")
+    return number
 
 
 def empty_is_zero(located: Located) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from rerender.errors import WeightsError
-from rerender.model._keys import CONTROLNET, TINY_VAE, UNET, VAE
+from rerender.model._keys import CONTROLNET, TINY_VAE, UNET, UNION, VAE
 from rerender.model._located import NetworkFiles
 
 FAMILY = "take a Stable Diffusion 1, 2 or XL checkpoint"
@@ -50,6 +50,11 @@ BACKBONE: Mapping[str, Any] = {
     "attention_head_dim": 8,
     "conditioning_embedding_out_channels": [16, 32, 96, 256],
 }
+UNION_BACKBONE: Mapping[str, Any] = {
+    **{key: BACKBONE[key] for key in BACKBONE if not key.startswith(("out_", "up_"))},
+    "conditioning_embedding_out_channels": [48, 96, 192, 384],
+    "num_control_type": 6,
+}
 AUTOENCODER: Mapping[str, Any] = {"block_out_channels": [64], "latent_channels": 4}
 TINY_AUTOENCODER: Mapping[str, Any] = {
     "encoder_block_out_channels": [64, 64, 64, 64],
@@ -76,12 +81,19 @@ def unet(network: NetworkFiles) -> Described:
 def controlnet(network: NetworkFiles) -> Described:
     """A ControlNet (errors as for `unet`)."""
     cure = "take a ControlNet of this checkpoint's family in diffusers layout"
-    found = Described(network.file, _of_class(network, ("ControlNetModel",), cure), BACKBONE)
+    config = _of_class(network, ("ControlNetModel", "ControlNetUnionModel"), cure)
+    union = is_union(config)
+    found = Described(network.file, config, UNION_BACKBONE if union else BACKBONE)
     _check_sizes(found, ("in_channels",))
     _check_levels(found, "down_block_types", _DOWN)
     _check_list(found, "conditioning_embedding_out_channels")
-    CONTROLNET.check(found.config, network.file)
+    (UNION if union else CONTROLNET).check(found.config, network.file)
     return found
+
+
+def is_union(config: Mapping[str, Any]) -> bool:
+    """Whether it is one ControlNet for several controls."""
+    return config.get("_class_name") == "ControlNetUnionModel"
 
 
 def vae(network: NetworkFiles) -> Described:

@@ -201,6 +201,14 @@ CONTROLNET = Known(
     },
 )
 
+UNION = Known(
+    honoured=CONTROLNET.honoured
+    | _set("num_control_type num_trans_channel num_trans_head num_trans_layer num_proj_channel"),
+    neutral=CONTROLNET.neutral,
+    without_effect=CONTROLNET.without_effect,
+    kinds=CONTROLNET.kinds,
+)
+
 VAE = Known(
     honoured=_set(
         "block_out_channels down_block_types up_block_types layers_per_block act_fn "

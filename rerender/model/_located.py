@@ -30,12 +30,14 @@ class NetworkFiles:
         single: a safetensors file that holds its weights, in the names of diffusers or of the
             original programs; None where they lie beside config.json.
         derived: its configuration, where a single file is all there is; None reads config.json.
+        control: of a ControlNet, the name of its control.
     """
 
     role: str
     folder: Path
     single: Path | None = None
     derived: Mapping[str, Any] | None = None
+    control: str = ""
 
     @property
     def file(self) -> Path:
@@ -79,7 +81,7 @@ class Located:
         text_encoders: one, or two in Stable Diffusion XL.
         vae: the autoencoder.
         unet: the denoising network.
-        controlnets: one for each control; the same one where a union serves several.
+        controlnets: one for each control.
         own_vae: whether the autoencoder is the checkpoint's own.
     """
 

@@ -42,8 +42,9 @@ class Components:
             ``CLIPTextModelWithProjection``.
         vae: ``AutoencoderKL`` or ``AutoencoderTiny``.
         unet: ``UNet2DConditionModel``.
-        controlnets: ``ControlNetModel`` for each control, in order.
+        controlnets: ``ControlNetModel`` or ``ControlNetUnionModel`` for each control, in order.
         scheduler: the configuration of the checkpoint's scheduler.
+        modes: for each control its number in a union; None of a ControlNet for it alone.
         loras: adapters that act in windows of the steps; the others are in the weights already.
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
@@ -55,6 +56,7 @@ class Components:
     unet: Any
     controlnets: tuple[Any, ...]
     scheduler: Mapping[str, Any]
+    modes: tuple[int | None, ...] = ()
     loras: Sequence[Beside] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
@@ -259,18 +261,32 @@ class StableDiffusion(Model):
             if not any(scale):
                 continue
             control = torch.cat([request.condition.control_embeds[index] for request in requests])
+            embedded = control.repeat_interleave(branches, 0)
             down, mid = net(
                 batch,
                 steps,
                 encoder_hidden_states=text,
-                controlnet_cond=control.repeat_interleave(branches, 0),
                 added_cond_kwargs=added,
                 return_dict=False,
+                **self._control_input(index, net, embedded),
             )
             weight = batch.new_tensor(scale).repeat_interleave(branches)[:, None, None, None]
             scaled = [residual * weight for residual in (*down, mid)]
             total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
         return (tuple(total[:-1]), total[-1]) if total else (None, None)
+
+    def _control_input(self, index: int, net: Any, embedded: Tensor) -> dict[str, Any]:
+        """How a ControlNet takes its control; a union is told which one it is."""
+        mode = self.parts.modes[index] if self.parts.modes else None
+        if mode is None:
+            return {"controlnet_cond": embedded}
+        kinds = embedded.new_zeros(len(embedded), int(net.config.num_control_type))
+        kinds[:, mode] = 1
+        return {
+            "controlnet_cond": [embedded],
+            "control_type": kinds,
+            "control_type_idx": [mode],
+        }
 
     def _noise(self, request: NoiseRequest, predicted: Tensor) -> Tensor:
         """The network's output as a noise prediction, whatever it was trained to predict."""

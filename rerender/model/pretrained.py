@@ -175,6 +175,7 @@ class Pretrained(Checkpoint):
             unet=unet,
             controlnets=tuple(load(network) for network in located.controlnets),
             scheduler=_noising.checked(located.scheduler(), located.scheduler_file),
+            modes=tuple(_agreement.mode(network) for network in located.controlnets),
             loras=_lora.apply(self.loras, unet, text_encoders),
             words=words,
             empty_is_zero=_agreement.empty_is_zero(located),
@@ -202,7 +203,10 @@ class Pretrained(Checkpoint):
             vae=vae,
             own_vae=self.vae is None,
             controlnets=tuple(
-                self._controlnet(self.controlnets[control], found, fetching) for control in controls
+                replace(
+                    self._controlnet(self.controlnets[control], found, fetching), control=control
+                )
+                for control in controls
             ),
         )
 

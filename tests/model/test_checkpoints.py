@@ -19,7 +19,7 @@ from rerender.demo.weights import FOLDER
 from rerender.errors import ConfigError, WeightsError
 from rerender.model import _described, _noising
 from rerender.model._files import header, read, weights_of
-from rerender.model._keys import CONTROLNET, SCHEDULER, TINY_VAE, UNET, VAE, Known
+from rerender.model._keys import CONTROLNET, SCHEDULER, TINY_VAE, UNET, UNION, VAE, Known
 from rerender.model.pretrained import Pretrained
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
@@ -213,6 +213,7 @@ KINDS = [
     *((name, SCHEDULER) for name in scheduler_names()),
     ("UNet2DConditionModel", UNET),
     ("ControlNetModel", CONTROLNET),
+    ("ControlNetUnionModel", UNION),
     ("AutoencoderKL", VAE),
     ("AutoencoderTiny", TINY_VAE),
 ]
@@ -248,7 +249,7 @@ def test_every_other_value_is_refused(known: Known, key: str) -> None:
 
 def test_the_tables_of_the_docs_name_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
-    for known in (SCHEDULER, UNET, CONTROLNET, VAE, TINY_VAE):
+    for known in (SCHEDULER, UNET, CONTROLNET, UNION, VAE, TINY_VAE):
         for key in {*known.honoured, *known.neutral, *known.without_effect}:
             assert f"`{key}`" in text, key
 
@@ -271,6 +272,7 @@ def test_defaults_of_networks_are_those_of_their_classes() -> None:
     for name, ours in (
         ("UNet2DConditionModel", _described.BACKBONE),
         ("ControlNetModel", _described.BACKBONE),
+        ("ControlNetUnionModel", _described.UNION_BACKBONE),
         ("AutoencoderKL", _described.AUTOENCODER),
         ("AutoencoderTiny", _described.TINY_AUTOENCODER),
     ):

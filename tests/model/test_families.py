@@ -16,8 +16,11 @@ from rerender.sampler.lcm import LCM
 from rerender.scene import Translation
 from rerender.translation.references import References, ResumePoint
 from tests.model.making import (
+    LARGE,
     NOISE,
     autoencoder,
+    backbone,
+    lively,
     mean_of,
     our_latents,
     ours,
@@ -25,7 +28,7 @@ from tests.model.making import (
     their_latents,
     their_pipeline,
 )
-from tests.scenes import ALL, SCENE, parts, translated
+from tests.scenes import ALL, SCENE, Given, parts, translated
 
 SCHEDULES = {
     "v prediction": {"prediction_type": "v_prediction"},
@@ -135,6 +138,41 @@ def test_textual_inversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows
 def test_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save(tmp_path / "xl", large=True)
     check(our_latents(ours(folder)), their_latents(their_pipeline(folder, True), monkeypatch))
+
+
+@pytest.mark.parametrize("control", ["canny", "depth"])
+def test_a_large_one_with_a_union_of_controls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control: str
+) -> None:
+    from diffusers.pipelines.controlnet import pipeline_controlnet_union_sd_xl_img2img as stock
+
+    folder = save(tmp_path / "xl", large=True)
+    torch.manual_seed(4)
+    union = lively(
+        diffusers.ControlNetUnionModel(
+            **backbone(**LARGE),
+            conditioning_embedding_out_channels=(8, 16),
+            num_trans_channel=16,
+            num_trans_head=2,
+            num_proj_channel=16,
+        )
+    ).eval()
+    union.save_pretrained(tmp_path / "union")
+    pipeline = diffusers.StableDiffusionXLControlNetUnionImg2ImgPipeline.from_pretrained(
+        folder, controlnet=union
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    monkeypatch.setattr(stock, "randn_tensor", lambda *args, **more: NOISE)
+    monkeypatch.setattr(stock, "retrieve_latents", lambda output, generator=None: mean_of(output))
+    mode = {"canny": 3, "depth": 1}[control]
+    theirs = their_latents(
+        pipeline,
+        monkeypatch,
+        control_mode=[mode],
+        control_image=[Given().map(SCENE.video[0])[None]],
+    )
+    chosen = ours(folder, controlnets={control: str(tmp_path / "union")})
+    check(our_latents(chosen, (control,)), theirs)
 
 
 def test_a_latent_consistency_model_is_told_the_guidance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.errors import ConfigError
-from rerender.video import Video, sha256_of
+from rerender.video import Clip, Video, sha256_of
 
 _KEPT = 16  # resized frames held in memory
 
@@ -45,9 +46,32 @@ def fit(video: Video, short_side: int, multiple: int) -> Video:
     return FittedVideo(video, size, output)
 
 
+def fit_clip(clip: Clip, short_side: int, multiple: int, full: bool = False) -> Clip:
+    """The clip with frames a model can process (see `fit`).
+
+    Args:
+        clip: the source and what is asked of it.
+        short_side: wanted length of the shorter side in pixels.
+        multiple: what both sides must be multiples of.
+        full: make the result at the size of the source. Where that is the size at which it is
+            processed, nothing changes.
+    """
+    video = fit(clip.video, short_side, multiple)
+    differs = full and video.size != clip.video.size
+    return replace(clip, video=video, full=clip.video if differs else None)
+
+
 def to_output(image: Tensor, video: Video) -> Tensor:
     """A result ``[3,H,W]`` at the size that the video is to be shown at."""
     return resize(image, video.output_size)
+
+
+def shown(video: Video) -> Video:
+    """The source at the size that a result is shown at."""
+    if video.size == video.output_size:
+        return video
+    size, inner = video.output_size, video.unfitted if isinstance(video, FittedVideo) else video
+    return inner if inner.size == size == inner.output_size else FittedVideo(inner, size, size)
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -77,6 +101,11 @@ class FittedVideo(Video):
     def __init__(self, video: Video, size: tuple[int, int], output_size: tuple[int, int]) -> None:
         self._video, self._size, self._output_size = video, size, output_size
         self._read = lru_cache(_KEPT)(self._resized)
+
+    @property
+    def unfitted(self) -> Video:
+        """The video that frames are read from."""
+        return self._video
 
     @property
     def size(self) -> tuple[int, int]:

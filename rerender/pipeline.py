@@ -10,6 +10,7 @@ from torch import Tensor
 from rerender.config.parts import Parts
 from rerender.contracts import Model
 from rerender.propagate import propagate
+from rerender.propagate.detail import enlarged
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
 from rerender.translation.references import ResumePoint
@@ -40,14 +41,16 @@ def render(
         resume: finished key frames and the first frame to make; everything is made if None.
 
     Yields:
-        As many frames as the source has, ``[3,H,W]`` in 0..1; without those before
-        ``resume.first``.
+        As many frames as the source has, ``[3,H,W]`` in 0..1, of the size of ``clip.output``;
+        without those before ``resume.first``.
     """
     resume = resume or ResumePoint()
-    flow = parts.flow.open(clip)
+    flow, video = parts.flow.open(clip), clip.output
     keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
-    frames = propagate(clip.video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
-    yield from parts.smooth.run(frames, clip.video, flow)
+    keys = enlarged(keys, clip)
+    frames = propagate(video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
+    frames = parts.smooth.run(frames, video, flow)
+    yield from parts.mask.composite(frames, video, flow, resume.first)
 
 
 def translate_key_frames(

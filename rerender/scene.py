@@ -1,4 +1,4 @@
-"""The nouns of translation: Layer, Trace, Translation, Scene, Shot, State.
+"""The nouns of translation: Layer, DecoderBlock, Trace, Translation, Scene, Shot, State.
 
 They are all that a constraint may look at. Notation of equations, here and in docstrings:
 
@@ -64,6 +64,22 @@ class Layer:
     place: Literal["down", "mid", "up"]
     level: int
     cross: bool = False
+
+
+@dataclass(frozen=True)
+class DecoderBlock:
+    """A place of the denoising network's decoder at which features can be seen.
+
+    Attributes:
+        name: path in the network: a decoder block, whose input it is, or one of its residual
+            blocks, whose output it is.
+        level: 0 for the coarsest decoder block, 1 for the next finer one, and so on.
+        resnet: number of the residual block in its decoder block; None where it is the input.
+    """
+
+    name: str
+    level: int
+    resnet: int | None = None
 
 
 @dataclass
@@ -172,6 +188,10 @@ class Scene:
     draft: Tensor | None = None
 
 
+def _unknown(*asked: object) -> Any:
+    raise LookupError(f"a shot that was made by hand knows no answer to {asked}")
+
+
 @dataclass(frozen=True)
 class Shot:
     """The key frames that are denoised together.
@@ -179,10 +199,20 @@ class Shot:
     Attributes:
         clip: the video and its prompts.
         indices: frame number of each key frame.
+        steps: how many steps are executed.
+        flow: ``flow(target, source)`` between two key frames of the source, by their ordinals, at
+            image size.
+        random: ``random(role, step)`` -> a generator seeded by the run's seed, the role and the
+            step alone.
+        watch: takes pictures of masks and gates where they are asked for.
     """
 
     clip: Clip
     indices: tuple[int, ...]
+    steps: int = 0
+    flow: Callable[[int, int], Flow] = _unknown
+    random: Callable[[str, int], torch.Generator] = _unknown
+    watch: Watch = field(default_factory=Watch)
 
     def __len__(self) -> int:
         return len(self.indices)

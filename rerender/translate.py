@@ -17,6 +17,7 @@ from rerender.translation.joint import JointShot, lockstep
 from rerender.translation.key_frame import Draw, KeyFrameTranslator
 from rerender.translation.lanes import side_by_side
 from rerender.translation.references import ResumePoint
+from rerender.translation.region import Region
 from rerender.video import Clip
 
 
@@ -62,11 +63,13 @@ def translate(
             if parts.joint:
                 parts.check(clip)
             model = model() if callable(model) else model
-            translator = KeyFrameTranslator(clip, model, parts, seed, watch or Watch(), draw)
+            region = Region.of(clip, parts) if parts.mask.regional else None
+            watch = watch or Watch()
+            translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)
             evaluations = Evaluations(translator, shots, resume.finished)
         palette = translator.palette(shot[0], number, evaluations.report)
         if parts.joint:
-            joint = JointShot.of(clip, shot, translator.model, parts)
+            joint = JointShot.of(clip, shot, translator.model, parts, seed, translator.watch)
             jobs = replace(translator, joint=joint).jobs(shot, number, palette)
             turns = lockstep(jobs, partial(joint.predict, translator.model), evaluations.report)
             known, references, resumable = 0, None, False

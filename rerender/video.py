@@ -155,6 +155,8 @@ class Clip:
         source_prompt: what the source shows (used by metrics and inversions only).
         negative_prompt: what the result should not show.
         truth: exact motion and translation, where the clip was made by rule.
+        full: the source at the size at which the result is made, where that is larger than the
+            size at which key frames are translated, which is the size of ``video``.
     """
 
     name: str
@@ -163,6 +165,12 @@ class Clip:
     source_prompt: str = ""
     negative_prompt: str = ""
     truth: Truth | None = None
+    full: Video | None = None
+
+    @property
+    def output(self) -> Video:
+        """The source as the result is made from it: ``full`` where it is given, else ``video``."""
+        return self.full or self.video
 
 
 @dataclass(frozen=True)
@@ -172,10 +180,13 @@ class KeyFrame(Frame):
     Attributes:
         controls: one control map ``[3,H,W]`` in 0..1 for each ControlNet.
         shot: number of the shot it belongs to; the first key frame of a shot is its anchor.
+        region: how far each pixel belongs to the region that is translated with full strength,
+            ``[1,H,W]`` in 0..1; None is everywhere.
     """
 
     controls: tuple[Tensor, ...] = ()
     shot: int = 0
+    region: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from rerender.config.parts import Parts
 from rerender.config.paths import ROOT
 from rerender.data.demo import Demo
 from rerender.errors import ConfigError, WeightsError
+from rerender.translate import translate
 
 QUICK = ("sampling.steps=4", "sampling.strength=1.0", "propagation=warp")
 
@@ -59,6 +61,73 @@ def test_add_constraint() -> None:
     model = load_model("tiny")
     once, twice = (found["rendered"](clip, model, 0.1, *said) for _ in range(2))
     assert torch.equal(once, twice)
+
+
+def recording(tmp_path: Path) -> Path:
+    """What another program (here: this one, told to hand out its draws) leaves of four key frames
+    under attention, shape and pixel fusion, whose encoder draws from the posterior."""
+    (clip,) = Demo(frames=4, size=64).clips()
+    frames = [(clip.video[i] * 255).round() for i in range(4)]
+    arrays: dict[str, Any] = {
+        "frames": torch.stack(frames).permute(0, 2, 3, 1).byte().numpy(),
+        "prompt": "a painting",
+        "negative_prompt": "bad",
+    }
+    arrays["control"] = arrays["frames"][:, ::-1].copy()
+    drawn = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Any:
+        return torch.randn(shape, generator=drawn).numpy()
+
+    for a in range(4):
+        for b in {0, a - 1} - {a, -1}:
+            shift = np.full((2, 64, 64), 2.5 * (a - b), np.float32)
+            arrays |= {f"flow_{a}_{b}": shift, f"flow_{b}_{a}": -shift}
+        arrays[f"noise/{a}/start"] = draw(1, 4, 32, 32)
+        arrays |= {f"noise/{a}/vae/{count}": draw(1, 4, 32, 32) for count in range(3)}
+        arrays |= {f"noise/{a}/pixel/{step}": draw(1, 4, 32, 32) for step in range(10)}
+    arrays["latents"] = np.zeros((4, 1, 4, 32, 32), np.float32)
+    np.savez(tmp_path / "recording.npz", **arrays)
+    return tmp_path / "recording.npz"
+
+
+def test_recorded_tensors(tmp_path: Path) -> None:
+    """Every recorded tensor decides the latents; the same ones give the same latents."""
+    path, found = recording(tmp_path), script("recorded_tensors")
+    words = ["tiny", "constraint=[cross_frame,shape,pixel]", "sampling.steps=6", *QUICK[1:]]
+
+    def compared(**changes: Any) -> list[float]:
+        with np.load(path) as arrays:
+            np.savez(tmp_path / "other.npz", **{**arrays, **changes})
+        differences: list[float] = found["main"]([str(tmp_path / "other.npz"), *words])
+        return differences
+
+    names, made = found["differences"].__globals__, []
+
+    def translated(*given: Any, **more: Any) -> list[Any]:
+        made.extend(translate(*given, **more))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(names, "translate", translated)
+        assert min(compared()) > 0.1  # than the zeros that stand there
+    latents = np.stack([each.trace.latent.numpy() for each in made])
+    assert compared(latents=latents) == [0.0] * 4
+    with np.load(path) as arrays:
+        recorded = dict(arrays)
+    for name in ("control", "flow_2_1", "noise/2/start", "noise/2/pixel/4", "noise/2/vae/1"):
+        changed = recorded[name][::-1].copy() if name == "control" else recorded[name] + 0.5
+        first, second, third, _ = compared(latents=latents, **{name: changed})
+        assert third > 1e-4, name
+        assert name == "control" or first == second == 0, name
+    with pytest.raises(KeyError, match="noise/3/start"):
+        found["main"]([str(_without(path, "noise/3/start")), *words])
+
+
+def _without(path: Path, name: str) -> Path:
+    with np.load(path) as arrays:
+        np.savez(path.with_name("less.npz"), **{k: v for k, v in arrays.items() if k != name})
+    return path.with_name("less.npz")
 
 
 # -- what Python users import ---------------------------------------------------------------------

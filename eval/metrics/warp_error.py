@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Reference, Trial
+from eval.contracts import Batch, Curve, Gauge, Metric, Moment, Reading, Reference, Trial
 from eval.metrics.alignment import aligned, weighted_mean
 from rerender.errors import ConfigError
 
@@ -22,6 +22,8 @@ class WarpError(Metric):
     Attributes:
         reference: "previous" for short range, "first" for long range.
         span: width of the value range: 1 for [0,1], 2 for [-1,1] (four times the error).
+        last: number of frames at the end of the clip that count; None for all. What piles up along
+            a clip is seen best at its end (Fig. 15).
     """
 
     version: ClassVar[str] = "1"
@@ -29,12 +31,15 @@ class WarpError(Metric):
 
     reference: Reference = "previous"
     span: float = 1.0
+    last: int | None = None
 
     @property
     def name(self) -> str:
-        """warp_error, with _long for long range and _signed (or the span) for another scale."""
+        """warp_error, with _long for long range, _signed (or the span) for another scale, and
+        _lastN where only the last N frames count."""
         scale = {1.0: "", 2.0: "_signed"}.get(self.span, f"_span{self.span:g}")
-        return f"warp_error{'_long' if self.reference == 'first' else ''}{scale}"
+        end = "" if self.last is None else f"_last{self.last}"
+        return f"warp_error{'_long' if self.reference == 'first' else ''}{scale}{end}"
 
     def __post_init__(self) -> None:
         if self.reference not in ("previous", "first"):
@@ -49,6 +54,12 @@ class WarpError(Metric):
                 f"the width of a value range lies in (0, 255], received {self.span}",
                 "use 1 for [0,1] or 2 for [-1,1]",
             )
+        if self.last is not None and self.last < 1:
+            raise ConfigError(
+                "metrics.warp_error.last",
+                f"must be 1 or more frames, received {self.last}",
+                "use null for all of them",
+            )
 
     def open(self, trial: Trial) -> Gauge:
         return self._errors
@@ -62,3 +73,6 @@ class WarpError(Metric):
             return None
         error, weight = aligned(batch.flow(moment, earlier), moment.result, earlier.result)
         return weighted_mean(error * self.span**2, weight)
+
+    def read(self, curve: Curve, trial: Trial) -> Reading:
+        return super().read(curve if self.last is None else curve[-self.last :], trial)

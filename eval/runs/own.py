@@ -54,7 +54,7 @@ class Own:
 
 @dataclass(frozen=True)
 class _Run:
-    """A complete run: its configuration, the sizes at which its clips were processed, its rows."""
+    """A complete run: its configuration, the sizes at which its results were compared, its rows."""
 
     job: Job
     sizes: Mapping[str, Any]
@@ -65,5 +65,5 @@ def _read(folder: Path, config: Tree | None) -> _Run | None:
     if config is None or not Identity.of(config).finished(folder):
         return None
     facts = read(folder)
-    sizes = {clip["clip"]: clip.get("processed_size") for clip in (facts or {}).get("clips", ())}
+    sizes = {clip["clip"]: clip.get("compared_size") for clip in (facts or {}).get("clips", ())}
     return _Run(Job.of(config), sizes, score_files.read(folder / SCORES))

@@ -16,7 +16,7 @@ from eval.results import Outcome
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.errors import InputError, RerenderError
-from rerender.fitting import fit
+from rerender.fitting import fit_clip
 from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models
@@ -47,10 +47,9 @@ class Protocol:
             RerenderError: the configuration is of another version, or its clips are not there.
         """
         job = Job.of(tree)
-        clips = {
-            clip.name: replace(clip, video=fit(clip.video, job.data.size, _MULTIPLE))
-            for clip in job.data.clips()
-        }
+        full = job.data.output == "source"
+        fitted = (fit_clip(clip, job.data.size, _MULTIPLE, full) for clip in job.data.clips())
+        clips = {clip.name: replace(clip, video=clip.output, full=None) for clip in fitted}
         return cls(clips, job.metrics, job.parts.flow, hashed(_contents(tree["data"])))
 
 

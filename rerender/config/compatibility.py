@@ -8,8 +8,11 @@ start that inverts                         a sampler whose steps are reversible
 start that needs noise alone               ``sampling.strength=null``
 start that changes the unconditional       ``sampling.guidance`` other than 1
 part that edits the noisy latent           a sampler that does not compute it again
+mask with a strength of its own outside    a sampler that does not compute it again
 constraint that needs a draft              no joint constraint
 joint constraint that needs the source     a start that inverts
+joint constraint that replaces attention   no other that does
+joint constraint that merges frames        no other constraint
 constraint with a window                   at least one executed step in it
 =========================================  =====================================================
 """
@@ -32,7 +35,7 @@ def check_parts(parts: Parts) -> None:
     Raises:
         ConfigError: naming one of the two and how to mend it.
     """
-    for error in _start(parts):
+    for error in (*_start(parts), *_mask(parts)):
         raise error
     for part in parts.constraint:
         for error in (*_sampler(parts, part), *_window(parts, part), *_joint(parts, part)):
@@ -60,6 +63,16 @@ def _start(parts: Parts) -> Iterator[ConfigError]:
             key,
             "changes the unconditional branch, which sampling.guidance=1 does not run",
             "use a higher guidance, or start=ddim_inversion",
+        )
+
+
+def _mask(parts: Parts) -> Iterator[ConfigError]:
+    if parts.mask.rest_strength is not None and parts.sampler.rewrites_past:
+        yield ConfigError(
+            "mask.rest_strength",
+            f"edits the latent between steps, which sampler {type(parts.sampler).__name__} "
+            "computes again from the step before",
+            "use sampler=ddim or sampler=dpm, or leave it out",
         )
 
 
@@ -93,6 +106,22 @@ def _joint(parts: Parts, part: Part) -> Iterator[ConfigError]:
             "waits for the picture of the key frame before, while a joint constraint denoises "
             "all key frames of a shot at once",
             "leave one of the two out",
+        )
+    others = [each for each in parts.constraint if each is not part]
+    if isinstance(part, JointConstraint) and part.replaces_attention:
+        for each in others:
+            if isinstance(each, JointConstraint) and each.replaces_attention:
+                yield ConfigError(
+                    f"constraint.{part.name}",
+                    f"answers in place of self-attention, as constraint {each.name} does too",
+                    "leave one of the two out",
+                )
+    if isinstance(part, JointConstraint) and part.merges_frames and others:
+        yield ConfigError(
+            f"constraint.{part.name}",
+            "denoises several key frames as one picture, in which constraint "
+            f"{others[0].name} cannot tell them apart",
+            f"use constraint=[{part.name}]",
         )
     if isinstance(part, JointConstraint) and part.needs_source and not parts.start.inverts:
         yield ConfigError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,17 +20,21 @@ from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.core.utils import filter_overrides
 from omegaconf import DictConfig, OmegaConf
 
-from rerender.config.allowlist import scan
+from rerender.config.allowlist import TARGET, scan
 from rerender.config.build import unknown_key
 from rerender.config.foreign import OPTION, check_hydra, check_tree, scan_folder
 from rerender.config.overrides import elements, escape, literal, parsed
 from rerender.config.paths import CONF, choices_of
+from rerender.config.table import KEY, TableSpec
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.kinds import expanded
 
 __all__ = ["Composer", "Sweep", "explained", "literal", "preflight"]
 
+log = logging.getLogger(__name__)
+
 Tree = dict[str, Any]
+GROUPS_BY_NAME = ("constraint", "control", "metrics")  # several choices at once, each by its name
 _MOST_JOBS, _LONGEST_PROMPT = 10_000, 1_000_000
 
 
@@ -44,6 +49,7 @@ class Sweep:
         launcher: what does the jobs, and its settings.
         said: what sets each job apart, for the terminal.
         repeated: how many more jobs were asked for that equal one of these.
+        table: what the experiment says of its table; None where it says nothing.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Sweep:
     launcher: Tree
     said: tuple[str, ...]
     repeated: int = 0
+    table: TableSpec | None = None
 
 
 def preflight(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
@@ -145,6 +152,7 @@ class Composer:
             {str(key): value for key, value in launcher.items()},
             tuple(said),
             len(lines) - len(jobs),
+            None if KEY not in first else TableSpec.of(_resolved(_ours(_plain(first)))[KEY]),
         )
 
     def tree(self, composed: DictConfig) -> Tree:
@@ -153,9 +161,9 @@ class Composer:
         Raises:
             ConfigError, InputError: as `preflight`.
         """
-        raw = _plain(composed)
+        raw = _without_unchosen(_plain(composed))
         scan(raw)
-        ours = {key: value for key, value in raw.items() if key != "hydra"}
+        ours = {key: value for key, value in _ours(raw).items() if key != KEY}
         resolved = _resolved(ours)
         if self._folder is not None:
             check_tree(resolved, self._values())
@@ -198,6 +206,29 @@ def _plain(composed: DictConfig) -> Tree:
     raw = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(raw, dict)
     return {str(key): value for key, value in raw.items()}
+
+
+def _without_unchosen(tree: Tree) -> Tree:
+    """The configuration without what a preset says of constraints, controls or metrics that are not
+    chosen: a preset is laid over many rows, and some leave one out."""
+    for group in GROUPS_BY_NAME:
+        chosen = tree.get(group)
+        if not isinstance(chosen, dict):
+            continue
+        for name in list(chosen):
+            if not isinstance(chosen[name], dict) or TARGET in chosen[name]:
+                continue
+            if name not in choices_of(group):
+                raise _no_choice(group, str(name), choices_of(group))
+            keys = ", ".join(map(str, chosen.pop(name)))
+            log.warning("%s.%s: not chosen; its settings (%s) act on nothing", group, name, keys)
+        if not chosen:  # as where nobody says anything of the group
+            del tree[group]
+    return tree
+
+
+def _ours(raw: Tree) -> Tree:
+    return {key: value for key, value in raw.items() if key != "hydra"}
 
 
 def _resolved(tree: Tree) -> Tree:

@@ -13,6 +13,7 @@ from rerender.contracts import (
     FlowEstimator,
     JointConstraint,
     KeyFrames,
+    Mask,
     Part,
     Propagation,
     Sampler,
@@ -20,6 +21,7 @@ from rerender.contracts import (
     Start,
 )
 from rerender.errors import ConfigError
+from rerender.mask.none import Everywhere
 from rerender.model._prompts import tell_notations
 from rerender.start.noised import Noised
 from rerender.video import Clip
@@ -42,6 +44,7 @@ class Parts:
     propagation: Propagation
     smooth: Smooth
     start: Start = field(default_factory=Noised)
+    mask: Mask = field(default_factory=Everywhere)
 
     def __post_init__(self) -> None:
         check_parts(self)
@@ -58,6 +61,7 @@ class Parts:
         """
         self.keyframes.check(clip.video)
         self.propagation.check()
+        self.mask.check(clip.output)
         self.flow.open(clip).check()
         for where in ("prompt", "source_prompt", "negative_prompt"):
             tell_notations(where, getattr(clip, where))

@@ -44,6 +44,7 @@ class SelfMaps(JointConstraint):
     keep: Keep = "memory"
 
     needs_source: ClassVar[bool] = True
+    replaces_attention: ClassVar[bool] = True
 
     def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
         source, target = model.token_ids(shot.clip.source_prompt), model.token_ids(shot.clip.prompt)

@@ -33,11 +33,11 @@ class SpatioTemporal(JointConstraint):
     frames: Literal["all", "middle"] = "all"
     inversion: bool = True
 
-    def pivots(self, count: int) -> Sequence[int]:
-        return range(count) if self.frames == "all" else (count // 2,)
+    def pivots(self, shot: Shot, step: int) -> Sequence[int]:
+        return range(len(shot)) if self.frames == "all" else (len(shot) // 2,)
 
     def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
-        attend = _everyone if self.frames == "all" else _beside(*self.pivots(len(shot)))
+        attend = _everyone if self.frames == "all" else _beside(*self.pivots(shot, 0))
         inversion = InversionEdits(attend_jointly=attend if self.inversion else None)
         return [JointEdits(attend_jointly=attend, inversion=inversion)] * len(shot)
 

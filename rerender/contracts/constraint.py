@@ -9,7 +9,15 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts.network import AttendJointly, AttentionMapEdit, Model
+from rerender.contracts.network import (
+    AttendJointly,
+    AttentionMapEdit,
+    AttentionProcessor,
+    Canvas,
+    FeatureEdit,
+    Features,
+    Model,
+)
 from rerender.contracts.source import require_window
 from rerender.scene import Layer, Scene, Shot, State
 
@@ -18,6 +26,11 @@ Attend = Callable[[Layer, Tensor, int], Tensor]
 
 MapsAt = Callable[[int], AttentionMapEdit | None]
 """``maps(step)``: what is done to softmax maps of attention in that step, if anything."""
+
+
+CleanJointly = Callable[[int, Features], Features]
+"""``clean(step, latents)``: the predicted clean latents ``[1,C,h,w]`` of all key frames of a shot,
+after all edits of each one's own."""
 
 
 class Guidance(NamedTuple):
@@ -100,24 +113,39 @@ class InversionEdits(NamedTuple):
     Attributes:
         maps: what is done to softmax maps of attention.
         attend_jointly: which key frames attend to which.
+        processor: what answers in place of self-attention layers.
+        features: what is done to features of the decoder.
+        canvas: which key frames are one picture.
     """
 
     maps: MapsAt | None = None
     attend_jointly: AttendJointly | None = None
+    processor: AttentionProcessor | None = None
+    features: FeatureEdit | None = None
+    canvas: Canvas | None = None
 
 
 class JointEdits(NamedTuple):
-    """What a joint constraint does to one key frame.
+    """What a joint constraint does to one key frame; all but ``sampling`` is the same for all of
+    the shot.
 
     Attributes:
         sampling: edits of its denoising.
         attend_jointly: which key frames attend to which meanwhile.
         inversion: edits of the inversion that its denoising begins with.
+        processor: what answers in place of self-attention layers.
+        features: what is done to features of the decoder.
+        canvas: which key frames are one picture.
+        clean_jointly: what is done to the predicted clean latents of all.
     """
 
     sampling: Edits = Edits()
     attend_jointly: AttendJointly | None = None
     inversion: InversionEdits = InversionEdits()
+    processor: AttentionProcessor | None = None
+    features: FeatureEdit | None = None
+    canvas: Canvas | None = None
+    clean_jointly: CleanJointly | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +154,17 @@ class JointConstraint(Part):
     time, the first one like the others. One such constraint makes a run joint."""
 
     needs_source: ClassVar[bool] = False  # compares with an inversion told the source prompt
+    replaces_attention: ClassVar[bool] = False  # answers in place of self-attention layers
+    merges_frames: ClassVar[bool] = False  # denoises several key frames as one picture
 
-    def pivots(self, count: int) -> Sequence[int]:
-        """Ordinals of those of ``count`` key frames that others attend to: every batch holds
-        them."""
+    def pivots(self, shot: Shot, step: int) -> Sequence[int]:
+        """Ordinals of the key frames that others look at in a step: every batch holds them."""
         return ()
+
+    def batches(self, shot: Shot) -> Sequence[Sequence[int]] | None:
+        """Ordinals of the key frames of each batch, where the method says so; None splits by
+        pivots and ``sampling.batch_size``. Of a key frame in several, the first one counts."""
+        return None
 
     @abstractmethod
     def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from rerender.scene import Layer
+from rerender.scene import DecoderBlock, Layer
 
 HiddenStates = Mapping[int, Tensor]
 """Hidden states ``[B,N,C]`` of the key frames of a shot, by their ordinal in it."""
@@ -19,6 +19,91 @@ AttendJointly = Callable[[Layer, HiddenStates, int], HiddenStates]
 """``attend_jointly(layer, hidden_states, step)``: what each of the key frames attends to,
 ``[B,M,C]``. It is given the key frames that share a batch: its constraint's pivots always, the
 others or a part of them."""
+
+
+class SelfAttention(ABC):
+    """A self-attention layer of the network, open to be used in pieces. Its own answer is
+    ``project(attend(queries(h), keys(c), values(c)))``.
+
+    Attributes:
+        layer: which one.
+    """
+
+    layer: Layer
+
+    @abstractmethod
+    def queries(self, hidden_states: Tensor) -> Tensor:
+        """``[B,N,C]`` -> ``[B,N,D]``, the heads side by side in D."""
+
+    @abstractmethod
+    def keys(self, context: Tensor) -> Tensor:
+        """``[B,M,C]`` -> ``[B,M,D]``."""
+
+    @abstractmethod
+    def values(self, context: Tensor) -> Tensor:
+        """``[B,M,C]`` -> ``[B,M,D]``."""
+
+    @abstractmethod
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float = 1.0,
+        visible: Tensor | None = None,
+    ) -> Tensor:
+        """``softmax(scale * q k^T / sqrt(d)) v`` head by head.
+
+        Args:
+            query: ``[B,N,D]``.
+            key, value: ``[B,M,D]``.
+            scale: factor of the logits; below 1 attention is softer.
+            visible: ``[B,N,M]``, false where a query does not see a key; None shows all.
+
+        Returns:
+            ``[B,N,D]``.
+        """
+
+    @abstractmethod
+    def project(self, attended: Tensor) -> Tensor:
+        """The output projection, ``[B,N,D]`` -> ``[B,N,C]``."""
+
+    def __call__(self, hidden_states: Tensor, context: Tensor) -> Tensor:
+        """The layer's own answer: queries of ``[B,N,C]``, keys and values of ``[B,M,C]``."""
+        return self.project(
+            self.attend(self.queries(hidden_states), self.keys(context), self.values(context))
+        )
+
+
+AttentionProcessor = Callable[[SelfAttention, HiddenStates, HiddenStates, int], HiddenStates]
+"""``process(attention, hidden_states, contexts, step)``: what a self-attention layer answers for
+each of the key frames that share a batch, ``[B,N,C]``, in place of ``attention(own, context)``.
+Hidden states are what enters the layer, contexts what keys and values would be made of."""
+
+Features = Mapping[int, Tensor]
+"""Features or latents ``[B,C,h,w]`` of the key frames of a shot, by their ordinal in it."""
+
+FeatureEdit = Callable[[DecoderBlock, Features, int], Features]
+"""``edit(block, features, step)``: the features that go on from a place of the decoder, for each of
+the key frames that share a batch. Gradients of what it computes belong to it; where a request is
+traced, they also flow through it to the noisy latents."""
+
+
+class Grid(NamedTuple):
+    """Key frames that are denoised as one picture.
+
+    Attributes:
+        rows, columns: how many lie below and beside each other.
+        cells: their ordinals, row by row; the prediction of the first cell of an ordinal counts.
+    """
+
+    rows: int
+    columns: int
+    cells: tuple[int, ...]
+
+
+Canvas = Callable[[int], Sequence[Grid]]
+"""``canvas(step)``: the pictures that are made of all key frames of a shot in that step."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +121,24 @@ class Condition:
 
 
 class JointAttention(NamedTuple):
-    """A key frame's place among those of its shot that attend to each other in a batch.
+    """A key frame's place among those of its shot that see each other in a batch.
 
     Attributes:
         ordinal: its number in the shot.
         step: executed step, the same for all.
         attend_jointly: applied in turn, the same for all.
+        processor: answers in place of self-attention layers, the same for all.
+        features: applied in turn, the same for all.
+        canvas: which of them are one picture; answered by `rerender.translation.canvas`, not by
+            the network.
     """
 
     ordinal: int
     step: int
     attend_jointly: tuple[AttendJointly, ...]
+    processor: AttentionProcessor | None = None
+    features: tuple[FeatureEdit, ...] = ()
+    canvas: Canvas | None = None
 
 
 class AttentionMapEdit(NamedTuple):
@@ -76,7 +168,8 @@ class NoiseRequest(NamedTuple):
         noisy: ``[1,C,h,w]``.
         timestep: training timestep.
         condition: embedded prompts and control maps.
-        conditioning_scale: strength of each ControlNet at this step; 0 switches it off.
+        conditioning_scale: strength of each ControlNet at this step; 0 switches it off, and ()
+            all of them.
         attend: what self-attention makes keys and values of; None takes its own hidden states.
         maps: what is done to softmax maps of attention.
         joint: which other samples of the batch its self-attention attends to.
@@ -131,12 +224,17 @@ class Model(ABC):
         """The self-attention layers, in the order they run."""
 
     @abstractmethod
+    def blocks(self) -> Sequence[DecoderBlock]:
+        """The places of the decoder at which features can be seen, in the order they run."""
+
+    @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
         """The mean latent ``[1,C,h,w]``, scaled, of an image ``[3,H,W]`` in 0..1."""
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
-        """The image ``[3,H,W]`` (0..1, not clipped) of a scaled latent ``[1,C,h,w]``."""
+        """The image ``[3,H,W]`` (0..1, not clipped) of a scaled latent ``[1,C,h,w]``.
+        Differentiable where the latent asks for gradients."""
 
     @abstractmethod
     def condition(
@@ -147,7 +245,7 @@ class Model(ABC):
         Args:
             prompt: the positive prompt.
             negative_prompt: the negative prompt; only used where ``guided``.
-            controls: one map ``[3,H,W]`` in 0..1 for each ControlNet.
+            controls: one map ``[3,H,W]`` in 0..1 for each ControlNet; () for requests without any.
             guided: whether classifier-free guidance needs the unconditional branch.
         """
 
@@ -183,6 +281,14 @@ class Checkpoint(ABC):
 
         Args:
             prompts: all texts of a run.
+        """
+        return
+
+    def tell_styles(self, prompts: Sequence[str]) -> None:
+        """Warn of prompts that ask for no style, of a model that knows a few by name.
+
+        Args:
+            prompts: what the clips of a run are asked for.
         """
         return
 

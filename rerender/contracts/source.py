@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -19,9 +19,12 @@ class Data(ABC):
 
     Attributes:
         size: short side in pixels at which clips are processed.
+        output: the size of results: ``"model"`` is that at which clips are processed, ``"source"``
+            that of the source.
     """
 
     size: int
+    output: Literal["model", "source"] = "model"
 
     @abstractmethod
     def clips(self) -> Sequence[Clip]:

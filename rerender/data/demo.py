@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import Data
 from rerender.data.shard import share
-from rerender.demo.world import HELD_OUT, MOTIONS, World
+from rerender.demo.world import HELD_OUT, MOTIONS, STYLES, World
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow
 from rerender.kinds import Word
@@ -21,7 +21,6 @@ from rerender.video import Clip, Video, sha256_of
 
 _KEPT = 16
 _RATE = Fraction(25)
-_STYLE = "oil"  # what a clip is asked for where no prompt is given
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,17 @@ class Demo(Data):
         frames: number of frames.
         every: take every so many of the world's frames, so that neighbours are as far apart as key
             frames: the protocol of the paper's Table 2.
-        size: side of the square frames in pixels.
-        prompt: what the results should show; None asks for each clip's own content in oil.
+        size: side in pixels at which clips are processed.
+        drawn: side in pixels of the square frames as they are drawn; None is ``size``.
+        output: the size of results: "model" is ``size``, "source" that of the drawn frames.
+        prompt: what the results should show; None asks for each clip's own content in a style.
+        style: the style that clips without a prompt are asked for.
         source_prompt: what the sources show; "" takes the true caption.
         negative_prompt: what the results should not show.
         shard: "i/n" for the i-th of n shares of the clips, from 0; None for all.
 
     Raises:
-        ConfigError: an unknown motion, no or twice the same seed, or a shard that is none.
+        ConfigError: an unknown motion or style, no or twice the same seed, or a shard that is none.
     """
 
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (HELD_OUT,)
@@ -49,15 +51,21 @@ class Demo(Data):
     frames: Annotated[int, Field(ge=1, le=10_000)] = 41
     every: Annotated[int, Field(ge=1, le=1000)] = 1
     size: Annotated[int, Field(ge=16, le=1024)] = 128
+    drawn: Annotated[int, Field(ge=16, le=2048)] | None = None
+    output: Literal["model", "source"] = "model"
     prompt: str | None = None
     source_prompt: str = ""
     negative_prompt: str = ""
     shard: Word | None = None
+    style: Word = "oil"
 
     def __post_init__(self) -> None:
         if self.motion not in MOTIONS:
             cure = f"choose one of {', '.join(MOTIONS)}"
             raise ConfigError("data.motion", f"unknown motion {self.motion!r}", cure)
+        if self.style not in STYLES:
+            cure = f"choose one of {', '.join(STYLES)}"
+            raise ConfigError("data.style", f"unknown style {self.style!r}", cure)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             problem = f"at least one is needed and each only once, received {list(self.seeds)}"
             raise ConfigError("data.seeds", problem, "correct the list")
@@ -68,8 +76,9 @@ class Demo(Data):
 
     def _clip(self, seed: int) -> Clip:
         drawn = (self.frames - 1) * self.every + 1
-        world = World(seed, drawn, (self.size, self.size), self.motion)
-        prompt = world.prompt(_STYLE) if self.prompt is None else self.prompt
+        side = self.drawn or self.size
+        world = World(seed, drawn, (side, side), self.motion)
+        prompt = world.prompt(self.style) if self.prompt is None else self.prompt
         return Clip(
             f"demo-{self.motion}-{seed}",
             DemoVideo(world, self.every),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class Folder(Data):
         start: first frame of each clip.
         frames: number of frames of each; None means to the end.
         size: short side in pixels at which clips are processed.
+        output: the size of results: "model" is that at which it is processed, "source" that of
+            the source.
         shard: "i/n" for the i-th of n shares of the clips, from 0; None for all.
 
     Raises:
@@ -55,6 +57,7 @@ class Folder(Data):
     start: Annotated[int, Field(ge=0)] = 0
     frames: Annotated[int, Field(ge=1)] | None = None
     size: Annotated[int, Field(ge=8, le=4096)] = 512
+    output: Literal["model", "source"] = "model"
     shard: Word | None = None
 
     def __post_init__(self) -> None:

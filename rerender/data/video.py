@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ class VideoFile(Data):
         start: first frame.
         frames: number of frames; None means to the end.
         size: short side in pixels at which it is processed.
+        output: the size of results: "model" is that at which it is processed, "source" that of
+            the source.
         name: short name of the clip; None takes the file's.
         allow_truncated: take the undamaged beginning of a damaged file.
 
@@ -43,6 +45,7 @@ class VideoFile(Data):
     start: Annotated[int, Field(ge=0)] = 0
     frames: Annotated[int, Field(ge=1)] | None = None
     size: Annotated[int, Field(ge=8, le=4096)] = 512
+    output: Literal["model", "source"] = "model"
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,80}$")] | None = None
     allow_truncated: bool = False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.contracts import FlowEstimator
@@ -47,4 +49,11 @@ class OpenedTruth(FlowEstimator):
         return self.between(first, second), self.between(second, first)
 
     def between(self, target: Frame, source: Frame) -> Flow:
-        return self.truth.flow(target.index, source.index)
+        flow = self.truth.flow(target.index, source.index)
+        drawn, wanted = flow.offset.shape[-2:], target.image.shape[-2:]
+        if drawn == wanted:
+            return flow
+        # Frames are processed at another size than that at which they are drawn.
+        ratio = torch.tensor([wanted[1] / drawn[1], wanted[0] / drawn[0]]).view(1, 2, 1, 1)
+        offset = F.interpolate(flow.offset, wanted, mode="area") * ratio
+        return Flow(offset, (F.interpolate(flow.occluded, wanted, mode="area") > 0.5).float())

@@ -90,12 +90,12 @@ def render_clip(task: ClipTask) -> RenderedClip:
                 begin()
                 with key_frames(task) as resume, work.writing(VIDEO) as file:
                     frames = StoredFrames(task, work, resume)
-                    with Encoder(clip.video, file) as encoder:
+                    with Encoder(clip.output, file) as encoder:
                         for picture in frames.earlier():
                             encoder.write(picture)
                         images = render(clip, task.load, task.parts, task.seed, record, resume)
                         for index, image in enumerate(images, resume.first):
-                            picture = planes(image, clip.video, index)
+                            picture = planes(image, clip.output, index)
                             encoder.write(picture)
                             frames.add(index, picture)
                 record.progress.count("encode")

@@ -137,6 +137,7 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     for clip in clips:
         job.parts.check(clip)
     job.model.check(job.parts.names())
+    job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips
 
@@ -207,7 +208,7 @@ def recorded(run: JobRun, group: str) -> Iterator[None]:
 
 def write_sheet(task: ClipTask, truth: Truth | None) -> None:
     """Source and result side by side."""
-    video, result = task.clip.video, open_video(task.folder / VIDEO)
+    video, result = task.clip.output, open_video(task.folder / VIDEO)
     files.put(task.folder / SHEET, files.png(sheet(video, result, truth)))
     task.record.progress.count("sheet")
 
@@ -275,6 +276,7 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
         "sha256": sha256_file(result.folder / VIDEO),
         "frames": len(video),
         "processed_size": list(video.size),
+        "compared_size": list(result.clip.output.size),
         "size": list(result.rendered.encoded.size),
         "padding": list(result.rendered.encoded.padding),
         "audio": result.rendered.encoded.audio,
@@ -297,7 +299,7 @@ def closing(folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, f
     """What a run says at its end: where things are, and a small table of scores."""
     lines = [f"{folder}/"]
     for result in results:
-        height, width = result.clip.video.output_size
+        height, width = result.clip.output.output_size
         frames = len(result.clip.video)
         lines.append(f"  {result.folder / VIDEO}  {frames} frames, {width}x{height}")
         lines.append(f"  {result.folder / SHEET}  source and result side by side")

@@ -33,7 +33,8 @@ def score_clip(task: ClipTask, metrics: tuple[Metric, ...], path: Path, device: 
     if missing:
         result, flow = open_video(path), task.parts.flow
         wanted = list(missing.values())
-        new = score(task.clip, result, wanted, flow, method, task.seed, task.record, device)
+        clip = replace(task.clip, video=task.clip.output)
+        new = score(clip, result, wanted, flow, method, task.seed, task.record, device)
         found |= {key: _kept(task, key, row) for key, row in zip(missing, new, strict=True)}
     return [replace(found[key], method=method, seed=task.seed) for key in keys]
 

@@ -1,11 +1,12 @@
 """What of a prompt does not reach the model as it was meant: notations of other programs, which are
-taken as words, and words beyond the text encoder's length."""
+taken as words, words beyond the text encoder's length, and styles that a small model does not
+know."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,32 @@ def tell_cut(tokenizer: Any, prompt: str) -> None:
     if len(tokens) > most:
         rest = tokenizer.decode(tokens[most - 1 : -1])
         log.warning("prompt: longer than the model's %d tokens, left out: %s", most, rest)
+
+
+def tell_styles(prompts: Sequence[str], styles: Sequence[str]) -> None:
+    """Warn, once for all, of prompts that name none of the styles that a model knows. Without any
+    word, which leaves the style open, nothing is said.
+
+    Args:
+        prompts: what clips are asked for.
+        styles: their names in lower case; empty where a model knows no fixed list.
+    """
+    names = [re.compile(rf"\b{re.escape(style)}\b") for style in styles]
+    without = [
+        prompt
+        for prompt in dict.fromkeys(prompts)
+        if prompt.strip() and not any(name.search(prompt.lower()) for name in names)
+    ]
+    if names and without:
+        shown = without[0] if len(without[0]) <= 100 else f"{without[0][:100]}..."
+        more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        log.warning(
+            "prompt: names no style that this model knows, received %r%s; add one of %s, or take a "
+            "model that knows other words: model=sd15",
+            shown,
+            more,
+            ", ".join(styles),
+        )
 
 
 def _found(prompt: str) -> Iterator[tuple[str, str]]:

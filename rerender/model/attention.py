@@ -2,7 +2,8 @@
 
 Attention of a stock UNet is left as it is until a request of the batch asks for something. Keys and
 values of self-attention are made of the hidden states that ``attend`` and ``joint`` return
-(Rerender §4.1, eq. 6, of which ordinary self-attention is the case h' = h). Softmax maps of self-
+(Rerender §4.1, eq. 6, of which ordinary self-attention is the case h' = h); a joint processor
+answers in place of the layer. Softmax maps of self-
 and cross-attention (prompt-to-prompt, arXiv 2208.01626) exist only in layers that ``maps`` wants.
 """
 
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerender.contracts import AttentionMapEdit, JointAttention, NoiseRequest
+from rerender.contracts import AttentionMapEdit, JointAttention, NoiseRequest, SelfAttention
 from rerender.scene import Layer
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Attention:
             request.attend(layer, part) if request.attend else part
             for request, part in zip(self._requests, self._parts(hidden_states), strict=True)
         ]
-        for members in self._joint():
+        for members in self.joint():
             by_ordinal = {members[index].ordinal: contexts[index] for index in members}
             joint = next(iter(members.values()))
             for attend_jointly in joint.attend_jointly:
@@ -73,22 +74,41 @@ class Attention:
                 contexts[index] = by_ordinal[member.ordinal]
         return contexts
 
+    def processed(
+        self, attention: SelfAttention, hidden_states: Tensor, contexts: Sequence[Tensor]
+    ) -> dict[int, Tensor]:
+        """What joint processors answer, ``[B,N,C]``, by the number of the part of the batch."""
+        answers: dict[int, Tensor] = {}
+        for members in self.joint():
+            joint = next(iter(members.values()))
+            if joint.processor is None:
+                continue
+            parts = self._parts(hidden_states)
+            own = {member.ordinal: parts[index] for index, member in members.items()}
+            seen = {member.ordinal: contexts[index] for index, member in members.items()}
+            found = joint.processor(attention, own, seen, joint.step)
+            answers.update((index, found[member.ordinal]) for index, member in members.items())
+        return answers
+
     def maps(self, layer: Layer, hidden_states: Tensor) -> list[AttentionMapEdit | None]:
         """For each part of a batch ``[P*B,N,C]``, who wants the maps of the layer."""
         cells = hidden_states.shape[1]
         asked = [request.maps for request in self._requests]
         return [maps if maps and maps.wants(layer, cells) else None for maps in asked]
 
-    def _parts(self, hidden_states: Tensor) -> Sequence[Tensor]:
-        return hidden_states.chunk(max(len(self._requests), 1))
+    def count(self) -> int:
+        """How many requests share the batch."""
+        return max(len(self._requests), 1)
 
-    def _joint(self) -> list[dict[int, JointAttention]]:
-        """Parts that attend to each other, by their number: those with the same step and edits."""
+    def _parts(self, hidden_states: Tensor) -> Sequence[Tensor]:
+        return hidden_states.chunk(self.count())
+
+    def joint(self) -> list[dict[int, JointAttention]]:
+        """Parts that see each other, by their number: those with the same step and edits."""
         found: dict[Any, dict[int, JointAttention]] = {}
         for index, request in enumerate(self._requests):
             if request.joint is not None:
-                key = (request.joint.step, request.joint.attend_jointly)
-                found.setdefault(key, {})[index] = request.joint
+                found.setdefault(request.joint[1:], {})[index] = request.joint
         return list(found.values())
 
 
@@ -107,12 +127,59 @@ class _Self:
         temb: Tensor | None = None,
     ) -> Tensor:
         contexts = self.attention.contexts(self.layer, hidden_states)
+        answers = self.attention.processed(_Pieces(self.layer, attn), hidden_states, contexts)
+        if answers:
+            parts = hidden_states.chunk(len(contexts))
+            own = {
+                i: _projected(attn, _heads(attn, parts[i], contexts[i]))
+                for i in range(len(contexts))
+                if i not in answers
+            }
+            return torch.cat([(answers | own)[index] for index in range(len(contexts))])
         maps = self.attention.maps(self.layer, hidden_states)
         if any(maps):
             attended = _mapped(attn, self.layer, hidden_states, contexts, maps)
         else:
             attended = _attention(attn, hidden_states, contexts)
         return _projected(attn, attended)
+
+
+class _Pieces(SelfAttention):
+    """A diffusers self-attention layer in pieces."""
+
+    def __init__(self, layer: Layer, attn: Any) -> None:
+        self.layer, self._attn = layer, attn
+
+    def queries(self, hidden_states: Tensor) -> Tensor:
+        made: Tensor = self._attn.to_q(hidden_states)
+        return made
+
+    def keys(self, context: Tensor) -> Tensor:
+        made: Tensor = self._attn.to_k(context)
+        return made
+
+    def values(self, context: Tensor) -> Tensor:
+        made: Tensor = self._attn.to_v(context)
+        return made
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float = 1.0,
+        visible: Tensor | None = None,
+    ) -> Tensor:
+        heads = [
+            x.unflatten(2, (self._attn.heads, -1)).transpose(1, 2) for x in (query, key, value)
+        ]
+        mask = None if visible is None else visible[:, None]
+        scaled = scale * float(self._attn.scale)
+        mixed = F.scaled_dot_product_attention(*heads, attn_mask=mask, scale=scaled)
+        return mixed.transpose(1, 2).flatten(2).to(query.dtype)
+
+    def project(self, attended: Tensor) -> Tensor:
+        return _projected(self._attn, attended)
 
 
 class _Cross:

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from rerender.contracts import Condition, Model, NoiseRequest
+from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
 from rerender.model._noising import alphas_of
 from rerender.model._prompts import tell_cut
 from rerender.model.attention import Attention
-from rerender.scene import Layer
+from rerender.scene import DecoderBlock, Layer
 
 SPACING = (
     *("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps"),
@@ -81,6 +82,7 @@ class StableDiffusion(Model):
         if freeu is not None:
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
+        self._features = DecoderFeatures(parts.unet, self._attention)
         self._embedded: tuple[tuple[str, ...], Tensor] | None = None
         self._told: set[str] = set()  # prompts that were looked at for words that are left out
 
@@ -109,6 +111,9 @@ class StableDiffusion(Model):
     def layers(self) -> Sequence[Layer]:
         return self._attention.layers
 
+    def blocks(self) -> Sequence[DecoderBlock]:
+        return self._features.blocks
+
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         config = self.parts.vae.config
@@ -117,13 +122,13 @@ class StableDiffusion(Model):
         shift: float = getattr(config, "shift_factor", None) or 0.0
         return (mean - shift) * float(config.scaling_factor)
 
-    @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         config = self.parts.vae.config
         shift = getattr(config, "shift_factor", None) or 0.0
-        unscaled = (latent / config.scaling_factor + shift).to(self.device, self.dtype)
-        image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
-        return (image + 1) / 2
+        with torch.set_grad_enabled(latent.requires_grad):
+            unscaled = (latent / config.scaling_factor + shift).to(self.device, self.dtype)
+            image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
+            return (image + 1) / 2
 
     @torch.no_grad()
     def condition(
@@ -132,7 +137,7 @@ class StableDiffusion(Model):
         embeds = self._prompt_embeds((negative_prompt, prompt) if guided else (prompt,))
         control_embeds = tuple(
             encoder(control[None].to(self.device, self.dtype))
-            for encoder, control in zip(self._control_encoders, controls, strict=True)
+            for encoder, control in zip(self._control_encoders, controls, strict=bool(controls))
         )
         return Condition(embeds, control_embeds)
 
@@ -204,7 +209,8 @@ class StableDiffusion(Model):
         total: list[Tensor] | None = None
         branches = text.shape[0] // len(requests)
         for index, net in enumerate(self.parts.controlnets):
-            scale = [request.conditioning_scale[index] for request in requests]
+            given = [request.conditioning_scale for request in requests]
+            scale = [each[index] if each else 0.0 for each in given]
             if not any(scale):
                 continue
             control = torch.cat([request.condition.control_embeds[index] for request in requests])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rerender.config.paths import ROOT
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
-from rerender.kinds import Device, HubModel
+from rerender.kinds import Device, HubModel, Word
 from rerender.model import _agreement, _hub, _noising
 from rerender.model._files import (
     AUTOENCODER,
@@ -28,7 +28,7 @@ from rerender.model._files import (
     weights_of,
 )
 from rerender.model._freeu import FreeU
-from rerender.model._prompts import tell_cut
+from rerender.model._prompts import tell_cut, tell_styles
 from rerender.video import sha256_file
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Pretrained(Checkpoint):
         freeu: FreeU strengths; None leaves the network as it is.
         recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
+        styles: the styles it knows by name, where these are all; prompts without one are warned of.
     """
 
     path: HubModel
@@ -64,6 +65,7 @@ class Pretrained(Checkpoint):
     device: Device = "auto"
     freeu: FreeU | None = None
     recommended: Mapping[str, float] = field(default_factory=dict)
+    styles: tuple[Word, ...] = ()
 
     def check(self, controls: Sequence[str]) -> None:
         """Refuse what is missing, damaged, of another kind, or does not fit together. Of what the
@@ -105,6 +107,9 @@ class Pretrained(Checkpoint):
             tokenizer = _tokenizer(transformers, folder)
             for prompt in long:
                 tell_cut(tokenizer, prompt)
+
+    def tell_styles(self, prompts: Sequence[str]) -> None:
+        tell_styles(prompts, self.styles)
 
     def fingerprint(self, controls: Sequence[str]) -> str | None:
         """A hash of all files that are read; None where some are still on the hub."""

@@ -8,7 +8,7 @@ the keys of the stages before it. Whatever else changes, the stage is taken from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +17,16 @@ import torch
 from rerender.config.job import Job
 from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint
-from rerender.fitting import fit
+from rerender.fitting import fit_clip
 from rerender.store.cache import key
 from rerender.store.checkpoint import Loading
 from rerender.store.provenance import code_of, targets, versions
 from rerender.store.run_identity import Identity
 from rerender.video import Clip
 
-FILLING = ("flow", "propagation", "smooth")  # the second half of the method
+FILLING = ("flow", "propagation", "smooth", "mask")  # the second half of the method
 TRANSLATING = tuple(
-    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth")
+    field.name for field in fields(Parts) if field.name not in ("propagation", "smooth", "mask")
 )
 Tree = Mapping[str, Any]
 
@@ -41,6 +41,7 @@ class Stages:
         clip: the clip as it is processed.
         weights: digest of the model's weights.
         device: what computes.
+        regional: key frames are translated otherwise outside of the region of the mask.
     """
 
     tree: Tree
@@ -48,17 +49,20 @@ class Stages:
     clip: Clip
     weights: str
     device: str
+    regional: bool = False
 
     @cached_property
     def keys(self) -> str:
-        """The key of the translated key frames."""
+        """The key of the translated key frames; what a mask keeps of the source changes none."""
+        regional = ("mask",) if self.regional else ()
         return key(
             clip=self._clip(),
             seed=self.tree.get("seed"),
             weights=self.weights,
             device=self.device,
             **self._used(
-                (*TRANSLATING, "model"), ("rerender.translate", "rerender.translation.joint")
+                (*TRANSLATING, *regional, "model"),
+                ("rerender.translate", "rerender.translation.joint"),
             ),
         )
 
@@ -66,7 +70,7 @@ class Stages:
     def video(self) -> str:
         """The key of the finished video."""
         modules = ("rerender.pipeline", "rerender.propagate", "rerender.codec.encode")
-        return key(keys=self.keys, **self._used(FILLING, modules))
+        return key(keys=self.keys, full=self._full, **self._used(FILLING, modules))
 
     def score(self, metric: str, video: str) -> str:
         """The key of what a metric says of a video.
@@ -77,6 +81,7 @@ class Stages:
         """
         return key(
             clip=self._clip(),
+            full=self._full,
             video=video,
             device=self.device,
             metric=self.tree["metrics"][metric],
@@ -86,6 +91,10 @@ class Stages:
     @cached_property
     def _content(self) -> str:
         return self.clip.video.digest()
+
+    @cached_property
+    def _full(self) -> str | None:
+        return None if self.clip.full is None else self.clip.full.digest()
 
     def _clip(self) -> dict[str, str]:
         return {
@@ -115,11 +124,12 @@ class Stages:
 
 def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loading) -> Stages:
     """The stages of one of a job's clips, which is brought to the size at which it is processed."""
-    clip = replace(clip, video=fit(clip.video, job.data.size, loading.size_multiple))
+    full = job.data.output == "source"
+    clip = fit_clip(clip, job.data.size, loading.size_multiple, full)
     device = device_of(job.model)
     if device.startswith("cuda"):  # another kind computes other bits
         device = torch.cuda.get_device_name(device)
-    return Stages(tree, identity, clip, loading.digest, device)
+    return Stages(tree, identity, clip, loading.digest, device, job.parts.mask.regional)
 
 
 def device_of(checkpoint: Checkpoint) -> str:

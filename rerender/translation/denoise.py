@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from rerender.contracts import (
-    AttendJointly,
     AttentionMapEdit,
+    CleanJointly,
     Condition,
     Edits,
+    Features,
+    InversionEdits,
     JointAttention,
+    JointEdits,
     NoiseRequest,
     Sampler,
     Schedule,
@@ -33,12 +36,36 @@ class BoundEdits(NamedTuple):
     Attributes:
         steps: executed steps.
         edits: what is done in them.
-        attend_jointly: which key frames attend to which; of joint constraints.
+        joint: of joint constraints, what is done to all key frames of the shot.
     """
 
     steps: range
     edits: Edits
-    attend_jointly: AttendJointly | None = None
+    joint: JointEdits | None = None
+
+
+class CleanRequest(NamedTuple):
+    """A predicted clean latent that waits for those of the other key frames of its shot.
+
+    Attributes:
+        ordinal: number of the key frame in the shot.
+        step: executed step.
+        clean: ``[1,C,h,w]``.
+        edits: applied in turn, the same for all.
+    """
+
+    ordinal: int
+    step: int
+    clean: Tensor
+    edits: tuple[CleanJointly, ...]
+
+
+def edit_jointly(requests: Sequence[CleanRequest]) -> list[Tensor]:
+    """Answer the requests of all key frames of a shot: their clean latents, edited."""
+    latents: Features = {each.ordinal: each.clean for each in requests}
+    for edit in requests[0].edits:
+        latents = edit(requests[0].step, latents)
+    return [latents[each.ordinal] for each in requests]
 
 
 @dataclass(frozen=True)
@@ -96,11 +123,12 @@ def denoise(
     stop: int,
     bound: Sequence[BoundEdits],
     recorder: Recorder | None = None,
-) -> Generator[NoiseRequest, Tensor, State]:
+) -> Generator[NoiseRequest | CleanRequest, Tensor, State]:
     """Execute the steps from ``state`` up to (not including) ``stop``.
 
     Each step: edit x_t; eps = guide(network(x_t)); x^0 = (x_t - sqrt(1 - alpha-bar) eps) /
-    sqrt(alpha-bar); edit x^0; let the sampler step; move by the gradient of guidance losses.
+    sqrt(alpha-bar); edit x^0, at last with those of all key frames of a shot; let the sampler step;
+    move by the gradient of guidance losses.
 
     Args:
         task: what stays the same.
@@ -136,6 +164,9 @@ def denoise(
         for edit in edits:
             if edit.clean is not None:
                 clean = edit.clean(state, clean)
+        together = [e.joint.clean_jointly for e in active if e.joint and e.joint.clean_jointly]
+        if together and task.ordinal is not None:
+            clean = yield CleanRequest(task.ordinal, step, clean, tuple(together))
         output = task.sampler.step(task.schedule, state, clean, estimate, task.noise)
         noisy = output.noisy - shift if losses else output.noisy
         after = task.schedule.alphas_cumprod[step + 1]
@@ -158,7 +189,7 @@ def _request(
         task.conditioning_scale[step],
         _attend([each.edits for each in active], step, recorder),
         chained_maps([each.edits.maps for each in active], step),
-        joint_attention([each.attend_jointly for each in active], step, task.ordinal),
+        joint_attention([each.joint for each in active], step, task.ordinal),
         lambda: task.ready(step),
         f"{task.label}, {name} pass, step {step + 1}/{len(task.schedule)}",
     )
@@ -204,9 +235,17 @@ def chained_maps(
 
 
 def joint_attention(
-    chain: Sequence[AttendJointly | None], step: int, ordinal: int | None
+    chain: Sequence[JointEdits | InversionEdits | None], step: int, ordinal: int | None
 ) -> JointAttention | None:
     """A key frame's place among those that are denoised jointly; None of one that is not."""
     if ordinal is None:
         return None
-    return JointAttention(ordinal, step, tuple(each for each in chain if each is not None))
+    edits = [each for each in chain if each is not None]
+    return JointAttention(
+        ordinal,
+        step,
+        tuple(each.attend_jointly for each in edits if each.attend_jointly is not None),
+        next((each.processor for each in edits if each.processor is not None), None),
+        tuple(each.features for each in edits if each.features is not None),
+        next((each.canvas for each in edits if each.canvas is not None), None),
+    )

@@ -27,6 +27,7 @@ from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
+from rerender.translation.region import Region
 from rerender.video import Clip, KeyFrame
 
 Draw = Callable[[KeyFrame], Noise]
@@ -45,6 +46,7 @@ class KeyFrameTranslator:
         watch: told of progress, shown pictures.
         draw: other noise than the seed's.
         joint: the shot whose key frames are denoised jointly; None denoises one after the other.
+        region: where key frames are translated otherwise than outside; None is everywhere alike.
     """
 
     clip: Clip
@@ -54,6 +56,7 @@ class KeyFrameTranslator:
     watch: Watch
     draw: Draw | None = None
     joint: JointShot | None = None
+    region: Region | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -138,6 +141,8 @@ class KeyFrameTranslator:
         task = replace(task, prompt_embeds=initial.prompt_embeds)
         state, last, fork = task.beginning(initial.noisy), len(task.schedule), self.fork()
         bound = self.joint.bound(key.index) if self.joint else []
+        if self.region is not None:
+            bound += self.region.edits(key, latent, task)
         if references is None or not parts.constraint:
             state = yield from denoise(task, state, last, bound, recorder)
             yield self._finished(own, state)
@@ -175,9 +180,13 @@ class KeyFrameTranslator:
     def _key(self, index: int, shot: int) -> KeyFrame:
         image = self.clip.video[index]
         controls = tuple(control.map(image) for control in self.parts.control)
+        region = None
+        if self.region is not None:
+            region = self.region.at(index)
+            controls = self.region.controls(region, controls)
         for control, map_ in zip(self.parts.control, controls, strict=True):
             self.watch.picture(f"control_{control.name}", index, map_)
-        return KeyFrame(index, image, controls, shot)
+        return KeyFrame(index, image, controls, shot, region)
 
     def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
         if self.draw is not None:

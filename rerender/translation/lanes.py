@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rerender.contracts import NoiseRequest
 from rerender.scene import Translation
+from rerender.translation.denoise import CleanRequest
 
 
 class Wait(NamedTuple):
@@ -33,7 +34,7 @@ class Wait(NamedTuple):
     skipped: int = 0
 
 
-Request: TypeAlias = NoiseRequest | Wait | Translation
+Request: TypeAlias = NoiseRequest | CleanRequest | Wait | Translation
 
 Job: TypeAlias = Generator[Request, Tensor, None]
 """Is sent the predicted noise ``[B,C,h,w]`` of each request (None after a wait); what it yields at

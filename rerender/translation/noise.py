@@ -24,8 +24,12 @@ def keyed(seed: int, shape: tuple[int, ...], frame: int | None = None) -> Noise:
     """
 
     def draw(role: str, step: int) -> Tensor:
-        name = f"{seed}/{frame}/{role}/{step}".encode()
-        key = int.from_bytes(hashlib.sha256(name).digest()[:8], "little") >> 1
-        return torch.randn(shape, generator=torch.Generator().manual_seed(key))
+        return torch.randn(shape, generator=generator(f"{seed}/{frame}/{role}/{step}"))
 
     return draw
+
+
+def generator(name: str) -> torch.Generator:
+    """A generator on the CPU that is seeded by a name alone."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
+    return torch.Generator().manual_seed(key)

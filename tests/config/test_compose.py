@@ -98,8 +98,9 @@ def test_every_experiment_builds_in_all_its_jobs(name: str) -> None:
         assert None not in rows and len(rows) > 1, "every row has a name"
         assert len({key_of(job) for job in plan.jobs}) == len(jobs), "no two are the same"
         assert len(set(rows)) == len(rows), "one name for each row"
-    assert ("defaults:\n  - _study\n" in text) == (
-        name.startswith("ablation_") or name in ("drift", "propagation", "table3")
+    shared = "_open" if "_open" in name else "_study"
+    assert (f"defaults:\n  - {shared}\n" in text) == (
+        name.startswith("ablation_") or name in ("drift", "drift_open", "propagation", "table3")
     )
 
 
@@ -506,3 +507,24 @@ def test_the_jobs_of_an_experiment_are_known_beforehand() -> None:
 def test_the_command_line_beats_an_experiment() -> None:
     (job,) = sweep("+exp=propagation", "propagation=warp", "seed=4", "keyframes.interval=3").jobs
     assert (job["seed"], job["keyframes"]["interval"]) == (4, 3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("row", ["per_frame", "no_shape", "rerender_style", "fatezero"])
+def test_a_preset_lies_over_rows_that_leave_a_constraint_out(preset: str, row: str) -> None:
+    alone, job = composed(f"method={row}"), composed(f"preset={preset}", f"method={row}")
+    assert [*job.get("constraint", ())] == [*alone.get("constraint", ())]
+    assert jobs_of([job])
+
+
+def test_settings_of_a_choice_that_is_not_made_are_said(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    composed("preset=paper", "method=no_shape")
+    assert "constraint.shape: not chosen; its settings (start, stop) act on nothing" in caplog.text
+    (tmp_path / "preset").mkdir()
+    (tmp_path / "preset" / "mine.yaml").write_text(
+        "# @package _global_\nconstraint: {shap: {stop: 0.1}}\n"
+    )
+    with pytest.raises(RerenderError, match="shap"):
+        jobs_of(preflight(["preset=mine"], str(tmp_path)).jobs)

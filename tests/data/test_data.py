@@ -287,6 +287,15 @@ def test_demo_clips_know_their_truth() -> None:
         clip.video[6]
 
 
+def test_demo_clips_are_asked_for_a_style_where_no_prompt_is_given() -> None:
+    (neon,) = Demo(frames=2, size=32, style="neon").clips()
+    assert neon.prompt == World(1_000_000, 2, (32, 32)).prompt("neon")
+    (own,) = Demo(frames=2, size=32, style="neon", prompt="").clips()
+    assert own.prompt == ""
+    with pytest.raises(ConfigError, match=r"unknown style 'cubism'.*watercolor"):
+        Demo(style="cubism")
+
+
 def test_a_clip_of_every_third_frame_is_the_clip_thinned_out() -> None:
     (whole,), (thin,) = Demo(frames=7, size=32).clips(), Demo(frames=3, every=3, size=32).clips()
     assert len(thin.video) == 3

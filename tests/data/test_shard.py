@@ -54,16 +54,16 @@ def test_what_is_no_shard_is_refused(shard: str) -> None:
 
 
 def test_more_shards_than_clips_are_refused_before_anything_starts() -> None:
-    with pytest.raises(ConfigError, match="holds none of the 8 clips"):
-        jobs_of(preflight(["data=demo_study", "data.shard=7/9,8/9"]).jobs)
+    with pytest.raises(ConfigError, match="holds none of the 16 clips"):
+        jobs_of(preflight(["data=demo_study", "data.shard=15/17,16/17"]).jobs)
 
 
 def test_the_shards_of_demo_clips_are_jobs_of_their_own() -> None:
     jobs = preflight(literal(["data=demo_study", "data.shard=0/3,1/3,2/3"])).jobs
     assert len({key_of(job) for job in jobs}) == 3
     names = [[clip.name for clip in job.data.clips()] for job in jobs_of(jobs)]
-    assert [len(shard) for shard in names] == [3, 3, 2]
-    assert len({name for shard in names for name in shard}) == 8
+    assert [len(shard) for shard in names] == [6, 5, 5]
+    assert len({name for shard in names for name in shard}) == 16
     assert all(name.startswith("demo-slow-") for shard in names for name in shard)
 
 

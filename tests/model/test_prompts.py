@@ -11,7 +11,9 @@ import pytest
 
 from rerender.config.compose import preflight
 from rerender.config.job import Job
+from rerender.demo.captions import STYLES
 from rerender.demo.weights import FOLDER
+from rerender.jobs.run_job import check_job
 from rerender.model._prompts import tell_notations
 from rerender.model.pretrained import Pretrained
 
@@ -102,3 +104,25 @@ def test_only_prompts_that_are_used_are_looked_at() -> None:
     job = Job.of(preflight(["data.frames=2", "data.size=16", "sampling.guidance=1"]).jobs[0])
     (clip,) = job.data.clips()
     assert job.parts.prompts(clip) == [clip.prompt]
+
+
+def test_a_prompt_without_a_style_that_the_model_knows_is_answered_with_the_eight(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    knows, other = (Job.of(preflight([f"model={m}"]).jobs[0]).model for m in ("demo", "sd15"))
+    with caplog.at_level(logging.WARNING, logger="rerender"):
+        knows.tell_styles(["a man, pencil", "A GOLD STATUE of a cat", "an oil painting", "", " "])
+        other.tell_styles(["a cat in the rain"])
+        assert not caplog.records
+        knows.tell_styles(["a photograph", "turmoil", "turmoil", "a red ball, oil"])
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert said.startswith("prompt: names no style that this model knows, received 'a photograph'")
+    assert "and 1 more" in said and all(style in said for style in STYLES)
+
+
+def test_a_run_says_so_before_anything_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    (tree,) = preflight(["data.frames=2", "data.size=16", "prompt=a cat"]).jobs
+    with caplog.at_level(logging.WARNING, logger="rerender"):
+        check_job(Job.of(tree), tree, Path("outputs/none"))
+    assert sum("names no style" in message for message in caplog.messages) == 1

@@ -76,3 +76,16 @@ def test_bad_fields_are_refused() -> None:
         WarpError(reference="last")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="received -1"):
         WarpError(span=-1)
+
+
+def test_only_the_last_frames_count_where_asked() -> None:
+    frames = [picture()] * 4 + [picture() * 0.5, picture() * 0.25]
+    every = measure(WarpError(reference="first"), frames, frames)
+    last = measure(WarpError(reference="first", last=2), frames, frames)
+    assert last.metric == "warp_error_long_last2" and last.curve == every.curve and last.n == 2
+    assert last.value == pytest.approx((every.curve[4] + every.curve[5]) / 2)  # type: ignore[operator]
+    assert measure(WarpError(last=9), frames, frames).value == pytest.approx(
+        measure(WarpError(), frames, frames).value
+    )
+    with pytest.raises(ConfigError, match="1 or more frames"):
+        WarpError(last=0)

@@ -1,0 +1,1 @@
+"""Real clips and the shipped demo model."""

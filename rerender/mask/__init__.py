@@ -1,0 +1,1 @@
+"""Where a video is restyled."""

@@ -247,8 +247,9 @@ Change = Callable[[Path], object]
 
 
 def exchange(folder: Path) -> None:
-    """Swap two clips."""
-    one, two = sorted(path for path in folder.iterdir() if path.is_dir())[:2]
+    """Swap two public clips, which are always the same."""
+    places = [path for path in folder.iterdir() if path.is_dir()]
+    one, two = sorted(path for path in places if not path.name.startswith("hidden"))[:2]
     one.rename(folder / "aside")
     two.rename(folder / one.name)
     (folder / "aside").rename(folder / two.name)

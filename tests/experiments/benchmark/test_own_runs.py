@@ -13,7 +13,7 @@ from rerender import files
 from rerender.codec import open_video
 from rerender.run import main as run
 
-QUICK = ["model=tiny", "data.size=64", "keyframes.interval=3", "sampling.steps=8", "tracker=none"]
+QUICK = ["data.size=64", "keyframes.interval=3", "sampling.steps=8", "tracker=none"]
 
 
 def test_a_run_is_submitted_ranked_and_budgeted(
@@ -31,13 +31,14 @@ def test_a_run_is_submitted_ranked_and_budgeted(
     assert main([*submit, str(folder), "subs/ours", "--method", "ours", *key]) == 0
     assert len(list((tmp_path / "subs" / "ours").glob("*.mp4"))) == 4
 
-    for path in (tmp_path / "subs" / "ours").glob("*.mp4"):  # half as bright
+    for path in (tmp_path / "subs" / "ours").glob("*.mp4"):  # its negative
         video = open_video(path)
         for index in range(len(video)):
             name = Path("degraded", path.stem, f"{index:06d}.png")
-            files.put(name, files.png(video[index] / 2))
+            files.put(name, files.png(1 - video[index]))
     assert main([*submit, "degraded", "subs/degraded", "--method", "degraded", *key]) == 0
-    assert main(["board", "bench", "subs", *key]) == 0
+    # Ranked on the public clips, which are always the same.
+    assert main(["board", "bench", "subs"]) == 0
     found = json.loads((tmp_path / "subs" / "leaderboard.json").read_text())
     assert [one["method"] for one in found["submissions"]] == ["ours", "degraded"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from eval import score_files, stats
 from eval.score import score_folder
-from experiments import report, tables
+from experiments import experiment, report, tables
 from experiments.finish_sweep import check_apart, copy, promote
 from rerender import files
 from rerender.config.compose import literal, preflight
@@ -51,6 +51,7 @@ def runs(target: Path, settings: Sequence[str]) -> None:
         if torn := damaged(folder, facts):
             raise InputError(folder / torn[0], "is damaged or missing", "run the experiment again")
     promote(target, folders)
+    experiment.write(target, sweep.table, tuple(folder.name for folder in folders))
 
 
 def scores(source: Path, target: Path) -> None:
@@ -97,7 +98,11 @@ def page(source: Path, scored: Path, target: Path) -> None:
             work / SCORES,
             score_files.dump(score_files.read(scored / SCORES)),
         )
+        about = source / experiment.EXPERIMENT
         files.remove(work / REPORT)
+        files.remove(work / experiment.EXPERIMENT)
+        if about.is_file():
+            files.copy(about, work / experiment.EXPERIMENT)
         made = tables.write(work)
         report.build(work)
         for file in made:

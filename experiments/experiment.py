@@ -19,7 +19,7 @@ from eval.results import discover
 from rerender import files
 from rerender.config.table import TableSpec
 from rerender.errors import InputError
-from rerender.run_folder import CONFIG, LOG, VIDEO, read_config
+from rerender.run_folder import CONFIG, LOG, SEAL, VIDEO, read_config, sealed
 
 EXPERIMENT = "experiment.yaml"
 FLOORS = (SOURCE, VAE, TRUTH)
@@ -68,6 +68,11 @@ def read(root: Path) -> Experiment:
     found: Mapping[str, Any] = {}
     if (root / EXPERIMENT).is_file():
         found = read_config(root / EXPERIMENT)
+        said = {name: value for name, value in found.items() if name != SEAL}
+        if sealed(said) != found:
+            problem = "is damaged or was edited (it does not fit its own sha256)"
+            cure = "run the experiment again, or remove it and say --reference and --primary"
+            raise InputError(root / EXPERIMENT, problem, cure)
     names = found.get("runs")
     runs = tuple(map(str, names)) if isinstance(names, list) else ()
     spec = TableSpec.of(found["table"]) if found.get("table") else None
@@ -84,7 +89,7 @@ def read(root: Path) -> Experiment:
 def write(root: Path, table: TableSpec | None, runs: tuple[str, ...]) -> None:
     """Say it, for whoever makes the tables again."""
     plain = {"table": table.plain() if table else None, "runs": list(runs)}
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(sealed(plain), sort_keys=False, allow_unicode=True, width=100)
     files.put(root / EXPERIMENT, text.encode())
 
 

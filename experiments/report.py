@@ -149,7 +149,9 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     if not pareto.figure(page / "media" / "front.png", points, axes):
         return None
     names = ", ".join(axis.name for axis in axes)
-    return {"axes": names, "methods": pareto.front(points, axes), "image": "media/front.png"}
+    missing = sorted(point.method for point in points if None in point.values)
+    best = pareto.front(points, axes)
+    return {"axes": names, "methods": best, "missing": missing, "image": "media/front.png"}
 
 
 def _score(root: Path, tree: Mapping[str, Any] | None, with_vae: bool) -> None:

@@ -16,10 +16,10 @@ from rerender.config.paths import ROOT
 from tests.datasets import genuine
 
 DVC = shutil.which("dvc", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-RUN = (
-    "model=tiny tracker=none sampling.steps=4 keyframes.interval=2 seed=0 method=per_frame,vae"
-    " 'metrics=[warp_error,color_drift,background]'"
-)
+SETTINGS = {
+    **{"model": "tiny", "seed": "0", "steps": 4, "interval": 2, "size": 24},
+    **{"metrics": "warp_error,color_drift,background", "run": "tracker=none method=per_frame,vae"},
+}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(DVC is None, reason="needs dvc: pip install -c constraints.txt '.[dvc]'"),
@@ -61,7 +61,7 @@ def dvc(place: Path, *words: str) -> str:
 
 
 def params(place: Path, **said: Any) -> None:
-    whole = {"experiments": ["drift"], "shards": [0, 1], "of": 2, "run": RUN, **said}
+    whole = {"experiments": ["drift"], "shards": [0, 1], "of": 2, **SETTINGS, **said}
     (place / "params.yaml").write_text(yaml.safe_dump(whole))
 
 
@@ -75,7 +75,7 @@ def test_a_toy_tgve_goes_from_its_archive_to_a_table_for_each_kind(
         project,
         dataset="tgve",
         fetch=f"licence=accept archive={archive}",
-        clips="data.size=24",
+        clips="data.frames=null",
     )
     dvc(project, "repro")
     table = (project / "results/tgve/drift/table.md").read_text().replace("\\", "")

@@ -23,6 +23,19 @@ PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
+def params() -> dict[str, str]:
+    """What params.yaml says, as text, by the names that stages call it."""
+    return {key: str(value) for key, value in PARAMS.items()}
+
+
+def test_every_parameter_is_a_key_of_its_own_and_used() -> None:
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert {"seed", "steps", "metrics", "model", "dataset", "size"} <= params().keys()
+    assert all("${" + key + "}" in text for key in params())
+    (plots,) = PIPELINE["stages"]["evaluate"]["do"]["plots"][0].values()
+    assert (plots["x"], plots["y"]) == ("warp_error", "method"), "bars lie along their values"
+
+
 def commands(experiment: str) -> list[list[str]]:
     """The words of every command, with the parameters put in."""
     said = []
@@ -31,8 +44,8 @@ def commands(experiment: str) -> list[list[str]]:
         for line in [lines] if isinstance(lines, str) else lines:
             text = line.replace("${item}", experiment).replace("${item.experiment}", experiment)
             text = text.replace("${item.shard}", str(PARAMS["shards"][0]))
-            for key in ("dataset", "fetch", "clips", "of", "run"):
-                text = text.replace("${" + key + "}", str(PARAMS[key]))
+            for key, value in params().items():
+                text = text.replace("${" + key + "}", value)
             assert "${" not in text
             said.append(shlex.split(text))
     return said
@@ -76,9 +89,8 @@ def test_the_stages_one_after_the_other(
     assert run([*SWEEP, "--no-tables"]) == 0
     assert not (tmp_path / "results").exists()
     assert main(["runs", "runs/a", *SWEEP]) == 0
-    assert sorted(p.name for p in Path("runs/a").iterdir()) == sorted(
-        p.name for p in Path("outputs").iterdir()
-    )
+    runs = sorted(p.name for p in Path("outputs").iterdir())
+    assert sorted(p.name for p in Path("runs/a").iterdir()) == ["experiment.yaml", *runs]
     assert main(["scores", "runs/a", "evaluation/a"]) == 0
     means = json.loads(Path("evaluation/a/metrics.json").read_text())
     assert {"full", "no_shape", "source"} <= means.keys()
@@ -86,7 +98,8 @@ def test_the_stages_one_after_the_other(
     assert Path("evaluation/a/means.csv").read_text().startswith("method,warp_error")
     assert main(["tables", "runs/a", "evaluation/a", "results/a"]) == 0
     assert (Path("results/a/report/index.html")).is_file()
-    assert "| full |" in Path("results/a/table.md").read_text()
+    text = Path("results/a/table.md").read_text()
+    assert "| full " in text and "Shape-aware fusion on the demo world" in text
 
     first = {p: Path(p).read_bytes() for p in ("evaluation/a/scores.jsonl", "results/a/table.csv")}
     shutil.rmtree("evaluation")  # as DVC does

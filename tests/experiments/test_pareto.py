@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from eval.contracts import Score
-from experiments.pareto import Axis, Point, figure, front, points
+from experiments.pareto import Axis, Point, figure, front, named, points
 
 AXES = (Axis("text", "higher"), Axis("warp", "lower"), Axis("seconds", "lower"))
 
@@ -54,3 +58,21 @@ def test_points_and_figure(tmp_path: Path) -> None:
     assert first.startswith(b"\x89PNG") and figure(tmp_path / "front.png", found, AXES)
     assert (tmp_path / "front.png").read_bytes() == first
     assert not figure(tmp_path / "none.png", points(scores, AXES), AXES)
+
+
+def test_names_cover_neither_each_other_nor_points(tmp_path: Path) -> None:
+    """Thirteen methods, half of them on one spot."""
+    drawn = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(drawn)
+    plot = drawn.add_subplot()
+    places = [(f"a rather long method {i}", 0.5 + 0.001 * (i % 7), 0.1 * i) for i in range(6)]
+    places += [(f"method {i}", 0.503, 0.25 + 1e-4 * i) for i in range(7)]
+    plot.scatter([x for _, x, _ in places], [y for _, _, y in places])
+    plot.margins(0.2)
+    texts = named(plot, places)
+    drawn.savefig(tmp_path / "names.png", dpi=drawn.dpi)
+    boxes = [Text.get_window_extent(text) for text in texts]
+    shrunk = [box.padded(-0.5) for box in boxes]
+    assert not [pair for pair in combinations(shrunk, 2) if pair[0].overlaps(pair[1])]
+    dots = [plot.transData.transform((x, y)) for _, x, y in places]
+    assert not [dot for dot in dots for box in shrunk if box.contains(*dot)]

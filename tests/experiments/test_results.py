@@ -35,6 +35,7 @@ GIVEN: dict[str, list[str] | None] = {
     "experiments.dvc_stages": ["scores", "RESULTS", "out"],
     "experiments.dvc_stages tables": ["tables", "RESULTS", "RESULTS", "out"],
     "experiments.tables": ["RESULTS"],
+    "experiments.power": ["RESULTS", "--reference", "run-0", "--primary", "warp_error"],
     "rerender.fetch": None,
     "rerender.propagate.__main__": None,
     "rerender.run": None,

@@ -265,6 +265,10 @@ def test_what_an_experiment_says_is_read_back(tmp_path: Path) -> None:
     found = experiment.read(tmp_path)
     assert (found.table, found.runs) == (SPEC, ("b-1", "a-2"))
     assert experiment.read(tmp_path / "none") == Experiment(None, (), {}, {})
+    file = tmp_path / experiment.EXPERIMENT
+    file.write_text(file.read_text().replace("a-2", "a-3"))
+    with pytest.raises(InputError, match="sha256"):
+        experiment.read(tmp_path)
 
 
 def test_an_unscored_folder_is_refused(tmp_path: Path) -> None:

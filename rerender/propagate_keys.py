@@ -62,15 +62,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-READ = (
-    "flow",
-    "propagation",
-    "smooth",
-    "mask",
-    "data.start",
-    "data.frames",
-    "data.allow_truncated",
-)
+WINDOW = ("data.start", "data.frames", "data.allow_truncated")
+READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "debug")
 """The settings that this command reads, with all below them."""
 
 RENAMED = {"--flow": "flow", "--propagation": "propagation"}

@@ -62,15 +62,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-READ = (
-    "flow",
-    "propagation",
-    "smooth",
-    "mask",
-    "data.start",
-    "data.frames",
-    "data.allow_truncated",
-)
+WINDOW = ("data.start", "data.frames", "data.allow_truncated")
+READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "debug")
 """The settings that this command reads, with all below them."""
 
 RENAMED = {"--flow": "flow", "--propagation": "propagation"}
@@ -185,13 +178,13 @@ def suggest(
     if not found:
         raise InputError(options.keys, "holds every frame of the video", "nothing is left to paint")
     lines = [
-        f"frame {each.index + options.first}: {each.gain:+.2f} dB; lies in frames "
+        f"frame {each.frame + options.first}: {each.gain:+.2f} dB; lies in frames "
         f"{each.span.start + options.first} to {each.span.stop - 1 + options.first}; the frame "
         f"explained worst before is off by {each.worst:.1f} levels"
         for each in found
     ]
-    captions = [f"{each.index + options.first}  {each.gain:+.2f} dB" for each in found]
-    files.put(options.out, files.png(gallery([video[each.index] for each in found], captions)))
+    captions = [f"{each.frame + options.first}  {each.gain:+.2f} dB" for each in found]
+    files.put(options.out, files.png(gallery([video[each.frame] for each in found], captions)))
     return "\n".join([*lines, f"{options.out}: these frames, the most useful first", ""])
 
 

@@ -87,6 +87,7 @@ def translate(
                 turn.running.request = turn.running.job.send(turn.noise)  # type: ignore[arg-type]
                 continue
             if resumable:
+                references = translator.reanchored(turn.key, references)
                 references = translator.next_references(turn, references, known)
             known += 1
             resume.finish(turn, references if resumable else None)

@@ -203,7 +203,7 @@ def test_settings_are_those_of_a_run(
     options = ["--keys", str(keys), "propagation=hold", "--video", str(path), "--out", str(out)]
     settings = ["data.start=2", "data.frames=5", "smooth=median"]
     mask = ["mask=file", f"mask.path={tmp_path / 'mask.png'}"]
-    assert main([*options, *settings, *mask]) == 0
+    assert main([*options, *settings, *mask, "debug=true"]) == 0
     made, source = open_video(out), open_video(path, 2, 5)
     assert len(made) == 5
     for index in range(5):  # nothing is restyled

@@ -18,11 +18,11 @@ from rerender.config.sampling import Sampling
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
 from rerender.constraint.shape import Shape
-from rerender.contracts import NoiseRequest
+from rerender.contracts import Edits, NoiseRequest
 from rerender.errors import ConfigError
 from rerender.sampler.dpm import DPM
 from rerender.sampler.unipc import UniPC
-from rerender.scene import Translation, Watch
+from rerender.scene import Scene, Translation, Watch
 from rerender.translate import translate
 from rerender.translation.noise import keyed
 from rerender.translation.references import References, ResumePoint
@@ -366,3 +366,61 @@ def test_with_lanes_a_shot_is_taken_up_at_its_end_only(tiny: StableDiffusion) ->
     clip = Clip("clip", moving(5), "a cat")
     list(translate(clip, [[0, 1, 2, 3, 4]], tiny, chosen, 3, resume=Seen()))
     assert seen == [None] * 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_an_anchor_that_has_left_the_picture_is_replaced(
+    tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """The scene moves by 4 of 32 pixels a frame: after 6 frames a quarter of the anchor is left."""
+    anchors: dict[int, tuple[int, int]] = {}
+    bind = CrossFrame.bind
+
+    def noted(self: CrossFrame, scene: Scene, model: Any) -> Edits:
+        anchor = scene.anchor.translation.key.index
+        anchors[scene.key.index] = anchor, scene.previous.translation.key.index
+        return bind(self, scene, model)
+
+    monkeypatch.setattr(CrossFrame, "bind", noted)
+    clip = replace(SCENE, video=moving(9, 32, 4))
+    chosen = parts((CrossFrame(),), flow=Shift(4), reanchor=0.3, batch_size=batch_size)
+    made = translated(tiny, chosen, 9, clip=clip)
+    assert [anchors[index][0] for index in range(1, 9)] == [0, 0, 0, 0, 0, 5, 5, 5]
+    assert [anchors[index][1] for index in range(1, 9)] == list(range(8))
+    fixed = parts((CrossFrame(),), flow=Shift(4), batch_size=batch_size)
+    plain = translated(tiny, fixed, 9, clip=clip)
+    same = [torch.equal(a.image, b.image) for a, b in zip(made, plain, strict=True)]
+    assert all(same[:6]) and not any(same[6:])
+    still = parts((CrossFrame(),), flow=Shift(4), reanchor=0.0, batch_size=batch_size)
+    kept = translated(tiny, still, 9, clip=clip)
+    assert all(torch.equal(a.image, b.image) for a, b in zip(kept, plain, strict=True))
+
+
+def test_without_a_renewed_memory_the_new_anchor_is_remembered(tiny: StableDiffusion) -> None:
+    clip = replace(SCENE, video=moving(8, 32, 4))
+    chosen = parts((CrossFrame(refresh=0), *ALL[1:]), flow=Shift(4), reanchor=0.3)
+    assert len(translated(tiny, chosen, 8, clip=clip)) == 8
+
+
+def test_a_translation_stopped_after_a_new_anchor_goes_on_to_the_same_bits(
+    tiny: StableDiffusion,
+) -> None:
+    clip = replace(SCENE, video=moving(9, 32, 4))
+    chosen = parts(ALL, flow=Shift(4), reanchor=0.3)
+    whole = translated(tiny, chosen, 9, clip=clip)
+
+    class Taken(ResumePoint):
+        def finish(self, translation: Any, references: Any) -> None:
+            if translation.key.index == 6:
+                self.references, self.finished = references, 7
+
+        def recall(self, index: int, shot: int) -> Any:
+            return whole[index]
+
+    first = Taken()
+    list(translate(clip, [range(9)], tiny, chosen, resume=first))
+    second = Taken()
+    second.references, second.finished = first.references, 7
+    rest = list(translate(clip, [range(9)], tiny, chosen, resume=second))
+    assert first.references is not None and first.references.anchor.key.index == 5
+    assert all(torch.equal(a.image, b.image) for a, b in zip(whole, rest, strict=True))

@@ -31,6 +31,8 @@ class Sampling:
             diffusers does; "published" skips trunc(steps * (1 - strength)) in floating point.
         recolor: give the source the colours of a first result made from pure noise before it is
             noised (the paper's "preserve colour" switched off).
+        reanchor: visible share of the anchor in a key frame, below which the key frame before it
+            becomes the anchor; None stays with the first key frame of a shot.
         batch_size: key frames denoised side by side in one batch.
         keep_dtype: type in which hidden states are kept; auto is what the network computes in.
         keep_device: device on which they are kept; auto leaves them where they are.
@@ -43,6 +45,7 @@ class Sampling:
     windows: Literal["executed", "schedule", "published"] = "executed"
     rounding: Literal["down", "published"] = "down"
     recolor: bool = False
+    reanchor: float | None = None
     batch_size: int = 1
     keep_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     keep_device: Device = "auto"
@@ -53,6 +56,8 @@ class Sampling:
         _require("guidance", self.guidance, 0 <= self.guidance <= 100, "in 0..100")
         strength = self.strength
         _require("strength", strength, strength is None or 0 <= strength <= 1, "in 0..1, or null")
+        share = self.reanchor
+        _require("reanchor", share, share is None or 0 <= share <= 1, "in 0..1, or null")
         if self.recolor and strength is None:
             raise ConfigError(
                 "sampling.recolor",

@@ -80,13 +80,13 @@ class Suggestion:
     """A further key frame.
 
     Attributes:
-        index: the frame.
+        frame: its number.
         worst: the frame that was explained worst before, root mean squared error in levels.
         gain: by how much the mean squared error of all frames falls, in dB.
         span: the frames between the key frames around it.
     """
 
-    index: int
+    frame: int
     worst: float
     gain: float
     span: range

@@ -41,5 +41,5 @@ class Error(KeyFrames):
         for found in suggestions(video, keys, cuts, self.flow):
             if len(keys) >= self.budget or found.worst <= self.tolerance:
                 break
-            keys.append(found.index)
+            keys.append(found.frame)
         return [sorted(key for key in keys if key in shot) for shot in parts]

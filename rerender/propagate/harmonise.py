@@ -86,9 +86,7 @@ def harmony(
             place = slice(2 * position, 2 * position + 4)
             system[channel, place, place] += np.array(block) / NOISE**2
     solved = np.linalg.solve(system, wanted[..., None])[..., 0].T.reshape(count, 2, 3)
-    gains: NDArray[np.float64] = solved[:, 0].astype(np.float64)
-    offsets: NDArray[np.float64] = solved[:, 1].astype(np.float64)
-    return Harmony(gains, offsets)
+    return Harmony(solved[:, 0].astype(np.float64), solved[:, 1].astype(np.float64))
 
 
 def shared(

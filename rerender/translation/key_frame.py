@@ -91,9 +91,12 @@ class KeyFrameTranslator:
         """
         for ordinal, index in enumerate(shot[first:], first):
             layers = self._remembered_layers(ordinal)
+            if self.parts.sampling.reanchor is not None:  # each may become the anchor
+                layers |= self._remembered_layers(0)
             dtype, device = self.parts.sampling.storage()
             translation = Translation(self._key(index, number), Trace(dtype=dtype, device=device))
             recorder = Recorder(translation.trace, layers)
+            references = self.reanchored(translation.key, references)
             yield self.translate(translation, references, palette, recorder)
             references = self.next_references(translation, references, ordinal)
 
@@ -102,6 +105,22 @@ class KeyFrameTranslator:
     ) -> References:
         """What the key frame after the ``ordinal``-th of a shot refers to."""
         return References.after(translation, before, bool(self._remembered_layers(ordinal)))
+
+    def reanchored(self, key: KeyFrame, references: References | None) -> References | None:
+        """The references of a key frame, with the key frame before it as the anchor where too
+        little of the old anchor is seen in it. That one was made with the old anchor, so what is
+        handed on does not jump."""
+        floor = self.parts.sampling.reanchor
+        if references is None or floor is None or not self.parts.sequential:
+            return references
+        if references.anchor is references.previous:
+            return references
+        hidden = self.parts.flow.between(key, references.anchor.key).occluded
+        if 1 - float(hidden.mean()) >= floor:
+            return references
+        old, anchor = references.anchor, references.previous
+        remembered = anchor if references.remembered is old else references.remembered
+        return replace(references, anchor=anchor, remembered=remembered)
 
     def palette(self, index: int, shot: int, report: Report) -> Tensor | None:
         """A first result from pure noise, whose colours the source will take; None where it is to

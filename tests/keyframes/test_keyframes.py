@@ -178,12 +178,12 @@ def test_errors_stop_at_the_tolerance_and_at_the_budget() -> None:
     assert counts[0] > counts[1] >= counts[2] == 2
     assert sum(map(len, Error(tolerance=0, budget=4).pick(clip.video))) == 4
     kept = list(suggestions(clip.video, [0, 16], [], Dis()))
-    assert sorted(each.index for each in kept) == list(range(1, 16))
+    assert sorted(each.frame for each in kept) == list(range(1, 16))
     assert all(each.gain >= -0.5 for each in kept)
 
 
 def test_a_shot_without_a_key_frame_comes_first() -> None:
     (clip,) = Demo(motion="cut", frames=12, size=64).clips()
     found = next(suggestions(clip.video, [0, 5], [6], Dis()))
-    assert found.index >= 6 and found.gain > 3
+    assert found.frame >= 6 and found.gain > 3
     assert stretches([0, 5], [6], 12) == [(0, 5, 1, 5), (None, None, 6, 12)]

@@ -233,7 +233,7 @@ class _Ties:
         alike = similarities(wanted.to(stacked).float())
         moved = []
         for branch in stacked:
-            found, _ = optimised(
+            better, _ = optimised(
                 branch,
                 pairs,
                 alike,
@@ -241,7 +241,7 @@ class _Ties:
                 self.settings.rate,
                 self.settings.spatial_weight,
             )
-            moved.append(with_statistics_of(found, branch))
+            moved.append(with_statistics_of(better, branch))
         found = {o: torch.stack([each[i] for each in moved]) for i, o in enumerate(members)}
         return {**features, **found}
 

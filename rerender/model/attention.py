@@ -170,12 +170,13 @@ class _Pieces(SelfAttention):
         scale: float = 1.0,
         visible: Tensor | None = None,
     ) -> Tensor:
-        heads = [
-            x.unflatten(2, (self._attn.heads, -1)).transpose(1, 2) for x in (query, key, value)
-        ]
+        q, k, v = (
+            x.reshape(*x.shape[:2], self._attn.heads, -1).transpose(1, 2)
+            for x in (query, key, value)
+        )
         mask = None if visible is None else visible[:, None]
         scaled = scale * float(self._attn.scale)
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=mask, scale=scaled)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaled)
         return mixed.transpose(1, 2).flatten(2).to(query.dtype)
 
     def project(self, attended: Tensor) -> Tensor:

@@ -54,12 +54,13 @@ class VidToMe(JointConstraint):
         ) -> HiddenStates:
             # All layers of a step see the same draw.
             draw = shot.random("vidtome", step)
-            chunks = torch.split(torch.arange(len(shot)), self.chunk)
+            firsts = range(0, len(shot), self.chunk)
+            chunks = [range(f, min(f + self.chunk, len(shot))) for f in firsts]
             order = torch.randperm(len(chunks), generator=draw)
             earlier: Tensor | None = None
             answers: dict[int, Tensor] = {}
             for number in order.tolist():
-                members = chunks[number].tolist()
+                members = chunks[number]
                 target = int(torch.randint(len(members), (), generator=draw))
                 found, earlier = self._answers(
                     attention, [hidden_states[m] for m in members], target, earlier
@@ -89,6 +90,6 @@ class VidToMe(JointConstraint):
         if not others:
             return [answer], joined
         rest, own = local.unmerge(answer)
-        answers = list(torch.split(rest, own.shape[1], 1))
+        answers = list(rest.chunk(len(others), 1))
         answers.insert(target, own)
         return answers, joined

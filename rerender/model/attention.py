@@ -171,7 +171,8 @@ class _Pieces(SelfAttention):
         visible: Tensor | None = None,
     ) -> Tensor:
         q, k, v = (
-            x.view(*x.shape[:2], self._attn.heads, -1).transpose(1, 2) for x in (query, key, value)
+            x.reshape(*x.shape[:2], self._attn.heads, -1).transpose(1, 2)
+            for x in (query, key, value)
         )
         mask = None if visible is None else visible[:, None]
         scaled = scale * float(self._attn.scale)

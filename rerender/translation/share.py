@@ -11,7 +11,7 @@ Constraints that refer to earlier key frames follow the flow, and joint ones tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,14 +54,25 @@ def shared(edits: Sequence[JointEdits], shares: Shares, follows_flow: bool) -> S
     if not shares:
         return edits
     own = shares if follows_flow else {o: 1 - share for o, share in shares.items()}
+
     # Who has the same hooks belongs together: each hook is wrapped once, for all key frames.
-    processor = cache(partial(_process, own))
-    features, clean = cache(partial(_edit, own)), cache(partial(_clean, own))
+    @cache
+    def process(hook: AttentionProcessor) -> AttentionProcessor:
+        return _process(own, hook)
+
+    @cache
+    def edit(hook: FeatureEdit) -> FeatureEdit:
+        return _edit(own, hook)
+
+    @cache
+    def clean(hook: CleanJointly) -> CleanJointly:
+        return _clean(own, hook)
+
     return [
         each._replace(
-            processor=None if each.processor is None else processor(each.processor),
-            features=None if each.features is None else features(each.features),
-            clean_jointly=None if each.clean_jointly is None else clean(each.clean_jointly),
+            processor=process(each.processor) if each.processor else None,
+            features=edit(each.features) if each.features else None,
+            clean_jointly=clean(each.clean_jointly) if each.clean_jointly else None,
         )
         for each in edits
     ]
@@ -92,14 +103,14 @@ def _process(shares: Shares, process: AttentionProcessor) -> AttentionProcessor:
 def _edit(shares: Shares, edit: FeatureEdit) -> FeatureEdit:
     def act(block: DecoderBlock, features: Features, step: int) -> Features:
         found = edit(block, features, step)
-        return {
-            o: each
-            if found[o] is each
-            else blend(
-                F.adaptive_avg_pool2d(shares[o], (each.shape[-2], each.shape[-1])), found[o], each
-            )
-            for o, each in features.items()
-        }
+        answers: dict[int, Tensor] = {}
+        for ordinal, each in features.items():
+            answers[ordinal] = each
+            if found[ordinal] is not each:
+                rows, columns = each.shape[-2:]
+                share = F.adaptive_avg_pool2d(shares[ordinal], (rows, columns))
+                answers[ordinal] = blend(share, found[ordinal], each)
+        return answers
 
     return act
 

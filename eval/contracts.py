@@ -141,6 +141,13 @@ class Metric(ABC):
     version: ClassVar[str]
     direction: ClassVar[Literal["lower", "higher"]]
     unit: ClassVar[str] = "1"
+    paired: ClassVar[bool] = True  # whether it needs to know which frames belong together
+
+    @property
+    def looks_back(self) -> int:
+        """How many frames before it a value of the curve looks at. Values that would look over the
+        border between two shots of the source are left out."""
+        return 0
 
     @property
     def name(self) -> str:
@@ -188,6 +195,8 @@ class Score:
         unit: of the value and the curve.
         curve: one number for each frame, None where undefined.
         key: hash of everything the value depends on; the row is kept while it stays the same.
+        remark: what changes the meaning of the value, such as frames that are missing; "" for none.
+        video: name of the source video where the clip is one of several prompts for it; "" else.
     """
 
     clip: str
@@ -202,6 +211,8 @@ class Score:
     unit: str = "1"
     curve: tuple[float | None, ...] = ()
     key: str = ""
+    remark: str = ""
+    video: str = ""
 
 
 def finite(value: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from eval.contracts import (
@@ -17,13 +18,17 @@ from eval.contracts import (
     UnavailableError,
     finite,
 )
+from eval.pairing import Pairing, pair
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize
+from rerender.keyframes._cuts import find_cuts, thumbnail
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
 BATCH = 8  # frames decoded and measured together
+FEWEST = 4  # frames among which a border between shots can stand out
+CUT_RATIO, CUT_FLOOR = 4.0, 0.04  # of a border between shots, as of keyframes=scene_cut
 
 
 def score(
@@ -35,11 +40,13 @@ def score(
     seed: int | None = None,
     watch: Watch | None = None,
     device: str = "cpu",
+    offset: int | None = None,
 ) -> list[Score]:
     """Measure one result with every metric; each frame of either video is decoded once.
 
-    Frames are compared by position; where the counts differ, the ones that both have. A result
-    of another size is brought to the source's size, and its rows say so.
+    Frames are compared as `eval.pairing` pairs them; where it cannot, values are None and say why.
+    A result of another size is brought to the source's size. Rows say either. Values that look back
+    over the border between two shots of the source are left out.
 
     Args:
         clip: the source, its prompts, and the truth where it is known.
@@ -50,6 +57,7 @@ def score(
         seed: the seed it was made with.
         watch: told of the progress under the stage "score".
         device: where networks run.
+        offset: the source's frame that the result's first frame stands for; None finds out.
 
     Returns:
         One row for each metric, in the order given. What cannot be measured has no value and its
@@ -65,8 +73,14 @@ def score(
             raise InputError(clip.name, "a video to be scored has no frames", "make it again")
     trial = Trial(clip, result, flow.open(clip), device)
     missing = {name: reason for name, metric in named.items() if (reason := _gap(metric, trial))}
+    try:
+        pairing = pair(clip.video, result, offset)
+    except UnavailableError as reason:
+        pairing = Pairing(())
+        missing |= {name: str(reason) for name, m in named.items() if m.paired}
     gauges = {name: metric.open(trial) for name, metric in named.items() if name not in missing}
-    curves = _measure(trial, gauges, watch or Watch())
+    measured, cuts = _measure(trial, pairing, gauges, watch or Watch())
+    curves = {n: _within_shots(curve, cuts, named[n].looks_back) for n, curve in measured.items()}
     readings = {
         name: named[name].read(curves[name], trial)
         if name in gauges
@@ -82,10 +96,11 @@ def score(
             named[name].version,
             finite(reading.value),
             reading.n,
-            "; ".join(filter(None, [reading.note, *_remarks(trial, reading)])),
+            reading.note,
             named[name].direction,
             named[name].unit,
             curves.get(name, ()),
+            remark="; ".join(_remarks(trial, pairing, reading)),
         )
         for name, reading in readings.items()
     ]
@@ -110,14 +125,12 @@ def _gap(metric: Metric, trial: Trial) -> str | None:
     return None
 
 
-def _remarks(trial: Trial, reading: Reading) -> list[str]:
+def _remarks(trial: Trial, pairing: Pairing, reading: Reading) -> list[str]:
     """What the reader of a value should know of the two videos."""
-    remarks: list[str] = []
     source, result = trial.clip.video, trial.result
     if reading.value is None:
-        return remarks
-    if len(source) != len(result):
-        remarks.append(f"{len(result)} frames, the source has {len(source)}")
+        return []
+    remarks = [pairing.remark] if pairing.remark else []
     if source.size != result.size:
         was, now = result.size, source.size
         remarks.append(f"resized from {was[1]}x{was[0]} to {now[1]}x{now[0]}")
@@ -126,29 +139,40 @@ def _remarks(trial: Trial, reading: Reading) -> list[str]:
 
 @torch.inference_mode()
 def _measure(
-    trial: Trial, gauges: Mapping[str, Gauge], watch: Watch
-) -> dict[str, tuple[float | None, ...]]:
-    """The curve of every gauge, in one pass over the two videos."""
+    trial: Trial, pairing: Pairing, gauges: Mapping[str, Gauge], watch: Watch
+) -> tuple[dict[str, list[float | None]], list[int]]:
+    """The curve of every gauge in one pass over the two videos, and the places of those pairs that
+    begin a new shot of the source."""
     curves: dict[str, list[float | None]] = {name: [] for name in gauges}
-    total = min(len(trial.clip.video), len(trial.result))
-    for batch in _batches(trial, total) if gauges else ():
+    total, small = len(pairing.pairs), []
+    for batch in _batches(trial, pairing) if gauges else ():
         for name, gauge in gauges.items():
             curves[name] += [finite(value) for value in gauge(batch)]
-        watch.advance("score", batch.moments[-1].index + 1, total, trial.clip.name)
-    return {name: tuple(curve) for name, curve in curves.items()}
+        small += [thumbnail(moment.source) for moment in batch.moments]
+        watch.advance("score", len(small), total, trial.clip.name)
+    known = len(small) >= FEWEST  # with fewer frames nothing says how restless a shot is
+    return curves, find_cuts(np.stack(small), CUT_RATIO, CUT_FLOOR) if known else []
 
 
-def _batches(trial: Trial, total: int) -> Iterator[Batch]:
-    """The videos' frames, ``BATCH`` moments at a time."""
+def _within_shots(
+    curve: Sequence[float | None], cuts: Sequence[int], looks_back: int
+) -> tuple[float | None, ...]:
+    """A curve without the values that look over a border between shots."""
+    over = {cut + after for cut in cuts for after in range(looks_back)}
+    return tuple(None if place in over else value for place, value in enumerate(curve))
+
+
+def _batches(trial: Trial, pairing: Pairing) -> Iterator[Batch]:
+    """The videos' frames that belong together, ``BATCH`` moments at a time."""
     first = previous = None
-    for start in range(0, total, BATCH):
-        moments = tuple(_moment(trial, i) for i in range(start, min(start + BATCH, total)))
+    for start in range(0, len(pairing.pairs), BATCH):
+        moments = tuple(_moment(trial, *each) for each in pairing.pairs[start : start + BATCH])
         first = first or moments[0]
         yield Batch(moments, previous, first, trial.flow)
         previous = moments[-1]
 
 
-def _moment(trial: Trial, index: int) -> Moment:
-    source, result = trial.clip.video[index], trial.result[index]
+def _moment(trial: Trial, index: int, at: int) -> Moment:
+    source, result = trial.clip.video[index], trial.result[at]
     height, width = source.shape[-2:]
     return Moment(index, source, resize(result, (height, width)).clamp(0, 1))

@@ -11,10 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eval.pairing import offset_in
 from rerender.codec import SUFFIXES, open_video
 from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
-from rerender.run_folder import CONFIG, METRICS, REPORT, VIDEO, damaged, read_config, read_facts
+from rerender.run_folder import (
+    CONFIG,
+    METRICS,
+    REPORT,
+    VIDEO,
+    WANDB,
+    damaged,
+    read_config,
+    read_facts,
+)
 from rerender.video import Video
 
 log = logging.getLogger(__name__)
@@ -38,6 +48,7 @@ class Outcome:
         path: a video file or a folder of pictures.
         config: the configuration of the run of ours that made it; None for others.
         run: folder of the run of ours that made it; None for others.
+        offset: the source's frame that its first frame stands for; None where nothing says so.
     """
 
     method: str
@@ -46,6 +57,7 @@ class Outcome:
     path: Path
     config: Tree | None = None
     run: Path | None = None
+    offset: int | None = None
 
     def check(self) -> None:
         """Refuse a video of a finished run of ours that is not what the run wrote.
@@ -105,9 +117,11 @@ def discover(root: Path) -> list[Outcome]:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders that may be methods: hidden ones and the report page are not."""
+    """Folders that may be methods: hidden ones, the report page and W&B's are not."""
     found = sorted(path for path in root.iterdir() if path.is_dir())
-    return [path for path in found if path.name != REPORT and not path.name.startswith(".")]
+    return [
+        path for path in found if path.name not in (REPORT, WANDB) and not path.name.startswith(".")
+    ]
 
 
 def _is_run(folder: Path) -> bool:
@@ -152,9 +166,10 @@ def _config(folder: Path) -> Tree | None:
 
 
 def _foreign(method: Path) -> Iterator[Outcome]:
+    offset = offset_in(method)
     for entry in sorted(method.iterdir()):
         if entry.is_file() and entry.suffix.lower() in VIDEOS:
-            yield Outcome(method.name, entry.stem, None, entry)
+            yield Outcome(method.name, entry.stem, None, entry, offset=offset)
         elif entry.is_dir():
             seeded = [path for path in sorted(entry.iterdir()) if _SEED.fullmatch(path.stem)]
             for path in seeded or [entry]:
@@ -162,7 +177,7 @@ def _foreign(method: Path) -> Iterator[Outcome]:
                 video = _video(path)
                 if video is not None:
                     seed = int(match[1]) if match else None
-                    yield Outcome(method.name, entry.name, seed, video)
+                    yield Outcome(method.name, entry.name, seed, video, offset=offset)
 
 
 def _video(path: Path) -> Path | None:

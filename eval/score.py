@@ -20,7 +20,7 @@ from eval.metrics.weights import digest
 from eval.references import SOURCE, TRUTH, VAE
 from eval.results import Outcome, discover
 from eval.runs.own import Own
-from eval.runs.sources import Protocol, Sources, Tree, hashed
+from eval.runs.sources import Protocol, Sources, Tree, hashed, video_of
 from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
 from rerender.contracts import Model
@@ -60,7 +60,13 @@ class Scorer:
                 self.old.setdefault(key, replace(own[metric.name], clip=clip.name, key=key))
 
     def add(
-        self, protocol: Protocol, clip: Clip, result: Video, name: tuple[str, int | None], what: str
+        self,
+        protocol: Protocol,
+        clip: Clip,
+        result: Video,
+        name: tuple[str, int | None],
+        what: str,
+        offset: int | None = None,
     ) -> None:
         """Measure what is not known yet and write the file.
 
@@ -70,16 +76,20 @@ class Scorer:
             result: the finished video.
             name: method and seed.
             what: hash of the result's content.
+            offset: the source's frame that its first frame stands for; None finds out.
         """
         keys = {metric.name: _key(protocol, clip, metric, what) for metric in protocol.metrics}
         kept = [self.old[key] for key in keys.values() if key in self.old]
         known = {row.metric for row in kept}
         todo = [metric for metric in protocol.metrics if metric.name not in known]
-        made = score(clip, result, todo, protocol.flow, *name, self.watch) if todo else []
+        made = []
+        if todo:
+            made = score(clip, result, todo, protocol.flow, *name, self.watch, offset=offset)
         made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
-        kept = [replace(row, method=name[0], seed=name[1]) for row in kept]
         self.computed += len(made)
-        self.rows += sorted(made + kept, key=lambda row: list(keys).index(row.metric))
+        video = video_of(clip)
+        rows = [replace(row, method=name[0], seed=name[1], video=video) for row in made + kept]
+        self.rows += sorted(rows, key=lambda row: list(keys).index(row.metric))
         if made:
             score_files.write(self.root / SCORES, self.rows)
 
@@ -126,7 +136,10 @@ def score_folder(
             if tree is None:
                 scorer.take(protocol, clip, outcome, what)
             video = outcome.open(clip.video)
-            scorer.add(protocol, clip, video, (outcome.method, outcome.seed), what)
+            if outcome.offset is not None or len(video) != len(clip.video):
+                what = hashed([what, "paired", outcome.offset])
+            who = outcome.method, outcome.seed
+            scorer.add(protocol, clip, video, who, what, outcome.offset)
         except (InputError, ConfigError) as error:
             failures.append(error)
     score_files.write(root / SCORES, scorer.rows)

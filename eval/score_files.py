@@ -86,7 +86,11 @@ def intact(path: Path) -> list[Score]:
 
 def _plain(row: Score) -> dict[str, Any]:
     curve = [None if value is None else float(f"{value:.6g}") for value in row.curve]
-    return {**asdict(row), "curve": curve}
+    plain = {**asdict(row), "curve": curve}
+    for name in ("remark", "video"):  # most rows have neither, and are as they ever were
+        if not plain[name]:
+            del plain[name]
+    return plain
 
 
 def _score(found: dict[str, Any]) -> Score:
@@ -101,10 +105,11 @@ def _score(found: dict[str, Any]) -> Score:
         raise ValueError("value is a number or null")
     named = {name: found[name] for name in _NAMES if name in found}
     row = Score(**{**named, "curve": tuple(found.get("curve", ()))})
-    texts = (row.method, row.version, row.note, row.direction, row.unit, row.key)
+    texts = [row.method, row.version, row.note, row.direction, row.unit, row.key]
+    texts += [row.remark, row.video]
     numbers = (row.value, *row.curve)
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("method, version, note, direction, unit and key are texts")
+        raise ValueError("method, version, note, direction, unit, key, remark and video are texts")
     if not isinstance(row.n, int) or not isinstance(row.seed, int | None):
         raise ValueError("n and seed are whole numbers")
     if not all(isinstance(v, int | float | None) and finite(v) == v for v in numbers):

@@ -1,8 +1,9 @@
-"""What a set of scores supports: intervals, paired tests with correction, mean ranks.
+"""What a set of scores supports: intervals, and paired tests of rows against one reference row.
 
-The unit is the clip: seeds of one clip are averaged first, because they are not independent
-evidence about other clips. Methods are compared on the clips that both have, pair by pair.
-Percentile intervals of few clips (under about ten) are somewhat too narrow; the tests are exact.
+The unit is the source video: seeds are averaged first, then prompts that one video was given,
+because neither is independent evidence about other videos. Of metrics that are read as ratios
+(`RATIOS`) the logarithm is averaged: their centre is the geometric mean, and differences are
+relative. Tests are exact, and corrected for all that a table tests.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from eval.contracts import Score
 
@@ -25,9 +24,10 @@ Array = NDArray[np.float64]
 Cells = dict[str, list[float]]
 """Clip -> the values of its seeds."""
 
-DRAWS = 10_000
 LEVEL = 0.05
-_EXACT = 14  # clips up to which every pattern of signs is tried
+RATIOS = ("warp_error", "lpips", "flicker")  # metrics whose names begin so are compared as ratios
+EXACT = 20  # videos up to which every pattern of signs is tried
+_DRAWS, _CHUNK = 10_000, 4096  # random patterns beyond, at least, and how many at a time
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,12 @@ class Summary:
 
     Attributes:
         method, metric: names.
-        mean: over clips, each the mean of its seeds.
-        low, high: 95 % percentile bootstrap interval over clips and seeds; None with one clip.
+        mean: over videos, each the mean of its prompts and seeds; geometric for `RATIOS`.
+        low, high: 95 % t interval of it, on the logarithm for `RATIOS`; None with one video, and
+            where a ratio metric is 0.
         clips: number of clips behind it.
-        rank: mean rank among the methods over clips that all of them have, 1 is best; None where
-            there are no such clips.
+        of: number of clips that any method has.
+        rank: mean rank among the methods that have all clips, 1 is best; None for others.
     """
 
     method: str
@@ -49,157 +50,250 @@ class Summary:
     low: float | None
     high: float | None
     clips: int
+    of: int
     rank: float | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods under one metric, on the clips that both have.
+    """A method and the reference under one metric, on the clips that both have.
 
     Attributes:
-        metric, first, second: names.
-        difference: mean of first - second over clips.
-        low, high: its 95 % paired bootstrap interval; None with one clip or where not wanted.
-        p: two-sided sign-flip test on the clips' differences.
-        p_holm: the same after Holm's correction over all comparisons made together.
-        clips: number of clips.
+        metric, method, reference: names.
+        difference: method - reference over videos; where ``relative``, method / reference - 1.
+        low, high: its 95 % t interval; None with one video.
+        relative: whether it is a ratio less one, of geometric means.
+        p: two-sided sign-flip test over videos; None where the metric is descriptive only.
+        p_holm: the same after Holm's correction over all comparisons that are tested.
+        clips, of: number of clips that both have, and that any method has.
     """
 
     metric: str
-    first: str
-    second: str
+    method: str
+    reference: str
     difference: float
     low: float | None
     high: float | None
-    p: float
-    p_holm: float
+    relative: bool
+    p: float | None
+    p_holm: float | None
     clips: int
+    of: int
 
 
-def cells(rows: Iterable[Score]) -> dict[str, dict[str, Cells]]:
-    """metric -> method -> clip -> values of its seeds, in a fixed order, without undefined ones."""
-    table: dict[str, dict[str, Cells]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in sorted(rows, key=_place):
-        if row.value is not None:
-            table[row.metric][row.method][row.clip].append(row.value)
-    return table
+class Scores:
+    """Rows of a score file by metric, method and clip, without undefined ones.
+
+    Args:
+        rows: scores of any number of clips, methods and seeds, in any order.
+
+    Attributes:
+        cells: metric -> method -> clip -> values of its seeds, in a fixed order.
+        directions: metric -> "lower" or "higher", which is better.
+    """
+
+    def __init__(self, rows: Iterable[Score]) -> None:
+        self.cells: dict[str, dict[str, Cells]] = defaultdict(lambda: defaultdict(dict))
+        self.directions: dict[str, str] = {}
+        self._videos: dict[str, str] = {}
+        for row in sorted(rows, key=_place):
+            self.directions[row.metric] = row.direction
+            self._videos[row.clip] = row.video or row.clip
+            if row.value is not None:
+                self.cells[row.metric][row.method].setdefault(row.clip, []).append(row.value)
+
+    def clips(self, metric: str) -> list[str]:
+        """The clips for which any method has a value."""
+        return sorted({clip for own in self.cells[metric].values() for clip in own})
+
+    def complete(self, metric: str) -> list[str]:
+        """The methods that have a value for all of these clips."""
+        wanted = len(self.clips(metric))
+        return [method for method, own in self.cells[metric].items() if len(own) == wanted]
+
+    def by_video(self, metric: str, method: str, clips: Iterable[str]) -> Array:
+        """A method's values of some clips, ``[videos]``: seeds averaged, then prompts."""
+        own, found = self.cells[metric][method], defaultdict(list)
+        for clip in sorted(clips):
+            found[self._videos[clip]].append(_mean(own[clip]))
+        return np.array([_mean(found[video]) for video in sorted(found)])
+
+    def differences(self, metric: str, method: str, other: str) -> tuple[Array, bool, int]:
+        """Differences of two methods over the videos that both have, ``[videos]``; whether they are
+        of logarithms; and the number of clips. A ratio metric that is 0 somewhere has none."""
+        common = self.cells[metric][method].keys() & self.cells[metric][other].keys()
+        first, second = (self.by_video(metric, name, common) for name in (method, other))
+        logs = is_ratio(metric) and bool((first > 0).all() and (second > 0).all())
+        found = np.log(first) - np.log(second) if logs else first - second
+        return found, logs, len(common)
 
 
 def _place(row: Score) -> tuple[str, str, str, int]:
     return row.metric, row.method, row.clip, -1 if row.seed is None else row.seed
 
 
-def summarise(rows: Sequence[Score]) -> list[Summary]:
-    """Mean, interval and mean rank of every method under every metric.
+def is_ratio(metric: str) -> bool:
+    """Whether a metric is compared by ratios."""
+    return metric.startswith(RATIOS)
 
-    Args:
-        rows: scores of any number of clips, methods and seeds.
-    """
-    directions = {row.metric: row.direction for row in rows}
-    found = []
-    for metric, methods in cells(rows).items():
-        ranks = mean_ranks(methods, directions[metric])
-        for method, clips in methods.items():
-            low, high = interval(list(clips.values()), f"{metric}/{method}")
-            mean = math.fsum(map(_mean, clips.values())) / len(clips)
-            found.append(Summary(method, metric, mean, low, high, len(clips), ranks.get(method)))
+
+def means(rows: Iterable[Score]) -> dict[str, float]:
+    """The mean of every metric over videos, of rows of one method; as in `summarise`."""
+    scores = Scores(rows)
+    found = {}
+    for metric, methods in scores.cells.items():
+        ((method, own),) = methods.items()
+        found[metric] = _centre(scores.by_video(metric, method, own), is_ratio(metric))
+    return found
+
+
+def summarise(rows: Iterable[Score]) -> list[Summary]:
+    """Mean, interval and mean rank of every method under every metric."""
+    scores, found = Scores(rows), []
+    for metric, methods in scores.cells.items():
+        clips = scores.clips(metric)
+        whole = {name: methods[name] for name in scores.complete(metric)}
+        ranks = mean_ranks(whole, scores.directions[metric])
+        for method, own in methods.items():
+            mean, low, high = estimate(scores.by_video(metric, method, own), is_ratio(metric))
+            counts = len(own), len(clips), ranks.get(method)
+            found.append(Summary(method, metric, mean, low, high, *counts))
     return found
 
 
 def compare(
-    rows: Sequence[Score], among: Iterable[str] | None = None, intervals: bool = True
+    rows: Iterable[Score],
+    reference: str,
+    primary: Sequence[str],
+    among: Iterable[str] | None = None,
 ) -> list[Comparison]:
-    """Every pair of methods under every metric, corrected together.
+    """Every method against the reference under every metric; primary metrics are tested.
 
     Args:
         rows: scores.
-        among: methods that take part; all of them if None.
-        intervals: whether intervals of the differences are wanted, which take most of the time.
+        reference: the method that others are compared with.
+        primary: metrics that are tested, corrected together by Holm's method; others are
+            described by their intervals alone.
+        among: methods that take part besides the reference; all of them if None.
     """
-    chosen = None if among is None else set(among)
-    drafts = []
-    for metric, methods in cells(rows).items():
-        names = [name for name in methods if chosen is None or name in chosen]
-        for first, second in combinations(names, 2):
-            common = [clip for clip in methods[first] if clip in methods[second]]
-            if common:
-                pairs = [(methods[first][clip], methods[second][clip]) for clip in common]
-                drafts.append((metric, first, second, pairs))
-    tests = [sign_flip([_mean(a) - _mean(b) for a, b in pairs]) for *_, pairs in drafts]
-    return [
-        _comparison(draft, p, p_holm, intervals)
-        for draft, p, p_holm in zip(drafts, tests, holm(tests), strict=True)
-    ]
+    scores, drafts = Scores(rows), []
+    chosen = None if among is None else {*among}
+    for metric, methods in scores.cells.items():
+        for method in methods if reference in methods else ():
+            if method != reference and (chosen is None or method in chosen):
+                values, logs, clips = scores.differences(metric, method, reference)
+                if clips:
+                    drafts.append((metric, method, values, logs, clips))
+    tested = [index for index, draft in enumerate(drafts) if draft[0] in primary]
+    ps = {index: sign_flip(drafts[index][2], len(tested)) for index in tested}
+    corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
+    found = []
+    for index, (metric, method, values, logs, clips) in enumerate(drafts):
+        centre, low, high = estimate(values)
+        shown = [v if v is None or not logs else math.expm1(v) for v in (centre, low, high)]
+        found.append(
+            Comparison(
+                *(metric, method, reference, shown[0] or 0.0, shown[1], shown[2], logs),
+                *(ps.get(index), corrected.get(index), clips, len(scores.clips(metric))),
+            )
+        )
+    return found
 
 
-def best(
-    metric: str, direction: str, summaries: Sequence[Summary], comparisons: Sequence[Comparison]
-) -> str | None:
-    """The method that the data show to be better than every other one, or None.
+def leaders(
+    rows: Iterable[Score], metric: str, among: Iterable[str], metrics: int
+) -> tuple[str | None, str | None]:
+    """The best and the second best method, each only where the data show it.
 
-    It leads in the mean, and each of its comparisons is significant after correction.
-    """
-    named = [s for s in summaries if s.metric == metric]
-    against = [c for c in comparisons if c.metric == metric]
-    names = {name for c in against for name in (c.first, c.second)}
-    named = [s for s in named if s.method in names]
-    if len(named) < 2:
-        return None
-    sign = 1 if direction == "lower" else -1
-    leader = min(named, key=lambda s: sign * s.mean).method
-    mine = [c for c in against if leader in (c.first, c.second)]
-    won = [c for c in mine if sign * (c.difference if c.first == leader else -c.difference) < 0]
-    supported = len(won) == len(names) - 1 and all(c.p_holm < LEVEL for c in won)
-    return leader if supported else None
-
-
-def interval(groups: Sequence[Sequence[float]], role: str) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of the mean over clips; clips are drawn, then seeds within each.
+    A method is shown to be best where the sign-flip test finds it better than every other one at
+    0.05 / ((R - 1) P), R methods and P tested metrics: for a wrong claim one of the R - 1 others
+    must seem better than the method that is best. The second is held against all but the best.
 
     Args:
-        groups: the values of each clip's seeds.
-        role: keys the random draws, so that the order of other work does not matter.
+        rows: scores.
+        metric: its name.
+        among: the methods that compete; those that lack a clip are left out.
+        metrics: number of metrics that are tested.
     """
-    if len(groups) < 2:
+    scores = Scores(rows)
+    chosen = {*among}
+    names = [name for name in scores.complete(metric) if name in chosen]
+    sign = 1 if scores.directions.get(metric) == "lower" else -1
+    centres = {n: estimate(scores.by_video(metric, n, scores.cells[metric][n]))[0] for n in names}
+    names.sort(key=lambda name: sign * centres[name])
+    tests = (len(chosen) - 1) * metrics
+
+    def shown(first: str, others: Sequence[str]) -> bool:
+        pairs = [scores.differences(metric, first, other)[0] * sign for other in others]
+        return bool(others) and all(
+            values.sum() < 0 and sign_flip(values, tests) * tests < LEVEL for values in pairs
+        )
+
+    if not names or not shown(names[0], names[1:]):
         return None, None
-    random = _random(role)
-    drawn = np.stack([_draw_seeds(np.asarray(g, float), random) for g in groups], 1)
-    return _percentiles(drawn, random)
+    return names[0], names[1] if shown(names[1], names[2:]) else None
 
 
-def paired_interval(
-    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], role: str
-) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of a mean difference; both methods see the same drawn clips."""
-    if len(pairs) < 2:
-        return None, None
-    random = _random(role)
-    drawn = [
-        _draw_seeds(np.asarray(a, float), random) - _draw_seeds(np.asarray(b, float), random)
-        if len(a) != len(b)
-        else _draw_seeds(np.asarray(a, float) - np.asarray(b, float), random)
-        for a, b in pairs
-    ]
-    return _percentiles(np.stack(drawn, 1), random)
+def needed(tests: int) -> int:
+    """The fewest videos with which any of so many tests can be significant after correction."""
+    return math.floor(math.log2(2 * max(tests, 1) / LEVEL)) + 1
 
 
-def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided p of "first and second are exchangeable": the share of sign patterns whose mean is
-    at least as far from 0. All patterns up to 14 clips, 10,000 random ones beyond."""
-    values = np.asarray(differences, float)
-    observed = abs(values.sum())
-    if len(values) <= _EXACT:
-        signs = _patterns(len(values))
-        return float((np.abs(signs @ values) >= observed * (1 - 1e-12)).mean())
-    signs = _random("sign-flip").choice((1.0, -1.0), (DRAWS, len(values)))
-    extreme = (np.abs(signs @ values) >= observed * (1 - 1e-12)).sum()
-    return float((extreme + 1) / (DRAWS + 1))
+def estimate(values: Array, ratio: bool = False) -> tuple[float, float | None, float | None]:
+    """Mean of independent values and its 95 % t interval, ``m -+ t_{.975,n-1} s / sqrt(n)``.
+
+    Args:
+        values: ``[n]``.
+        ratio: average logarithms: the geometric mean and its interval; with a value of 0 the mean
+            is 0, without an interval.
+    """
+    mean = _centre(values, ratio)
+    if len(values) < 2 or (ratio and (values <= 0).any()):
+        return mean, None, None
+    scaled = np.log(values) if ratio else values
+    half = _quantile(len(scaled)) * float(scaled.std(ddof=1)) / math.sqrt(len(scaled))
+    if ratio:
+        return mean, mean * math.exp(-half), mean * math.exp(half)
+    return mean, mean - half, mean + half
+
+
+def _centre(values: Array, ratio: bool) -> float:
+    """Mean, or geometric mean."""
+    if not ratio or (values < 0).any():
+        return math.fsum(values) / len(values)
+    return math.exp(math.fsum(np.log(values)) / len(values)) if values.all() else 0.0
 
 
 @cache
-def _patterns(clips: int) -> Array:
-    """All patterns of signs, ``[2^clips, clips]``."""
-    return np.array(list(product((1.0, -1.0), repeat=clips)))
+def _quantile(count: int) -> float:
+    from scipy.stats import t  # takes a second to load, which runs need not wait for
+
+    return float(t.ppf(1 - LEVEL / 2, count - 1))
+
+
+def sign_flip(differences: Sequence[float] | Array, tests: int = 1) -> float:
+    """Two-sided p of "the signs of the differences are random": the share of sign patterns whose
+    sum is at least as far from 0. All patterns up to 20 differences, random ones beyond.
+
+    Args:
+        differences: one for each video.
+        tests: how many tests are corrected together: at least 20 tests / 0.05 random patterns, so
+            that the smallest p stays well below what the correction asks for.
+    """
+    values = np.asarray(differences, float)
+    limit = abs(math.fsum(values)) * (1 - 1e-9)
+    if len(values) <= EXACT:
+        sums = np.zeros(1)
+        for value in values[1:]:  # the first sign may stay: both halves are alike
+            sums = np.concatenate([sums + value, sums - value])
+        return float((np.abs(sums + values[:1].sum()) >= limit).mean())
+    random, draws = _random("sign-flip"), max(_DRAWS, math.ceil(20 * tests / LEVEL))
+    extreme = 0
+    for start in range(0, draws, _CHUNK):
+        shape = min(_CHUNK, draws - start), len(values)
+        signs = random.integers(0, 2, shape) * 2.0 - 1
+        extreme += int((np.abs(signs @ values) >= limit).sum())
+    return (extreme + 1) / (draws + 1)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -214,6 +308,8 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def mean_ranks(methods: Mapping[str, Cells], direction: str) -> dict[str, float]:
     """Mean rank of each method (1 is best, ties share) over the clips that all methods have."""
+    from scipy.stats import rankdata
+
     common = set.intersection(*(set(clips) for clips in methods.values())) if methods else set()
     if not common:
         return {}
@@ -221,33 +317,6 @@ def mean_ranks(methods: Mapping[str, Cells], direction: str) -> dict[str, float]
     values = [[sign * _mean(methods[m][clip]) for m in methods] for clip in sorted(common)]
     ranks = np.mean([rankdata(row) for row in values], axis=0)
     return dict(zip(methods, map(float, ranks), strict=True))
-
-
-def _comparison(
-    draft: tuple[str, str, str, list[tuple[list[float], list[float]]]],
-    p: float,
-    p_holm: float,
-    intervals: bool,
-) -> Comparison:
-    metric, first, second, pairs = draft
-    role = f"{metric}/{first}/{second}"
-    low, high = paired_interval(pairs, role) if intervals else (None, None)
-    difference = math.fsum(_mean(a) - _mean(b) for a, b in pairs) / len(pairs)
-    return Comparison(metric, first, second, difference, low, high, p, p_holm, len(pairs))
-
-
-def _draw_seeds(values: Array, random: np.random.Generator) -> Array:
-    """``DRAWS`` means of a clip's seeds drawn with replacement."""
-    drawn = random.integers(len(values), size=(DRAWS, len(values)))
-    return np.asarray(values[drawn].mean(1))
-
-
-def _percentiles(drawn: Array, random: np.random.Generator) -> tuple[float, float]:
-    """Interval of the mean over clips drawn with replacement; ``drawn`` is [draws, clips]."""
-    clips = random.integers(drawn.shape[1], size=drawn.shape)
-    means = np.take_along_axis(drawn, clips, 1).mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _random(role: str) -> np.random.Generator:

@@ -13,15 +13,18 @@ from eval.results import discover
 from rerender.errors import InputError
 from rerender.run_folder import CONFIG, read_facts
 
+SECONDS = "seconds_per_frame"
 log = logging.getLogger(__name__)
 
 
 def costs(root: Path) -> list[Score]:
     """A row for each clip of each run of ours that says what it took.
 
-    ``seconds_per_frame`` is translation, propagation and encoding without loading and scoring,
-    spread over all frames of the clip; ``peak_memory`` is the most memory held meanwhile, of the
-    GPU where one computes, else of the process with all it has loaded.
+    ``seconds_per_frame`` is what computing translation, propagation and encoding took when they
+    were made, spread over all frames of the clip: seconds of the processor over all threads, or of
+    the accelerator where one computes, without loading, compiling and scoring. ``peak_memory`` is
+    the most memory held meanwhile, of the GPU where one computes, else of the process with all it
+    has loaded.
     """
     rows, seen = [], set()
     with suppress(InputError):
@@ -50,7 +53,7 @@ def _rows(clip: Mapping[str, Any], method: str, seed: int | None) -> Iterator[Sc
     spent = clip.get("seconds")
     if isinstance(spent, Mapping):
         seconds = sum(float(each) for each in spent.values()) / frames
-        yield Score(name, method, seed, "seconds_per_frame", "1", seconds, frames, unit="s")
+        yield Score(name, method, seed, SECONDS, "1", seconds, frames, unit="s")
     if clip.get("peak_memory") is not None:
         most = float(clip["peak_memory"])
         yield Score(name, method, seed, "peak_memory", "1", most, frames, unit="MiB")

@@ -27,8 +27,13 @@ _LATEX = {
     "-": r"{-}",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
+    "Δ": r"$\Delta$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
 }
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~$<>&:@^=])")
+_MARKDOWN = re.compile(  # everywhere; outside words; at the beginning of a line
+    r"([\\`*{}\[\]!|~$<>&@^#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|\A[-+=])"
+)
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from eval.score import score_folder
-from experiments import report, tables
+from experiments import experiment, report, tables
 from rerender import files
+from rerender.config.table import TableSpec
 from rerender.errors import ConfigError, InputError
 from rerender.exits import report as report_line
 from rerender.run_folder import CONFIG, OWN, WANDB
@@ -17,12 +19,17 @@ _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
 _ASIDE = (WANDB, OWN, files.LOCK)
 
 
-def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
+def collect(root: Path, runs: Sequence[Path], table: TableSpec | None = None) -> list[Path]:
     """Rebuild a results folder from run folders.
+
+    A folder that holds runs which are not among these, such as those of the same experiment under
+    other settings, is left as it is: the results go to a folder beside it, and it is said.
 
     Args:
         root: the results folder.
-        runs: run folders; those that never began are left out, unfinished ones are listed.
+        runs: run folders in the order of the sweep; those that never began are left out, unfinished
+            ones are listed.
+        table: what the experiment says of its table.
 
     Returns:
         The tables and the page.
@@ -36,11 +43,26 @@ def collect(root: Path, runs: Sequence[Path]) -> list[Path]:
     def waiting(owner: str) -> None:
         report_line(f"{root}: being collected by {owner}; waiting for it", "warning")
 
-    check_apart(root, *runs)
-    with files.lock(root, waiting):
-        promote(root, runs)
-        score_folder(root, None)
-        return [*tables.write(root), report.build(root)]
+    names = tuple(run.name for run in dict.fromkeys(runs))
+    digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
+    for place in (root, root.with_name(f"{root.name}-{digest}")):
+        check_apart(place, *runs)
+        with files.lock(place, waiting):
+            others = sorted(_runs(place) - {*names})
+            if others and place == root:
+                kept = f"{len(others)} of its runs are of other settings ({others[0]})"
+                report_line(f"{root}: {kept}; these results are beside it", "kept")
+                continue
+            promote(place, runs)
+            experiment.write(place, table, names)
+            score_folder(place, None)
+            return [*tables.write(place), report.build(place)]
+    raise AssertionError("a folder named after its runs holds no others")
+
+
+def _runs(root: Path) -> set[str]:
+    """The names of the runs in a results folder."""
+    return {path.parent.name for path in root.glob(f"*/{CONFIG}") if not path.parent.is_symlink()}
 
 
 def promote(root: Path, runs: Sequence[Path]) -> None:

@@ -1,75 +1,173 @@
-"""A table and how it is written: csv, markdown, LaTeX."""
+"""A table, how its values are rounded, and how it is written as csv and markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 
-from experiments.escape import csv_cell, latex, markdown
+from experiments.escape import csv_cell, markdown
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value in a table, as numbers; None where there is none.
+    """A value in a table; None where there is none.
 
     Attributes:
         mean, low, high: over clips, with its 95 % interval.
-        clips: how many clips.
-        rank: mean rank among all methods of the table, 1 is best.
-        best: whether the data show it to be better than every other method.
+        clips, of: how many clips it has, and how many any row has.
+        rank: mean rank among the rows that have all clips, 1 is best.
+        place: 1 or 2 where the data show it to be best or second best, else 0.
+        differs: whether the data show it to differ from the reference row.
     """
 
     mean: float | None = None
     low: float | None = None
     high: float | None = None
     clips: int = 0
+    of: int = 0
     rank: float | None = None
-    best: bool = False
+    place: int = 0
+    differs: bool = False
 
     @property
-    def short(self) -> str:
-        """The value alone."""
-        return "n/a" if self.mean is None else f"{self.mean:.4g}"
+    def half(self) -> float | None:
+        """Half of the interval's width."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
-    def range(self) -> str:
-        """The interval alone; "" where there is none."""
-        return "" if self.low is None or self.high is None else f"[{self.low:.4g}, {self.high:.4g}]"
+    def part(self) -> str:
+        """ "3 of 4" where clips are missing, else ""."""
+        return f"{self.clips} of {self.of}" if 0 < self.clips < self.of else ""
 
-    def __str__(self) -> str:
-        return " ".join(filter(None, [self.short, self.range]))
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as a column, and how its values are rounded: one scale and one precision for all.
+
+    Attributes:
+        name: the metric.
+        direction: whether "lower" or "higher" is better; "" for neither.
+        unit: of its values; "" for none.
+        shown: whether it is printed, or in table.csv alone.
+        power: values are printed in units of 10^power.
+        decimals: digits behind the point.
+    """
+
+    name: str
+    direction: str = ""
+    unit: str = ""
+    shown: bool = True
+    power: int = 0
+    decimals: int = 2
+
+    @property
+    def arrow(self) -> str:
+        return ARROWS.get(self.direction, "")
+
+    @property
+    def scale(self) -> str:
+        """Such as "×10⁻⁴"; "" for none."""
+        return f"×10{str(self.power).translate(_SUPERSCRIPTS)}" if self.power else ""
+
+    @property
+    def head(self) -> str:
+        """Name, arrow, unit and scale in one line."""
+        unit = f"({self.unit})" if self.unit else ""
+        return " ".join(filter(None, [self.name.replace("_", " "), unit, self.arrow, self.scale]))
+
+    def digits(self, value: float) -> str:
+        """A value as it is printed."""
+        text = f"{value / 10**self.power:.{self.decimals}f}"
+        return text.lstrip("-") if float(text) == 0 else text
+
+    def short(self, cell: Cell) -> str:
+        """The mean as it is printed."""
+        return "n/a" if cell.mean is None else self.digits(cell.mean)
+
+    def spread(self, cell: Cell) -> str:
+        """What stands below or behind the mean: "±" and half the interval; of a cell that lacks
+        clips how many it has, since its interval is no more to be compared than its mean."""
+        if cell.part:
+            return f"({cell.part})"
+        return "" if cell.half is None else f"±{self.digits(cell.half)}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods against metrics.
+    """Rows of methods against columns of metrics.
 
     Attributes:
-        title: what it is.
-        columns: head of each column: metric, direction and unit.
+        title: what it shows.
+        columns: all columns, also those that are in table.csv alone.
         lines: method -> one cell for each column.
         notes: what a reader must know.
+        label: of the LaTeX table.
+        names: printed names of methods, where they differ.
+        marks: method -> number of the note about its values.
+        floors: how many of the first rows do not compete.
+
     """
 
     title: str
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     lines: dict[str, tuple[Cell, ...]]
     notes: tuple[str, ...] = ()
+    label: str = "tab:scores"
+    names: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, int] = field(default_factory=dict)
+    floors: int = 0
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The printed columns."""
+        return tuple(column for column in self.columns if column.shown)
+
+    def cells(self, method: str) -> list[tuple[Column, Cell]]:
+        """The printed cells of a row, each with its column."""
+        pairs = zip(self.columns, self.lines[method], strict=True)
+        return [(column, cell) for column, cell in pairs if column.shown]
+
+
+def rounding(values: Sequence[float]) -> tuple[int, int]:
+    """The power of ten and the decimals with which a column is printed.
+
+    Values around or above 0.01 have no power. The typical value has three digits, up to two more
+    where values that differ would look alike.
+    """
+    sizes = [abs(value) for value in values if value]
+    if not sizes:
+        return 0, 2
+    typical = math.floor(math.log10(median(sizes)))
+    power = typical if typical < -2 or typical > 4 else 0
+    decimals = max(0, 2 - (typical - power))
+    scaled = [value / 10**power for value in values]
+    different = len({f"{value:.4g}" for value in scaled})
+    wanted = range(decimals, decimals + 3)
+    found = next((d for d in wanted if len({f"{v:.{d}f}" for v in scaled}) >= different), None)
+    return power, found if found is not None else decimals + 2
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """One line for each value; texts that a spreadsheet would run as formulas are made inert."""
+    """One line for each value with all digits; texts that a spreadsheet would run as formulas are
+    made inert."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["table", "method", "metric", "mean", "low", "high", "rank", "clips", "best"])
+    head = "table method metric better unit mean low high rank clips of best differs"
+    writer.writerow(head.split())
     for one in tables:
         for method, cells in one.lines.items():
             for column, cell in zip(one.columns, cells, strict=True):
+                texts = (one.title, method, column.name, column.direction, column.unit)
                 values = numbers(cell.mean, cell.low, cell.high, cell.rank)
-                texts = [csv_cell(text) for text in (one.title, method, column)]
-                writer.writerow([*texts, *values, cell.clips or "", int(cell.best)])
+                counts = cell.clips or "", cell.of or "", cell.place or "", int(cell.differs)
+                writer.writerow([*map(csv_cell, texts), *values, *counts])
     return out.getvalue()
 
 
@@ -79,41 +177,35 @@ def numbers(*values: float | None) -> list[str]:
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
-    """Tables with their notes, one after the other."""
+    """Tables with their notes, one after the other; columns are aligned for a terminal too."""
     return "\n".join(_markdown(one) for one in tables)
 
 
 def _markdown(one: Table) -> str:
-    head = ["method", *map(markdown, one.columns)]
-    lines = [f"### {markdown(one.title)}", "", _bar(head), _bar(["---"] * len(head))]
-    for method, cells in one.lines.items():
-        shown = [f"**{cell}**" if cell.best else str(cell) for cell in cells]
-        lines.append(_bar([markdown(method), *shown]))
-    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in one.notes), ""])
-
-
-def _bar(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def to_latex(tables: Sequence[Table]) -> str:
-    """``table`` environments with booktabs rules."""
-    return "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n" + "\n".join(
-        _latex(one) for one in tables
-    )
-
-
-def _latex(one: Table) -> str:
+    rows = [["method", *(markdown(column.head) for column in one.shown)]]
+    for method in one.lines:
+        mark = f" [{one.marks[method]}]" if method in one.marks else ""
+        name = markdown(one.names.get(method, method)) + mark
+        rows.append([name, *(_cell(column, cell) for column, cell in one.cells(method))])
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    texts = [rows[0], rule, *rows[1:]]
     lines = [
-        "\\begin{table}",
-        f"\\caption{{{latex(one.title)}}}",
-        f"\\begin{{tabular}}{{l{'r' * len(one.columns)}}}",
-        "\\toprule",
-        " & ".join(["method", *map(latex, one.columns)]) + " \\\\",
-        "\\midrule",
+        [text.ljust(width) if not place else text.rjust(width)]
+        for row in texts
+        for place, (text, width) in enumerate(zip(row, widths, strict=True))
     ]
-    for method, cells in one.lines.items():
-        shown = [f"\\textbf{{{cell}}}" if cell.best else str(cell) for cell in cells]
-        lines.append(" & ".join([latex(method), *shown]) + " \\\\")
-    notes = [f"\\par\\footnotesize {latex(note)}" for note in one.notes]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, "\\end{table}", ""])
+    count = len(widths)
+    bars = [
+        f"| {' | '.join(cell for (cell,) in lines[start : start + count])} |"
+        for start in range(0, len(lines), count)
+    ]
+    notes = [f"- {markdown(note)}" for note in one.notes]
+    return "\n".join([f"### {markdown(one.title)}", "", *bars, "", *notes, ""])
+
+
+def _cell(column: Column, cell: Cell) -> str:
+    value = column.short(cell)
+    value = {1: f"**{value}**", 2: f"*{value}*"}.get(cell.place, value)
+    star = r" \*" if cell.differs else ""
+    return " ".join(filter(None, [value + star, column.spread(cell)]))

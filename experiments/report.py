@@ -18,7 +18,8 @@ from jinja2 import Environment, FileSystemLoader
 from eval.contracts import Score
 from eval.references import TRUTH
 from eval.score import score_folder
-from experiments import pareto, tables
+from experiments import experiment, pareto, tables
+from experiments.experiment import Experiment, is_floor
 from experiments.media import FOLDER, Media
 from experiments.report_data import Study, gather
 from rerender import files
@@ -53,12 +54,18 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     page = files.unlinked(root, root / REPORT / FOLDER).parent
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
-    text = render(study, f"Rerender: {name}", _front(study, page))
+    about = experiment.read(root)
+    text = render(study, f"Rerender: {name}", _front(study, page), about)
     files.put(page / INDEX, text.encode(errors="replace"))
     return page / INDEX
 
 
-def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> str:
+def render(
+    study: Study,
+    title: str,
+    front: Mapping[str, Any] | None = None,
+    about: Experiment | None = None,
+) -> str:
     """The page as HTML; every text of the study is escaped."""
     plot_css, plot_js = (
         (VENDOR / name).read_text(encoding="utf-8")
@@ -75,7 +82,7 @@ def render(study: Study, title: str, front: Mapping[str, Any] | None = None) -> 
         css=css,
         js=js,
         data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
-        table=tables.table([*study.scores, *study.costs]),
+        tables=tables.tables(study.scores, study.costs, about or Experiment()),
         published=tables.published(),
         front=front,
         failed=study.failed,
@@ -133,7 +140,7 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     points = [
         point
         for point in pareto.points(study.scores, axes)
-        if not tables.is_floor(point.method) or point.method == TRUTH
+        if not is_floor(point.method) or point.method == TRUTH
     ]
     timed = [*axes, pareto.Axis("seconds", "lower")]
     whole = pareto.points(study.scores, timed, study.seconds)

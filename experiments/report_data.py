@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +12,18 @@ from typing import Any
 
 import yaml
 
-from eval import references, score_files
+from eval import references, score_files, stats
 from eval.contracts import Score
 from eval.metrics.weights import digest
 from eval.references import SOURCE, TRUTH
 from eval.results import Outcome, discover
 from eval.runs.sources import Sources
-from experiments.costs import costs
+from experiments.costs import SECONDS, costs
+from experiments.experiment import unfinished
 from experiments.media import Media
 from experiments.repro_command import command
 from rerender.errors import InputError, RerenderError
-from rerender.run_folder import CONFIG, LOG, SCORES, VIDEO, read_facts
+from rerender.run_folder import CONFIG, SCORES, read_facts
 from rerender.video import Clip, Video
 
 _COMMANDS = 60  # runs for which the command is worked out
@@ -60,7 +61,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
         tree: configuration that says what the clips are; None for the runs' own.
     """
     study = Study(score_files.read(root / SCORES), costs(root))
-    study.failed += _unfinished(root)
+    study.failed += [{"name": n, "reason": why} for n, why in unfinished(root).items()]
     outcomes = _found(root, study)
     sources = Sources(tree, outcomes)
     for _, clip in sources.every():
@@ -180,7 +181,6 @@ def _label(entries: Sequence[dict[str, Any]]) -> None:
 
 def _describe(study: Study, outcomes: Sequence[Outcome]) -> None:
     """How each run is repeated, and how long it took."""
-    spent: dict[str, list[float]] = defaultdict(list)
     seen = set()
     for outcome in outcomes:
         folder = next((p for p in outcome.path.parents if (p / CONFIG).is_file()), None)
@@ -194,8 +194,8 @@ def _describe(study: Study, outcomes: Sequence[Outcome]) -> None:
         facts = _facts(folder)
         warnings = [str(warning) for warning in facts.get("warnings", ())]
         study.runs.append({"name": name, "command": said, "config": text, "warnings": warnings})
-        spent[outcome.method] += _seconds(facts)
-    study.seconds = {method: sum(each) / len(each) for method, each in spent.items() if each}
+    timed = [row for row in study.costs if row.metric == SECONDS]
+    study.seconds = {s.method: s.mean for s in stats.summarise(timed)}
 
 
 def _facts(run: Path) -> dict[str, Any]:
@@ -203,31 +203,6 @@ def _facts(run: Path) -> dict[str, Any]:
     with suppress(InputError):
         return read_facts(run)
     return {}
-
-
-def _seconds(facts: Mapping[str, Any]) -> list[float]:
-    """Seconds per frame that a run says it took, without scoring; [] where it does not say."""
-    try:
-        total = sum(each for stage, each in facts["seconds"].items() if stage != "score")
-        return [total / sum(clip["frames"] for clip in facts["clips"])]
-    except (KeyError, TypeError, ZeroDivisionError):
-        return []
-
-
-def _unfinished(root: Path) -> Iterator[dict[str, str]]:
-    """Run folders without a video, and why."""
-    folders = [root, *sorted(root.iterdir())] if root.is_dir() else []
-    for folder in folders:
-        if (folder / CONFIG).is_file() and not any(folder.rglob(VIDEO)):
-            yield {"name": folder.name, "reason": _reason(folder)}
-
-
-def _reason(folder: Path) -> str:
-    """The last error in a run's log."""
-    log = folder / LOG
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    errors = [line for line in lines if "ERROR" in line or "error" in line]
-    return errors[-1].strip() if errors else "not finished; the same command goes on with it"
 
 
 def _title(outcome: Outcome) -> str:

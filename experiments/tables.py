@@ -1,7 +1,8 @@
 """Tables of scores as csv, markdown and LaTeX: ``python -m experiments.tables RESULTS``.
 
-A cell is the mean over clips with its 95 % interval. Bold is what the data show to be better than
-every other method (not the floors) after correction for all comparisons of the table.
+A cell is the mean over clips with its 95 % interval. Rows are tested against one reference row in
+the primary metrics of the experiment, corrected together; all else is descriptive. Bold is what the
+data show to be better than every other row (not the floors), italic what they show to be second.
 """
 
 from __future__ import annotations
@@ -9,143 +10,222 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from eval import score_files, stats
 from eval.contracts import Score
-from eval.references import SOURCE, TRUTH, VAE
+from experiments import experiment
 from experiments.costs import costs
 from experiments.escape import csv_cell
-from experiments.formats import Cell, Table, numbers, to_csv, to_latex, to_markdown
+from experiments.experiment import Experiment, is_floor
+from experiments.formats import Cell, Column, Table, numbers, rounding, to_csv, to_markdown
+from experiments.latex_table import to_latex
+from experiments.table_notes import MANY, gaps, remarks, said
 from rerender import files
+from rerender.config.table import UNTESTED, TableSpec
 from rerender.errors import InputError
 from rerender.exits import Parser, command
 from rerender.run_folder import SCORES
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-FLOORS = (SOURCE, VAE, TRUTH)
-ROUND_TRIPS = "vae_round_trip_k"  # names of runs of method=vae begin so
-MANY = 40  # methods beyond which pairs are not tested: no difference would survive the correction
-_ARROWS = {"lower": "↓", "higher": "↑"}
+USUAL = (  # what is printed where no experiment says it: those of these that were measured
+    *("warp_error", "warp_error_long", "clip_score", "clip_score_demo", "tem_con", "lpips"),
+    *("lpips_demo", "psnr", "structure", "flicker", "color_drift", "motion_kept", "ssim"),
+)
+_COLUMNS = 6
 
 
-def table(scores: Sequence[Score], title: str = "Scores") -> Table:
+def tables(scores: Sequence[Score], spent: Sequence[Score], about: Experiment) -> list[Table]:
+    """The table of a score file, and that of costs where they are known.
+
+    Args:
+        scores: rows of a score file, in any order.
+        spent: what runs took, as rows.
+        about: what the experiment says of its table.
+    """
+    found = [table(scores, about)]
+    return [*found, cost_table(spent, about)] if spent else found
+
+
+def table(scores: Sequence[Score], about: Experiment | None = None) -> Table:
     """The table of a score file. It does not depend on the order of the rows."""
-    known = {row.metric for row in scores if row.value is not None}
-    ordered = sorted(scores, key=lambda row: (row.metric not in known, row.metric))
-    metrics = {row.metric: row for row in ordered}
-    methods = sorted({row.method for row in scores}, key=_place)
-    summaries = stats.summarise(scores)
-    found = {(s.method, s.metric): s for s in summaries}
-    comparisons = stats.compare(scores, _rivals(scores), intervals=False)
-    winners = {
-        name: stats.best(name, row.direction, summaries, comparisons)
-        for name, row in metrics.items()
+    about = about or Experiment()
+    methods = sorted({row.method for row in scores}, key=about.place)
+    rivals = [method for method in methods if not is_floor(method)]
+    family = _family(scores, about, rivals)
+    found = {(s.method, s.metric): s for s in stats.summarise(scores)}
+    columns = _columns(scores, about, family)
+    differing = {
+        (c.method, c.metric)
+        for c in _compared(scores, about, rivals)
+        if c.p_holm is not None and c.p_holm < stats.LEVEL and c.clips == c.of
     }
+    places = {name: stats.leaders(scores, name, rivals, len(family)) for name in family}
 
     def cell(method: str, metric: str) -> Cell:
         s = found.get((method, metric))
         if s is None:
             return Cell()
-        return Cell(s.mean, s.low, s.high, s.clips, s.rank, winners[metric] == method)
+        leaders = places.get(metric, (None, None))
+        place = leaders.index(method) + 1 if method in leaders else 0
+        differs = (method, metric) in differing
+        return Cell(s.mean, s.low, s.high, s.clips, s.of, s.rank, place, differs)
 
-    columns = tuple(_head(row) for row in metrics.values())
-    lines = {method: tuple(cell(method, name) for name in metrics) for method in methods}
-    return Table(title, columns, lines, _notes(scores))
-
-
-def is_floor(method: str) -> bool:
-    """Whether a method is there to compare with, not to compete."""
-    return method in FLOORS or method.startswith(ROUND_TRIPS)
-
-
-def _competing(scores: Sequence[Score]) -> list[str]:
-    return sorted({row.method for row in scores if not is_floor(row.method)})
-
-
-def _rivals(scores: Sequence[Score]) -> list[str]:
-    """The methods that are compared: all but the floors; none where there are too many."""
-    names = _competing(scores)
-    return names if len(names) <= MANY else []
-
-
-def _place(method: str) -> tuple[int, str]:
-    known = FLOORS.index(method) if method in FLOORS else len(FLOORS)
-    return known + (not is_floor(method)), method
-
-
-def _head(row: Score) -> str:
-    unit = "" if row.unit == "1" else f" ({row.unit})"
-    return f"{row.metric}{unit} {_ARROWS.get(row.direction, '')}".rstrip()
-
-
-def _notes(scores: Sequence[Score]) -> tuple[str, ...]:
-    """How many clips and seeds, and why values are missing."""
-    clips = {row.clip for row in scores}
-    seeds = {row.seed for row in scores if row.seed is not None}
-    notes = [
-        f"Mean over {len(clips)} clip{'s' * (len(clips) != 1)}"
-        f" ({len(seeds) or 1} seed{'s' * (len(seeds) > 1)}), 95 % bootstrap interval over clips.",
-        "Bold: better than every other method in a sign-flip test over clips, corrected (Holm) for"
-        " all comparisons of the table, p < 0.05; floors do not compete.",
+    lines = {method: tuple(cell(method, c.name) for c in columns) for method in methods}
+    shown = [
+        _rounded(column, [cells[place] for cells in lines.values()])
+        for place, column in enumerate(columns)
     ]
-    if len(_competing(scores)) > MANY:
-        notes[1] = f"More than {MANY} methods: they are not tested against each other."
-    missing: dict[str, set[str]] = {}
-    for row in scores:
-        if row.value is None:
-            missing.setdefault(row.note, set()).add(row.metric)
-    reasons = sorted(f"{', '.join(sorted(names))}: {note}" for note, names in missing.items())
-    return (*notes, *reasons)
+    remarked, marks = remarks(scores, methods)
+    notes = (*said(scores, about, rivals, family), *remarked, *gaps(scores, about))
+    title, label = (about.table.caption, about.table.label) if about.table else ("", "tab:scores")
+    names = {method: about.printed(method) for method in methods}
+    floors = len(methods) - len(rivals)
+    return Table(title or "Scores", tuple(shown), lines, notes, label, names, marks, floors)
+
+
+def cost_table(spent: Sequence[Score], about: Experiment) -> Table:
+    """What rows cost; the mean over clips, never tested."""
+    methods = sorted({row.method for row in spent}, key=about.place)
+    metrics = dict.fromkeys(row.metric for row in spent)
+    units = {row.metric: row.unit for row in spent}
+    values = stats.Scores(spent)
+    lines, columns = {}, []
+    for method in methods:
+        cells = []
+        for name in metrics:
+            own = values.cells[name].get(method, {})
+            mean = float(values.by_video(name, method, own).mean()) if own else None
+            cells.append(Cell(mean, clips=len(own), of=len(values.clips(name))))
+        lines[method] = tuple(cells)
+    for place, name in enumerate(metrics):
+        column = Column(name, "lower", units[name])
+        columns.append(_rounded(column, [cells[place] for cells in lines.values()]))
+    label = f"{about.table.label}_costs" if about.table else "tab:costs"
+    names = {method: about.printed(method) for method in methods}
+    return Table("Costs", tuple(columns), lines, COST_NOTES, label, names)
+
+
+COST_NOTES = (
+    "Mean over clips of what was spent when the stages were made, without loading, compiling and "
+    "scoring: processor seconds of all threads, or seconds of the accelerator where one computes. "
+    "Not tested.",
+)
+
+
+def _family(scores: Sequence[Score], about: Experiment, rivals: Sequence[str]) -> list[str]:
+    """The metrics that are tested."""
+    spec = about.table
+    if spec is None or spec.reference not in rivals or not 1 < len(rivals) <= MANY:
+        return []
+    known = {row.metric for row in scores if row.value is not None}
+    return [metric for metric in spec.primary if metric in known]
+
+
+def _compared(
+    scores: Sequence[Score], about: Experiment, rivals: Sequence[str]
+) -> list[stats.Comparison]:
+    """Every row against the reference; none where there is none, or too many rows."""
+    family = _family(scores, about, rivals)
+    if about.table is None or not family:
+        return []
+    return stats.compare(scores, about.table.reference, family, rivals)
+
+
+def _columns(scores: Sequence[Score], about: Experiment, family: Sequence[str]) -> list[Column]:
+    """All metrics: those that are printed first, in their order, then the others by name."""
+    rows = {row.metric: row for row in sorted(scores, key=lambda row: row.value is not None)}
+    known = {name for name, row in rows.items() if row.value is not None}
+    spec = about.table
+    shown = [name for name in spec.columns if name in rows] if spec else []
+    if not shown:
+        usual = [*family, *(name for name in USUAL if name in known)]
+        others = sorted(known - {*UNTESTED, *usual})
+        shown = list(dict.fromkeys([*usual, *others]))[:_COLUMNS] or sorted(rows)[:_COLUMNS]
+    return [
+        Column(name, rows[name].direction, _unit(rows[name]), name in shown)
+        for name in [*shown, *sorted(rows.keys() - {*shown})]
+    ]
+
+
+def _unit(row: Score) -> str:
+    return "" if row.unit == "1" else row.unit
+
+
+def _rounded(column: Column, cells: Sequence[Cell]) -> Column:
+    power, decimals = rounding([cell.mean for cell in cells if cell.mean is not None])
+    return replace(column, power=power, decimals=decimals)
 
 
 def published(path: Path = PUBLISHED) -> list[Table]:
     """The numbers printed in papers, each table with its own protocol."""
-    tables = []
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        columns = tuple(next(iter(entry["rows"].values())))
+    found = []
+    entries = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # digits as printed
+    for number, entry in enumerate(entries, 1):
+        names = tuple(next(iter(entry["rows"].values())))
         lines = {
-            method: tuple(Cell(float(values[name])) for name in columns)
+            method: tuple(Cell(float(values[name])) for name in names)
             for method, values in entry["rows"].items()
         }
+        columns = tuple(
+            Column(name, decimals=max(_decimals(row[name]) for row in entry["rows"].values()))
+            for name in names
+        )
         title = f"Published, another protocol: {entry['paper']}, {entry['table']}"
-        tables.append(Table(title, columns, lines, (f"Protocol: {entry['protocol']}.",)))
-    return tables
+        notes, label = (f"Protocol: {entry['protocol']}.",), f"tab:published{number}"
+        found.append(Table(title, columns, lines, notes, label))
+    return found
 
 
-def comparisons_csv(scores: Sequence[Score]) -> str:
-    """One line for each pair of methods (floors aside) under each metric, with its test."""
+def _decimals(value: str) -> int:
+    return len(value.partition(".")[2])
+
+
+def comparisons_csv(scores: Sequence[Score], about: Experiment) -> str:
+    """One line for each row under each metric, against the reference: what is tested with its p,
+    the rest with its interval alone."""
     out = io.StringIO()
     writer = csv.writer(out)
-    head = "metric first second difference low high p p_holm clips"
+    head = "metric method reference difference low high relative p p_holm clips of"
     writer.writerow(head.split())
-    for c in stats.compare(scores, _rivals(scores)):
-        texts = [csv_cell(text) for text in (c.metric, c.first, c.second)]
-        values = numbers(c.difference, c.low, c.high, c.p, c.p_holm)
-        writer.writerow([*texts, *values, c.clips])
+    rivals = sorted({r.method for r in scores if not is_floor(r.method)}, key=about.place)
+    for c in _compared(scores, about, rivals):
+        texts = [csv_cell(text) for text in (c.metric, c.method, c.reference)]
+        values = numbers(c.difference, c.low, c.high), numbers(c.p, c.p_holm)
+        writer.writerow([*texts, *values[0], int(c.relative), *values[1], c.clips, c.of])
     return out.getvalue()
 
 
-def write(root: Path, with_published: bool = True) -> list[Path]:
-    """Write the tables (csv, md, tex) and ``comparisons.csv`` beside a folder's scores.
+def write(root: Path, with_published: bool = True, about: Experiment | None = None) -> list[Path]:
+    """Write table.csv, table.md, table.tex and comparisons.csv beside a score file.
+
+    Args:
+        root: a folder that has been scored.
+        with_published: add the numbers printed in papers.
+        about: what the experiment says of its table; None reads it in the folder.
+
+    Returns:
+        The files.
 
     Raises:
-        InputError: the folder has not been scored.
+        InputError: the folder has not been scored, or a file of it is damaged.
     """
     scores = score_files.read(root / SCORES)
     if not scores:
         cure = f"run: python -m eval.score {root}"
         raise InputError(root / SCORES, "holds no scores", cure)
-    scores += costs(root)
-    tables = [table(scores), *(published() if with_published else ())]
+    about = about or experiment.read(root)
+    made = [*tables(scores, costs(root), about), *(published() if with_published else ())]
     texts = {
-        "table.csv": to_csv(tables),
-        "table.md": to_markdown(tables),
-        "table.tex": to_latex(tables),
-        "comparisons.csv": comparisons_csv(scores),
+        "table.csv": to_csv(made),
+        "table.md": to_markdown(made),
+        "table.tex": to_latex(made),
+        "comparisons.csv": comparisons_csv(scores, about),
     }
     for name, text in texts.items():
         files.put(root / name, text.encode(errors="replace"))
@@ -161,9 +241,41 @@ def _main(arguments: list[str]) -> None:
     parser = Parser(prog="python -m experiments.tables", description=__doc__)
     parser.add_argument("results", type=Path, help="a folder with scores.jsonl")
     parser.add_argument("--ours-only", action="store_true", help="leave the papers' numbers out")
+    add_spec(parser)
     given = parser.parse_args(arguments)
-    paths = write(given.results, not given.ours_only)
+    about = spec_of(experiment.read(given.results), given)
+    paths = write(given.results, not given.ours_only, about)
     sys.stdout.write("".join(f"{path}\n" for path in paths))
+
+
+_ASKED = {
+    "reference": "the row that others are compared with",
+    "primary": "metrics that are tested, with commas between them",
+    "columns": "metrics that are printed, with commas between them",
+    "caption": "what the table shows",
+}
+
+
+def add_spec(parser: Parser) -> None:
+    """Let a command line say what an experiment would say of its table."""
+    for name, meaning in _ASKED.items():
+        parser.add_argument(f"--{name}", default="", help=meaning)
+
+
+def spec_of(about: Experiment, given: Namespace) -> Experiment:
+    """What is said of the table, changed by what the command line asks.
+
+    Raises:
+        ConfigError: it is refused.
+    """
+    asked = {name: getattr(given, name) for name in _ASKED if getattr(given, name)}
+    for name in ("primary", "columns"):
+        if name in asked:
+            asked[name] = [word.strip() for word in asked[name].split(",")]
+    if not asked:
+        return about
+    plain = about.table.plain() if about.table else {}
+    return replace(about, table=TableSpec.of({**plain, **asked}))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 log = logging.getLogger(__name__)
@@ -25,9 +27,41 @@ def reassociated(loop: Loop) -> Loop:
     return cast(Loop, _compiled(loop, nogil=True, fastmath=True))
 
 
+def compile_seconds() -> float:
+    """Processor seconds that this process has spent on compiling loops so far; loops that were
+    compiled before, by any process, are read instead."""
+    return sum(_spent)
+
+
+_spent: list[float] = []
+
+
+@cache
+def _watched() -> None:
+    """Note what compiling takes, from now on."""
+    from numba.core import event
+
+    class Watch(event.Listener):  # type: ignore[misc]  # numba has no types
+        """Adds up the outermost compilations; those of loops that a loop calls lie within."""
+
+        def __init__(self) -> None:
+            self._begun: list[float] = []
+
+        def on_start(self, event: object) -> None:
+            self._begun.append(time.process_time())
+
+        def on_end(self, event: object) -> None:
+            begun = self._begun.pop()
+            if not self._begun:
+                _spent.append(time.process_time() - begun)
+
+    event.register("numba:compile", Watch())
+
+
 def _compiled(loop: Callable[..., object], **how: Any) -> object:
     from numba import njit
 
+    _watched()
     try:
         return njit(cache=True, **how)(loop)
     except RuntimeError:  # neither the installation nor a home can be written to

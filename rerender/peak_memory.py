@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def peak() -> float | None:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     return None
+
+
+def compute_seconds() -> float:
+    """What computing has cost this process so far: seconds of the processor, over all threads and
+    finished children. Where an accelerator computes, seconds on the clock, taken when it has done
+    what it was asked for: it is this process's alone."""
+    if _on_gpu():
+        torch.cuda.synchronize()
+        return time.monotonic()
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _on_gpu() -> bool:

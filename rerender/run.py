@@ -71,6 +71,7 @@ def _run(given: list[str]) -> int:
         folder = JOBS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         begin(folder)
         try:
+            from rerender.jobs.progress import Progress
             from rerender.jobs.run_job import run_job
             from rerender.launcher.engine import engine_of
 
@@ -79,7 +80,8 @@ def _run(given: list[str]) -> int:
                 engine.run(jobs)
             for job in jobs if engine is None else ():
                 with attempt(job) as place:  # writes down how it ends
-                    run_job(job.tree, place, job.group, keep=job.keep)
+                    progress = Progress(label=job.label)
+                    run_job(job.tree, place, job.group, keep=job.keep, progress=progress)
             return _ended(sweep, folder, tables=not flags.no_tables)
         finally:
             _clear(folder, len(sweep.jobs))
@@ -160,6 +162,7 @@ def _scheduled(sweep: Sweep, folder: Path) -> list[ScheduledJob]:
             ours=(folder / str(number)).absolute(),
             place=Path.cwd(),
             keep=len(sweep.jobs) > 1,
+            total=len(sweep.jobs),
         )
         for number, tree in enumerate(sweep.jobs)
     ]
@@ -208,13 +211,27 @@ def _tabled(sweep: Sweep, folders: Sequence[Path]) -> int:
     from experiments.finish_sweep import collect
 
     try:
-        for path in collect(RESULTS / sweep.name, folders):
+        made = collect(RESULTS / sweep.name, folders, sweep.table)
+        for path in made:
             sys.stdout.write(f"{path}\n")
+        _record(sweep, made)
     except Exception as error:
         code, message = failure(error)
         report(message, "no tables")
         return code
     return 0
+
+
+def _record(sweep: Sweep, made: Sequence[Path]) -> None:
+    """Give the tracker what a sweep ended with. A tracker never stops a run."""
+    from rerender.config.job import Job
+
+    root = made[0].parent
+    whole = [path.parent if path.suffix == ".html" else path for path in made]
+    try:
+        Job.of(sweep.jobs[0]).tracker.results(root, f"{sweep.name} results", sweep.name, whole)
+    except Exception as error:  # of any library, in any state
+        report(f"{' '.join(str(error).split())[:200]}; going on without it", "tracker")
 
 
 def _status(folder: Path) -> dict[str, Any]:

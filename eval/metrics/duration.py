@@ -17,6 +17,7 @@ class Duration(Metric):
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
     unit: ClassVar[str] = "s"
+    paired: ClassVar[bool] = False
 
     def open(self, trial: Trial) -> Gauge:
         return lambda batch: [None] * len(batch.moments)

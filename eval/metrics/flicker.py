@@ -25,7 +25,7 @@ class Flicker(Metric):
         cells: cells along each side.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
 
     cells: int = 4
@@ -35,6 +35,10 @@ class Flicker(Metric):
             raise ConfigError(
                 "metrics.flicker.cells", f"must lie in 1..64, received {self.cells}", "use 4"
             )
+
+    @property
+    def looks_back(self) -> int:
+        return 2
 
     def open(self, trial: Trial) -> Gauge:
         last: deque[Tensor] = deque(maxlen=3)

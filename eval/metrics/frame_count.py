@@ -15,6 +15,7 @@ class FrameCount(Metric):
     version: ClassVar[str] = "1"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
     unit: ClassVar[str] = "frames"
+    paired: ClassVar[bool] = False
 
     def open(self, trial: Trial) -> Gauge:
         return lambda batch: [None] * len(batch.moments)

@@ -34,7 +34,7 @@ class Lpips(Perceptual):
         net: backbone: alex (the authors' choice for comparing), vgg or squeeze.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     net: Literal["alex", "vgg", "squeeze"] = "alex"
 

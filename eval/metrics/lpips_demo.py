@@ -26,7 +26,7 @@ class LpipsDemo(Perceptual):
         weights: "demo", or a folder with another residual network.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     weights: LocalModel = "demo"
 

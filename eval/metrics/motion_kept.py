@@ -24,11 +24,15 @@ class MotionKept(Metric):
         estimator: optical flow from pictures.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
     unit: ClassVar[str] = "px"
 
     estimator: FlowEstimator
+
+    @property
+    def looks_back(self) -> int:
+        return 1
 
     def open(self, trial: Trial) -> Gauge:
         return self._errors

@@ -83,6 +83,10 @@ class Perceptual(Metric):
     def maps(self, device: str) -> Maps:
         """The loaded network."""
 
+    @property
+    def looks_back(self) -> int:
+        return int(self.compare == "neighbours")
+
     def open(self, trial: Trial) -> Gauge:
         maps = self.maps(trial.device)
 

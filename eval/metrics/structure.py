@@ -21,15 +21,15 @@ class Structure(Metric):
     """F1 of the result's edges against the source's, 0..1, mean over frames.
 
     Edges by Canny on 8-bit luma. An edge pixel counts as found where the other image has one
-    within ``reach`` pixels: precision over the result's edges, recall over the source's,
-    ``F1 = 2PR / (P + R)``. Undefined where the source has no edge.
+    within ``reach`` pixels (Euclidean): precision over the result's edges, recall over the
+    source's, ``F1 = 2PR / (P + R)``. Undefined where the source has no edge.
 
     Attributes:
         low, high: Canny's thresholds, 0..255 levels.
         reach: tolerated distance in pixels.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     direction: ClassVar[Literal["lower", "higher"]] = "higher"
 
     low: float = 60.0
@@ -71,9 +71,11 @@ class Structure(Metric):
         return np.asarray(cv2.Canny(luma, self.low, self.high) > 0)
 
     def _near(self, edges: Mask) -> Mask:
-        side = 2 * self.reach + 1
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        return np.asarray(cv2.dilate(edges.astype(np.uint8), disc) > 0)
+        across = np.arange(-self.reach, self.reach + 1)
+        disc = (
+            across[:, None] ** 2 + across**2 <= self.reach**2
+        )  # OpenCV's ellipse is not symmetric
+        return np.asarray(cv2.dilate(edges.astype(np.uint8), disc.astype(np.uint8)) > 0)
 
 
 def _share(edges: Mask, near: Mask) -> float:

@@ -26,7 +26,7 @@ class TemCon(ClipMetric):
         pairs: "neighbours" or "all".
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     direction: ClassVar[Literal["lower", "higher"]] = "higher"
 
     pairs: Literal["neighbours", "all"] = "neighbours"
@@ -44,6 +44,10 @@ class TemCon(ClipMetric):
         """tem_con or tem_con_all, with _demo where the demo CLIP is the judge."""
         name = super().name
         return name.replace("tem_con", "tem_con_all") if self.pairs == "all" else name
+
+    @property
+    def looks_back(self) -> int:
+        return int(self.pairs == "neighbours")
 
     def gauge(self, judge: Judge, trial: Trial) -> Gauge:
         before: Tensor | None = None  # the last embedding, or the sum of all of them

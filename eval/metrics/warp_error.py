@@ -26,7 +26,7 @@ class WarpError(Metric):
             a clip is seen best at its end (Fig. 15).
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     direction: ClassVar[Literal["lower", "higher"]] = "lower"
 
     reference: Reference = "previous"
@@ -60,6 +60,10 @@ class WarpError(Metric):
                 f"must be 1 or more frames, received {self.last}",
                 "use null for all of them",
             )
+
+    @property
+    def looks_back(self) -> int:
+        return int(self.reference == "previous")
 
     def open(self, trial: Trial) -> Gauge:
         return self._errors

@@ -20,6 +20,7 @@ from rerender.fitting import fit
 from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models
+_PROMPTED = ": "  # between the names of a video and its prompt where it has several
 _DECIDING = ("data", "prompt", "source_prompt", "negative_prompt")
 Tree = Mapping[str, Any]
 
@@ -90,7 +91,7 @@ class Sources:
     def named(self, clip: Clip) -> Clip:
         """A clip under the name that it has in score rows."""
         return (
-            replace(clip, name=f"{clip.name}: {clip.prompt}")
+            replace(clip, name=f"{clip.name}{_PROMPTED}{clip.prompt}")
             if clip.name in self._several
             else clip
         )
@@ -140,6 +141,13 @@ class Sources:
                 cure = "name the clips: data=video data.path=FILE"
                 self._opened[key] = InputError("config.yaml", f"says nothing of {error}", cure)
         return self._opened[key]
+
+
+def video_of(clip: Clip) -> str:
+    """The name of the video that a clip is one prompt of, as `Sources.named` gave it; "" where its
+    name is that of its video."""
+    name = clip.name.removesuffix(f"{_PROMPTED}{clip.prompt}")
+    return "" if name == clip.name else name
 
 
 def hashed(value: Any) -> str:

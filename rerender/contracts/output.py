@@ -38,8 +38,8 @@ class Smooth(ABC):
         """As many frames as went in, in order, ``[3,H,W]`` in 0..1."""
 
 
-Cell = float | int | str | None
-"""A value in a record's table."""
+Cell = float | int | str | Path | None
+"""A value in a record's table; a path is that of a finished video (.mp4) or picture (.png)."""
 
 
 class Tracker(ABC):
@@ -64,6 +64,16 @@ class Tracker(ABC):
     @abstractmethod
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Add a table; a row has one cell for each column."""
+
+    def results(self, folder: Path, name: str, group: str, files: Sequence[Path]) -> None:  # noqa: B027, many keep none
+        """Record what a sweep ended with, as a record of its own, begun and ended here.
+
+        Args:
+            folder: of the results.
+            name: of the record.
+            group: the experiment.
+            files: tables and pages; a folder stands for all files in it.
+        """
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from torch import Tensor
@@ -117,6 +119,14 @@ class Pictures(Video):
     @property
     def end(self) -> Fraction:
         return len(self._files) / self._rate
+
+    @property
+    def numbers(self) -> list[int] | None:
+        """The last number in each file's name; None where one has none, or they do not increase."""
+        found = [re.findall(r"\d+", file.stem, re.ASCII) for file in self._files]
+        numbers = [int(each[-1]) for each in found if each]
+        increasing = all(one < other for one, other in pairwise(numbers))
+        return numbers if len(numbers) == len(found) and increasing else None
 
     def digest(self) -> str:
         contents = (file.read_bytes() for file in self._files)

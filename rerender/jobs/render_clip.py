@@ -65,7 +65,7 @@ class RenderedClip:
     Attributes:
         path: its file in the run folder.
         encoded: how it was written.
-        seconds: what translation and propagation took when they were made.
+        seconds: of computing, for translation and propagation, when they were made.
         peak: the most memory held meanwhile, in MiB; None where unknown.
     """
 
@@ -182,7 +182,7 @@ class StoredFrames:
 
 
 class Clock:
-    """Seconds that a clip's stages have taken, earlier attempts included."""
+    """Seconds of computing that a clip's stages have taken, earlier attempts included."""
 
     def __init__(self, task: ClipTask, stages: Sequence[str], work: Work) -> None:
         self._progress, self._stages = task.record.progress, stages
@@ -192,4 +192,4 @@ class Clock:
         return round(self._before + self._now(), 3)
 
     def _now(self) -> float:
-        return sum(self._progress.seconds.get(stage, 0.0) for stage in self._stages)
+        return sum(self._progress.spent.get(stage, 0.0) for stage in self._stages)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import score_files
+from eval import score_files, stats
 from eval.contracts import Score
 from rerender import files
 from rerender.codec import open_video
 from rerender.compiled import warn_unkept
 from rerender.config.device import check_devices
 from rerender.config.job import Job, key_of, to_yaml
-from rerender.contracts import Model
+from rerender.contracts import Cell, Model
 from rerender.exits import BUG, failure, warned
 from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.progress import Progress
@@ -90,7 +90,11 @@ class JobRun:
 
 
 def run_job(
-    tree: Mapping[str, Any], folder: Path, group: str, keep: bool = False
+    tree: Mapping[str, Any],
+    folder: Path,
+    group: str,
+    keep: bool = False,
+    progress: Progress | None = None,
 ) -> list[ClipResult]:
     """Run one job; everything that can be refused is refused before anything is written.
 
@@ -99,6 +103,7 @@ def run_job(
         folder: where its results go.
         group: the experiment it belongs to, "" if none.
         keep: leave the folder as it is where it holds this very run, complete; nothing is returned.
+        progress: shows how far it is; None for one of its own.
 
     Raises:
         RerenderError: whatever stops it; what is finished by then is kept.
@@ -108,12 +113,15 @@ def run_job(
         job = Job.of(tree)
         clips, identity = check_job(job, tree, folder), Identity.of(tree)
         with claimed(folder, _owned_by(tree), _waiting(folder) if keep else None):
-            run = load_job(job, tree, identity, folder, warnings, keep)
+            shown = progress or Progress()
+            run = load_job(job, tree, identity, folder, warnings, keep, shown)
             if run is None:
                 return []
             with logged(folder, tuple(warnings)):
                 with recorded(run, group):
+                    shown.clips([(clip.name, len(clip.video)) for clip in clips])
                     for clip in clips:
+                        shown.clip()
                         task = run.task(clip, folder / clip.name if len(clips) > 1 else folder)
                         rendered = render_clip(task)  # and encode
                         write_sheet(task, clip.truth)
@@ -165,10 +173,10 @@ def load_job(
     folder: Path,
     warnings: Sequence[str],
     keep: bool,
+    progress: Progress,
 ) -> JobRun | None:
     """What is known of the model, the stage store and the record of a job that has its folder; None
     where ``keep`` and the folder holds this very run, complete."""
-    progress = Progress()
     files.sweep(folder)
     if job.store:
         Cache(job.store).open()
@@ -229,8 +237,22 @@ def record_job(run: JobRun, results: Sequence[ClipResult]) -> None:
     score_files.write(record.folder / SCORES, scores)
     cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
     record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
+    metrics = list(dict.fromkeys(row.metric for row in scores))
+    record.table("clips", ("clip", "prompt", *metrics, "video", "sheet"), _clips(results, metrics))
     files.put_json(record.folder / METRICS, sealed(_facts(run, results)))
-    record.summary({f"seconds/{stage}": s for stage, s in record.progress.seconds.items()})
+    # One value of each metric for the whole run, to sort, plot and sweep by.
+    record.summary(stats.means(scores))
+    record.summary({f"seconds/{stage}": s for stage, s in record.progress.spent.items()})
+
+
+def _clips(results: Sequence[ClipResult], metrics: Sequence[str]) -> list[list[Cell]]:
+    """A row for each clip: its values, its video and its sheet."""
+    rows: list[list[Cell]] = []
+    for result in results:
+        values = {row.metric: row.value for row in result.scores}
+        made = result.folder / VIDEO, result.folder / SHEET
+        rows.append([result.clip.name, result.clip.prompt, *map(values.get, metrics), *made])
+    return rows
 
 
 def _keep(record: Record, scores: Sequence[Score]) -> None:
@@ -249,6 +271,7 @@ def _facts(run: JobRun, results: Sequence[ClipResult]) -> dict[str, Any]:
         "seed": run.job.seed,
         "clips": [_clip_facts(result, folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
+        "computing": {name: round(s, 3) for name, s in run.record.progress.spent.items()},
         "weights": run.loading.digest,
         "warnings": list(run.warnings),
         "files": sums(folder, _finished(run, results)),
@@ -306,7 +329,8 @@ def closing(folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, f
     for result in results:
         for row in result.scores:
             value = "n/a" if row.value is None else f"{row.value:.6g}"
-            rows.append((row.clip, row.metric, value, row.note))
+            note = "; ".join(filter(None, [row.note, row.remark]))
+            rows.append((row.clip, row.metric, value, note))
     widths = [max(len(cells[column]) for cells in rows) for column in range(3)]
     for cells in rows if len(rows) > 1 else ():
         padded = [cell.ljust(width) for cell, width in zip(cells[:3], widths, strict=True)]

@@ -40,6 +40,7 @@ class ScheduledJob:
         keep: leave it alone where it is complete already.
         devices: accelerators of this machine that its processes share; none where the engine
             gives each job its own.
+        total: how many jobs the sweep has.
     """
 
     number: int
@@ -51,6 +52,12 @@ class ScheduledJob:
     place: Path
     keep: bool
     devices: tuple[str, ...] = ()
+    total: int = 1
+
+    @property
+    def label(self) -> str:
+        """What its progress begins with; "" where it is alone."""
+        return f"job {self.number + 1} of {self.total}" if self.total > 1 else ""
 
     def status(self) -> dict[str, Any]:
         """What the job left; empty before it began."""
@@ -72,10 +79,12 @@ def run_in_process(job: ScheduledJob) -> None:
     try:
         with streams(), terminable():
             take_device(job)
-            from rerender.jobs.run_job import run_job  # loads libraries that look for devices
+            from rerender.jobs.progress import Progress  # loads libraries that look for devices
+            from rerender.jobs.run_job import run_job
 
             with attempt(job) as folder:
-                run_job(job.tree, folder, job.group, keep=job.keep)
+                progress = Progress(label=job.label, bars=False)  # others draw beside it
+                run_job(job.tree, folder, job.group, keep=job.keep, progress=progress)
     except (Terminated, KeyboardInterrupt):
         return  # its status says so
 

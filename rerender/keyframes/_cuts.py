@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from rerender.fitting import resize
 from rerender.video import Video
@@ -17,8 +18,13 @@ _AROUND = 5  # frames on either side that say how restless the shot is
 
 def thumbnails(video: Video) -> Array:
     """Every frame as a tiny picture, ``[N,3,24,24]`` in 0..1."""
-    small = [resize(video[index], (_SIDE, _SIDE)).numpy() for index in range(len(video))]
-    return np.stack(small)
+    return np.stack([thumbnail(video[index]) for index in range(len(video))])
+
+
+def thumbnail(image: Tensor) -> Array:
+    """A frame ``[3,H,W]`` as a tiny picture, ``[3,24,24]``."""
+    small: Array = resize(image, (_SIDE, _SIDE)).cpu().numpy()
+    return small
 
 
 def change(pictures: Array) -> Array:

@@ -35,11 +35,18 @@ class Jsonl(Tracker):
         self._write("file", name=name, path=path.relative_to(self._path.parent).as_posix())
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        finite = [list(_finite(dict(zip(columns, row, strict=True))).values()) for row in rows]
+        finite = [[self._plain(cell) for cell in row] for row in rows]
         self._write("table", name=name, columns=list(columns), rows=finite)
 
     def finish(self, exit_code: int) -> None:
         self._write("finish", exit_code=exit_code)
+
+    def _plain(self, cell: Cell) -> float | int | str | None:
+        """A cell as JSON knows it; a file by its place in the run folder."""
+        if isinstance(cell, Path):
+            assert self._path is not None
+            return cell.relative_to(self._path.parent).as_posix()
+        return next(iter(_finite({"": cell}).values()))
 
     def _write(self, event: str, **content: Any) -> None:
         assert self._path is not None, "a record begins with start()"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from rerender.kinds import CONNECTS, Label
 
 log = logging.getLogger(__name__)
 
+_HASH = re.compile(r"-[0-9a-f]{8}$")  # at the end of the name of a run folder
 _ASIDE = ("tracker", "debug", "pictures", "store")  # settings of a job that do not make it another
 
 
@@ -52,6 +54,8 @@ class WandB(Tracker):
             "group": group or None,
             "id": _identity(config, name, group),
             "config": dict(config),
+            "job_type": "run",
+            "tags": _tags(config, name),
         }
         run = self._begin(options)
         run.define_metric("frame", hidden=True)
@@ -67,19 +71,32 @@ class WandB(Tracker):
         self._run.summary.update(dict(values))
 
     def file(self, name: str, path: Path) -> None:
-        import wandb
-
-        video = path.suffix == ".mp4"
-        media = wandb.Video(str(path), format="mp4") if video else wandb.Image(str(path))
-        self._run.log({name: media})
+        self._run.log({name: _media(path)})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         import wandb
 
-        table = wandb.Table(columns=list(columns), allow_mixed_types=True)
+        # A column that may hold anything would show a picture as its name.
+        mixed = not any(isinstance(cell, Path) for row in rows for cell in row)
+        table = wandb.Table(columns=list(columns), allow_mixed_types=mixed)
         for row in rows:
-            table.add_data(*row)
+            table.add_data(*(_media(cell) if isinstance(cell, Path) else cell for cell in row))
         self._patiently(lambda: self._run.log({name: table}))
+
+    def results(self, folder: Path, name: str, group: str, files: Sequence[Path]) -> None:
+        import wandb
+
+        options = {"dir": folder, "project": self.project, "name": name, "group": group or None}
+        made = _identity({"results": folder.name}, name, group)
+        self._open.append(self._begin({**options, "id": made, "job_type": "summary", "config": {}}))
+        artifact = wandb.Artifact(f"results-{made}", type="results")
+        for path in files:
+            if path.is_dir():
+                artifact.add_dir(str(path), name=path.name, policy="immutable", skip_cache=True)
+            else:
+                artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        self._patiently(lambda: self._run.log_artifact(artifact))
+        self.finish(0)
 
     def finish(self, exit_code: int) -> None:
         import wandb
@@ -148,6 +165,24 @@ class WandB(Tracker):
             program="rerender.run",
             host="-",
         )
+
+
+def _media(path: Path) -> Any:
+    """A finished file as W&B shows it."""
+    import wandb
+
+    if path.suffix == ".mp4":
+        return wandb.Video(str(path), format="mp4")
+    return wandb.Image(str(path))
+
+
+def _tags(config: Mapping[str, Any], name: str) -> list[str]:
+    """What runs are sorted by: the method, the seed and the model. A tag has 1 to 64 letters."""
+    target = str((config.get("model") or {}).get("_target_", ""))
+    model = target.split(".")[-2] if target.count(".") > 1 else ""
+    method = _HASH.sub("", name)
+    said = {"": method, "seed ": str(config.get("seed", "")), "model ": model}
+    return [f"{kind}{value}"[:64] for kind, value in said.items() if value]
 
 
 def _identity(config: Mapping[str, Any], name: str, group: str) -> str:

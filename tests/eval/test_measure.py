@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import ClassVar
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from eval.contracts import Metric
 from eval.measure import score
 from eval.metrics.duration import Duration
+from eval.metrics.flicker import Flicker
 from eval.metrics.frame_count import FrameCount
 from eval.metrics.psnr import Psnr
 from eval.metrics.warp_error import WarpError
@@ -78,19 +80,46 @@ def test_batching_does_not_change_a_curve(monkeypatch: pytest.MonkeyPatch) -> No
     assert curves[0] == curves[1] == curves[2]
 
 
-def test_lost_frames_are_counted_and_noted() -> None:
+def test_lost_frames_are_counted_and_what_cannot_be_paired_is_null() -> None:
     rows = score(clip_of(shifting(10)), MemoryVideo(shifting(10)[:7]), METRICS, Shift(1), "rival")
     found = {row.metric: row for row in rows}
     assert (found["frame_count"].value, found["frame_count"].n) == (3, 7)
     assert found["duration"].value == pytest.approx(3 / 25)
-    assert found["warp_error"].note == "7 frames, the source has 10"
-    assert found["psnr"].note.startswith("n/a")
+    assert found["warp_error"].value is None
+    assert found["warp_error"].note.startswith("n/a: 7 frames in 0.28 s, the source has 10 in 0.4")
+    rows = score(
+        clip_of(shifting(10)), MemoryVideo(shifting(10)[3:]), METRICS, Shift(1), "rival", offset=3
+    )
+    found = {row.metric: row for row in rows}
+    assert found["warp_error"].value == pytest.approx(0, abs=1e-9)
+    assert found["warp_error"].n == 6
+    assert found["warp_error"].remark == "7 of 10 frames, from frame 3 on, as its offset.txt says"
+
+
+def test_values_over_the_border_of_shots_are_left_out() -> None:
+    """A cut half-way: the truth is as steady as each of its shots, though they differ."""
+    dark, bright = shifting(8, seed=1), shifting(8, seed=2)
+    frames = [*(0.2 * frame for frame in dark), *(0.7 + 0.2 * frame for frame in bright)]
+    metrics = [WarpError(), WarpError(reference="first"), Flicker()]
+    rows = score(clip_of(frames), MemoryVideo(frames), metrics, Shift(1), "source")
+    short, long, flicker = ([i for i, v in enumerate(r.curve) if v is None] for r in rows)
+    assert (short, long, flicker) == ([0, 8], [0], [0, 1, 8, 9])
+    assert rows[0].value == pytest.approx(0, abs=1e-12)
+
+
+def test_half_the_rate_is_paired_by_time() -> None:
+    """A perfect result at half the rate is perfect; frames by position would not fit."""
+    frames = shifting(21, smooth=2)
+    half = MemoryVideo(frames[::2], rate=Fraction(25, 2))
+    (row,) = score(clip_of(frames), half, [WarpError()], Shift(1), "half")
+    assert row.value == pytest.approx(0, abs=1e-12) and row.n == 10
+    assert row.remark == "11 of 21 frames, paired by time"
 
 
 def test_another_size_is_brought_to_the_source_and_said() -> None:
     large = [torch.full((3, 48, 64), 0.5)] * 4
     (row,) = score(clip_of([picture()] * 4), MemoryVideo(large), [WarpError()], Shift(), "rival", 7)
-    assert (row.value, row.seed, row.note) == (0, 7, "resized from 64x48 to 32x24")
+    assert (row.value, row.seed, row.remark) == (0, 7, "resized from 64x48 to 32x24")
 
 
 def test_progress_is_told() -> None:

@@ -10,8 +10,10 @@ import torch
 
 from eval import score_files
 from eval.score import score_folder
-from experiments.finish_sweep import promote
+from experiments import experiment
+from experiments.finish_sweep import collect, promote
 from rerender import files
+from rerender.config.compose import preflight
 from rerender.config.job import from_yaml
 from rerender.run import main
 from rerender.run_folder import SCORES, read_facts, sealed
@@ -64,10 +66,35 @@ def test_a_sweep_ends_with_tables_and_a_page_named_by_method(place: Path) -> Non
         path.name for path in results.iterdir() if (path / "config.yaml").is_file()
     )
     rows = (results / "table.md").read_text().split("Published")[0]
-    assert "| full |" in rows and r"| no\_shape |" in rows and "| source |" in rows
+    shown = [line.split("|")[1].strip() for line in rows.splitlines() if line.startswith("| ")]
+    assert shown[:6] == ["method", "-" * 16, "source", "true translation", "full", "no_shape"]
     for name in ("table.csv", "table.tex", "scores.jsonl", "report/index.html"):
         assert (results / name).stat().st_size > 0
     assert "no_shape" in (results / "report" / "index.html").read_text()
+
+
+def test_results_say_what_the_experiment_says_of_its_table(place: Path) -> None:
+    results = place / "results" / "ablation_shape"
+    about = experiment.read(results)
+    assert about.table == preflight(SWEEP).table
+    assert [run.rpartition("-")[0] for run in about.runs] == ["full", "no_shape"]
+    assert r"\label{tab:ablation_shape}" in (results / "table.tex").read_text()
+
+
+def test_results_of_other_settings_stand_beside_those_that_are_there(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More rows take the place of fewer; other rows, such as those of another seed, do not."""
+    root, full, other = tmp_path / "study", run_of(here, "full"), run_of(here, "no_shape")
+    collect(root, [full])
+    before = (root / "table.csv").read_bytes()
+    made = collect(root, [other])
+    assert made[0].parent != root and made[0].parent.name.startswith("study-")
+    assert f"of other settings ({full.name})" in capsys.readouterr().err
+    assert (root / "table.csv").read_bytes() == before
+    assert collect(root, [other])[0] == made[0], "the same runs go to the same place"
+    assert collect(root, [full, other])[0].parent == root
+    assert len(list(root.glob("*/video.mp4"))) == 2
 
 
 def test_results_stand_alone(place: Path) -> None:
@@ -191,7 +218,8 @@ def test_a_failing_job_leaves_the_tables_of_the_others(
     assert main(SWEEP) == 6
     assert "job 2: out: " in capsys.readouterr().err
     rows = (tmp_path / "results" / "ablation_shape" / "table.md").read_text()
-    assert "| full |" in rows and r"no\_shape" not in rows
+    assert "| full " in rows and "| no_shape" not in rows
+    assert "Nothing is tested" in rows
     assert (second / "mine.txt").read_text() == "not to be touched"
 
 
@@ -220,9 +248,7 @@ def test_frames_of_a_rival_stand_beside_ours_in_tables_and_report(here: Path) ->
         files.put(results / "rival" / "demo-slow-1000000" / f"{index:04d}.png", picture)
     assert main(SWEEP) == 0
     text = (results / "table.md").read_text().split("Published")[0]
-    rows = {line.split(" |")[0].strip("| "): line for line in text.splitlines() if "|" in line}
-    columns = [cell.strip() for cell in rows["method"].split("|")]
-    spent = next(i for i, cell in enumerate(columns) if cell.startswith(r"seconds\_per\_frame"))
-    assert rows["rival"].split("|")[spent].strip() == "n/a"
-    assert float(rows["full"].split("|")[spent].split()[0].strip("*")) > 0
+    costs = text.split("### Costs")[1]
+    assert "| rival" in text and "rival" not in costs
+    assert float(next(line for line in costs.splitlines() if "| full" in line).split()[3]) > 0
     assert "rival" in (results / "report" / "index.html").read_text()

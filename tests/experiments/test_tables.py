@@ -1,9 +1,13 @@
-"""Tables: bold only what is supported, floors do not compete, order does not matter."""
+"""Tables: rounded for print, bold only what is supported, floors do not compete, any order."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
+import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +15,19 @@ import pytest
 
 from eval import score_files
 from eval.contracts import Score
-from experiments import formats, tables
-from rerender.errors import InputError
+from experiments import experiment, formats, tables
+from experiments.experiment import Experiment, is_floor
+from experiments.formats import Table
+from experiments.latex_table import PREAMBLE, to_latex
+from rerender.config.table import TableSpec
+from rerender.errors import ConfigError, InputError
 from rerender.run_folder import SCORES
+
+RIVAL = "rival | <b>"
+SPEC = TableSpec(
+    reference="x", primary=("warp_error",), columns=("lpips", "warp_error"), caption="What it is."
+)
+ABOUT = Experiment(SPEC)
 
 
 def scores(gap: float = 1.0, clips: int = 10) -> list[Score]:
@@ -21,8 +35,8 @@ def scores(gap: float = 1.0, clips: int = 10) -> list[Score]:
     made = []
     for clip in range(clips):
         hard = random.normal()
-        for method, shift in (("source", -5.0), ("ours", 0.0), ("rival | <b>", gap), ("x", gap)):
-            value = float(hard + shift + 0.1 * random.normal())
+        for method, shift in (("source", -5.0), ("ours", 0.0), (RIVAL, gap), ("x", gap)):
+            value = float(np.exp(hard + shift + 0.1 * random.normal()) / 1000)
             made.append(Score(f"c{clip}", method, 0, "warp_error", "1", value, 9, "", "lower"))
             made.append(
                 Score(f"c{clip}", method, 0, "lpips", "1", None, 0, "n/a: weights not found (x)")
@@ -30,67 +44,176 @@ def scores(gap: float = 1.0, clips: int = 10) -> list[Score]:
     return made
 
 
+def line_of(text: str, method: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(f"| {method} "))
+
+
+def read(text: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The lines of a csv table, by method and metric."""
+    return {(r["method"], r["metric"]): r for r in csv.DictReader(io.StringIO(text))}
+
+
 def test_supported_best_is_bold_and_floors_do_not_compete() -> None:
-    text = formats.to_markdown([tables.table(scores())])
-    (line,) = [line for line in text.splitlines() if line.startswith("| ours")]
-    assert line.count("**") == 2
-    assert "**" not in next(line for line in text.splitlines() if line.startswith("| source"))
+    text = formats.to_markdown([tables.table(scores(), ABOUT)])
+    assert line_of(text, "ours").count("**") == 2 and r"\*" in line_of(text, "ours")
+    assert "*" not in line_of(text, "source") + line_of(text, "x")
+    assert text.startswith("### What it is.")
 
 
 def test_unsupported_best_is_not_bold() -> None:
     for made in (scores(gap=0.0), scores(gap=1.0, clips=4), scores(clips=1)):
-        assert "**" not in formats.to_markdown([tables.table(made)])
-        assert "textbf" not in formats.to_latex([tables.table(made)])
+        table = tables.table(made, ABOUT)
+        assert all(cell.place == 0 for cells in table.lines.values() for cell in cells)
+        assert "**" not in formats.to_markdown([table]) and "bfseries" not in to_latex([table])
 
 
-def test_rows_are_ordered_and_names_escaped() -> None:
-    text = formats.to_markdown([tables.table(scores())])
+@pytest.mark.parametrize(
+    ("about", "clips", "said"),
+    [
+        (Experiment(), 10, "no reference row"),
+        (Experiment(replace(SPEC, reference="y")), 10, "y, is not there"),
+        (ABOUT, 4, "Only 4 clips, with which no test can be significant: 2 tests need 7"),
+        (ABOUT, 10, "correction for 2 tests (warp_error)"),
+    ],
+)
+def test_what_is_tested_is_said(about: Experiment, clips: int, said: str) -> None:
+    assert said in " ".join(tables.table(scores(clips=clips), about).notes)
+
+
+def test_rows_stand_as_they_were_swept_and_names_are_escaped() -> None:
+    about = replace(ABOUT, runs=("1", "2"), places={"x": 0, "ours": 1})
+    text = formats.to_markdown([tables.table(scores(), about)])
     lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
-    assert [line.split(" | ")[0] for line in lines][:2] == ["| source", "| ours"]
+    assert [line[2:6] for line in lines] == ["sour", "x   ", "ours", "riva"]
     assert "\\| \\<b\\>" in text and "<b>" not in text.replace("\\<b\\>", "")
-    latex = formats.to_latex([tables.table(scores())])
+    latex = to_latex([tables.table(scores(), about)])
     assert r"rival | \textless{}b\textgreater{}" in latex
-    assert latex.count(r"\\" + "\n") == 5
+
+
+def test_lines_of_a_table_are_aligned_for_a_terminal() -> None:
+    text = formats.to_markdown([tables.table(scores(), ABOUT)])
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_printed_names_stand_in_tables_and_method_names_in_csv() -> None:
+    about = Experiment(replace(SPEC, rows={"x": "baseline"}))
+    made = [tables.table(scores(), about)]
+    assert "| baseline" in formats.to_markdown(made) and "baseline" in to_latex(made)
+    assert "baseline" not in formats.to_csv(made)
+    assert "differs from baseline" in made[0].notes[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "power", "printed"),
+    [
+        ([4.11e-3, 2.891e-3, 1.52e-3], -3, ["4.11", "2.89", "1.52"]),
+        ([0.8784, 0.8781, 0.8748], 0, ["0.8784", "0.8781", "0.8748"]),
+        ([39.39, 26.37, 31.97], 0, ["39.4", "26.4", "32.0"]),
+        ([28.92, 28.94, 30.1], 0, ["28.92", "28.94", "30.10"]),
+        ([0.0, 0.0], 0, ["0.00", "0.00"]),
+        ([3.504e-05, 0.0006564, 6.64e-05], -5, ["3.50", "65.64", "6.64"]),
+        ([1.0, 1.0, 0.0], 0, ["1.00", "1.00", "0.00"]),
+        ([-0.0001, 0.52, 0.71], 0, ["0.000", "0.520", "0.710"]),
+        ([1.2e6, 3.4e6], 6, ["1.20", "3.40"]),
+    ],
+)
+def test_a_column_has_one_scale_and_one_precision_that_shows_differences(
+    values: list[float], power: int, printed: list[str]
+) -> None:
+    found, decimals = formats.rounding(values)
+    column = formats.Column("m", power=found, decimals=decimals)
+    assert found == power
+    assert [column.digits(value) for value in values] == printed
+
+
+def test_the_head_says_scale_unit_and_direction() -> None:
+    table = tables.table(scores(), ABOUT)
+    assert [c.name for c in table.shown] == ["lpips", "warp_error"]
+    assert table.shown[1].head == "warp error ↓ ×10⁻³"
+    assert r"{$\times 10^{-3}$}" in to_latex([table])
+    assert formats.Column("color_drift", "lower", "ΔE").head == "color drift (ΔE) ↓"
+
+
+def test_the_experiment_chooses_columns_and_csv_has_all() -> None:
+    made = scores() + [replace(row, metric="extra") for row in scores()]
+    table = tables.table(made, ABOUT)
+    assert "extra" not in [column.name for column in table.shown]
+    assert "extra" not in formats.to_markdown([table]).splitlines()[2]
+    assert float(read(formats.to_csv([table]))["ours", "extra"]["mean"]) > 0
+    usual = tables.table([replace(r, metric=f"{r.metric}{k}") for k in range(9) for r in made])
+    assert 4 <= len(usual.shown) <= 6
+
+
+def test_a_row_that_lacks_a_clip_is_marked_and_takes_no_part() -> None:
+    made = [row for row in scores() if (row.method, row.clip) != ("ours", "c3")]
+    table = tables.table(made, ABOUT)
+    text = formats.to_markdown([table])
+    assert "(9 of 10)" in line_of(text, "ours") and "**" not in text
+    assert r"\*" not in line_of(text, "ours")
+    assert any(note.startswith("(3 of 4)") for note in table.notes)
+    found = read(formats.to_csv([table]))["ours", "warp_error"]
+    assert (found["clips"], found["of"], found["rank"], found["differs"]) == ("9", "10", "", "0")
+
+
+def test_remarks_and_unfinished_runs_are_said() -> None:
+    made = [
+        replace(row, remark="every second frame is missing") if row.method == "x" else row
+        for row in scores()
+    ]
+    table = tables.table(made, replace(ABOUT, unfinished={"no_shape-1": "disk full"}))
+    assert "| x [1] " in formats.to_markdown([table])
+    assert r"x\textsuperscript{1}" in to_latex([table])
+    assert "[1] x: every second frame is missing (10 clips)." in table.notes
+    assert table.notes[-1] == "Unfinished: no_shape-1 (disk full)"
+
+
+def test_costs_stand_apart_and_are_never_tested() -> None:
+    spent = [
+        Score(f"c{c}", method, 0, "seconds_per_frame", "1", cost, 9, unit="s")
+        for c in range(10)
+        for method, cost in (("ours", 0.01), ("x", 1.0), (RIVAL, 1.0))
+    ]
+    first, second = tables.tables(scores(), spent, ABOUT)
+    assert second.title == "Costs" and [c.name for c in second.shown] == ["seconds_per_frame"]
+    assert "seconds_per_frame" not in [c.name for c in first.columns]
+    assert not any(c.place or c.differs for cells in second.lines.values() for c in cells)
+    with pytest.raises(ConfigError):
+        replace(SPEC, primary=("seconds_per_frame",))
 
 
 def test_round_trips_of_ours_are_floors() -> None:
     names = ["zero", "vae_round_trip_k1", "rerender_k1", "source"]
-    assert [name for name in names if tables.is_floor(name)] == ["vae_round_trip_k1", "source"]
-    assert sorted(names, key=tables._place) == [
-        "source",
-        "vae_round_trip_k1",
-        "rerender_k1",
-        "zero",
-    ]
+    assert [name for name in names if is_floor(name)] == ["vae_round_trip_k1", "source"]
+    ordered = ["source", "vae_round_trip_k1", "rerender_k1", "zero"]
+    assert sorted(names, key=Experiment().place) == ordered
 
 
 def test_missing_values_are_na_and_say_why() -> None:
-    text = formats.to_markdown([tables.table(scores())])
+    text = formats.to_markdown([tables.table(scores(), ABOUT)])
     assert "n/a" in text and "weights not found" in text
 
 
 def test_csv_holds_every_number() -> None:
-    found = list(csv.DictReader(io.StringIO(formats.to_csv([tables.table(scores())]))))
-    ours = next(r for r in found if r["method"] == "ours" and r["metric"].startswith("warp"))
+    found = read(formats.to_csv([tables.table(scores(), ABOUT)]))
+    ours = found["ours", "warp_error"]
     assert float(ours["low"]) < float(ours["mean"]) < float(ours["high"])
-    assert (ours["clips"], ours["best"]) == ("10", "1")
-    assert next(r for r in found if r["metric"].startswith("lpips"))["mean"] == ""
-
-
-def test_comparisons_hold_the_tests() -> None:
-    found = list(csv.DictReader(io.StringIO(tables.comparisons_csv(scores()))))
-    pairs = {(line["first"], line["second"]): line for line in found}
-    assert set(pairs) == {("ours", "rival | <b>"), ("ours", "x"), ("rival | <b>", "x")}
-    ours = pairs["ours", "x"]
-    assert float(ours["high"]) < 0 and float(ours["p"]) <= float(ours["p_holm"]) < 0.05
-    assert float(pairs["rival | <b>", "x"]["p_holm"]) > 0.05
-
-
-def test_ranks_are_over_all_methods() -> None:
-    found = list(csv.DictReader(io.StringIO(formats.to_csv([tables.table(scores())]))))
-    ranks = {line["method"]: line["rank"] for line in found if line["metric"].startswith("warp")}
+    assert len(ours["mean"]) > 15
+    assert (ours["clips"], ours["best"], ours["differs"]) == ("10", "1", "1")
+    assert found["x", "lpips"]["mean"] == ""
+    ranks = {method: line["rank"] for (method, metric), line in found.items() if metric != "lpips"}
     assert (ranks["source"], ranks["ours"]) == ("1.0", "2.0")
-    assert float(ranks["x"]) + float(ranks["rival | <b>"]) == pytest.approx(7)
+    assert float(ranks["x"]) + float(ranks[RIVAL]) == pytest.approx(7)
+
+
+def test_comparisons_are_against_the_reference() -> None:
+    made = scores() + [replace(row, metric="extra") for row in scores()]
+    found = read(tables.comparisons_csv(made, ABOUT))
+    assert {key[0] for key in found} == {"ours", RIVAL} and found["ours", "extra"]["p"] == ""
+    ours = found["ours", "warp_error"]
+    assert float(ours["high"]) < 0 and float(ours["p"]) <= float(ours["p_holm"]) < 0.05
+    assert float(ours["difference"]) == pytest.approx(np.exp(-1) - 1, abs=0.05)
+    assert ours["relative"] == "1" and ours["reference"] == "x"
+    assert float(found[RIVAL, "warp_error"]["p_holm"]) > 0.05
 
 
 def test_hundreds_of_methods_are_shown_but_not_tested() -> None:
@@ -99,10 +222,11 @@ def test_hundreds_of_methods_are_shown_but_not_tested() -> None:
         for run in range(300)
         for clip in range(8)
     ]
-    one = tables.table(made)
-    assert len(one.lines) == 300 and not any(cells[0].best for cells in one.lines.values())
+    about = Experiment(TableSpec(reference="run 0", primary=("m",)))
+    one = tables.table(made, about)
+    assert len(one.lines) == 300 and not any(cells[0].place for cells in one.lines.values())
     assert "not tested" in one.notes[1]
-    assert tables.comparisons_csv(made).count("\n") == 1
+    assert tables.comparisons_csv(made, about).count("\n") == 1
 
 
 def test_published_numbers_are_marked_and_as_printed() -> None:
@@ -111,7 +235,9 @@ def test_published_numbers_are_marked_and_as_printed() -> None:
     assert all(one.notes[0].startswith("Protocol: ") for one in found.values())
     rerender = next(one for title, one in found.items() if "SIGGRAPH Asia 2023), Table 2" in title)
     assert [cell.mean for cell in rerender.lines["Rerender"]] == [0.979, 0.983, 0.069, 73.7]
-    assert "**" not in formats.to_markdown(list(found.values()))
+    text = formats.to_markdown(list(found.values()))
+    assert "**" not in text
+    assert line_of(text, "Rerender").split()[3:8:2] == ["0.979", "0.983", "0.069"]
 
 
 def test_files_are_the_same_for_any_order(tmp_path: Path) -> None:
@@ -124,7 +250,76 @@ def test_files_are_the_same_for_any_order(tmp_path: Path) -> None:
     assert tables.main([str(tmp_path)]) == 0
 
 
+def test_the_command_line_names_a_reference_for_results_of_others(tmp_path: Path) -> None:
+    score_files.write(tmp_path / SCORES, scores())
+    asked = [str(tmp_path), "--ours-only", "--reference", "x", "--primary", "warp_error"]
+    assert tables.main(asked) == 0
+    assert "**" in (tmp_path / "table.md").read_text()
+    assert tables.main([str(tmp_path), "--ours-only"]) == 0
+    assert "**" not in (tmp_path / "table.md").read_text()
+    assert tables.main([str(tmp_path), "--reference", "x"]) == 2
+
+
+def test_what_an_experiment_says_is_read_back(tmp_path: Path) -> None:
+    experiment.write(tmp_path, SPEC, ("b-1", "a-2"))
+    found = experiment.read(tmp_path)
+    assert (found.table, found.runs) == (SPEC, ("b-1", "a-2"))
+    assert experiment.read(tmp_path / "none") == Experiment(None, (), {}, {})
+
+
 def test_an_unscored_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"python -m eval\.score"):
         tables.write(tmp_path)
     assert tables.main([str(tmp_path)]) == 3
+
+
+def study() -> list[Table]:
+    """A table as a study has it: five columns, names and values of usual length, all marks."""
+    random, made = np.random.default_rng(1), []
+    metrics = {
+        "warp_error": (3e-3, 0.3, "lower", "1"),
+        "warp_error_long": (9e-3, 0.3, "lower", "1"),
+        "clip_score_demo": (0.87, -0.005, "higher", "1"),
+        "lpips_demo": (0.02, 0.2, "lower", "1"),
+        "color_drift": (2.5, 0.3, "lower", "ΔE"),
+    }
+    rows = ["source", "true translation", "0_none", "1_cross_frame", "2_+color", "3_+shape"]
+    for metric, (level, step, direction, unit) in metrics.items():
+        for clip in range(16):
+            hard = random.normal(0, 0.2)
+            for place, row in enumerate(rows):
+                value = level * float(np.exp(hard - step * place + 0.05 * random.normal()))
+                args = f"c{clip}", row, 0, metric, "1", value, 9, "", direction, unit
+                made.append(Score(*args, remark="resized" if row == "3_+shape" else ""))
+    spec = TableSpec(
+        reference="0_none",
+        primary=("warp_error", "warp_error_long", "lpips_demo"),
+        columns=tuple(metrics),
+        caption="The cross-frame constraints one after the other, on the demo world.",
+        label="tab:ablation_cumulative",
+    )
+    made = [row for row in made if (row.method, row.clip) != ("2_+color", "c0")]
+    about = Experiment(spec)
+    spent = [
+        replace(row, metric="seconds_per_frame", unit="s", value=0.2)
+        for row in made
+        if row.metric == "warp_error" and not is_floor(row.method)
+    ]
+    return [*tables.tables(made, spent, about), *tables.published()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX at hand")
+def test_latex_is_typeset_and_fits_a_column(tmp_path: Path) -> None:
+    text = to_latex(study())
+    begin = rf"\documentclass[twocolumn]{{article}}{PREAMBLE}\begin{{document}}"
+    page = rf"{begin}{text}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    options = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
+    done = subprocess.run(
+        ["pdflatex", *options, "page.tex"], cwd=tmp_path, capture_output=True, check=False
+    )
+    said = (tmp_path / "page.log").read_text(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    wide = [float(found) for found in re.findall(r"Overfull \\hbox \(([\d.]+)pt", said)]
+    assert max(wide, default=0) < 2, said

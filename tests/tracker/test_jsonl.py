@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+from rerender.contracts import Cell
 from rerender.run_folder import RECORD
 from rerender.tracker.jsonl import Jsonl
 
@@ -23,6 +24,15 @@ def test_a_record_reads_back_in_order(tmp_path: Path) -> None:
     assert lines[1]["values"] == {"a": 1.5, "b": None, "c": None, "d": None}
     assert lines[3]["path"] == "clip/video.mp4"
     assert lines[4]["exit_code"] == 3
+
+
+def test_files_in_a_table_are_said_by_their_place(tmp_path: Path) -> None:
+    record = Jsonl()
+    record.start(tmp_path, {}, "name", "")
+    row: list[Cell] = ["c", math.nan, None, tmp_path / "c" / "video.mp4"]
+    record.table("clips", ["clip", "a", "b", "video"], [row])
+    last = json.loads((tmp_path / RECORD).read_text().splitlines()[-1])
+    assert last["rows"] == [["c", None, None, "c/video.mp4"]]
 
 
 def test_a_second_attempt_goes_below_the_first(tmp_path: Path) -> None:

@@ -76,6 +76,36 @@ def test_an_offline_run_holds_config_curves_summary_and_pictures(tmp_path: Path)
     assert stored["data"] == [["warp_error", 0.25], ["clip_score", None]]
 
 
+def test_a_run_has_its_kind_its_tags_and_media_in_its_tables(tmp_path: Path) -> None:
+    tracker = WandB()
+    config = {**CONFIG, "model": {"_target_": "rerender.model.demo.DemoModel"}}
+    tracker.start(tmp_path, config, "no_shape-0123abcd", "ablation_shape")
+    files.put(tmp_path / "sheet.png", files.png(torch.zeros(3, 8, 8)))
+    tracker.table("clips", ["clip", "warp_error", "sheet"], [["c", 0.5, tmp_path / "sheet.png"]])
+    tracker.summary({"warp_error": 0.5})
+    tracker.finish(0)
+    rows = read_back(tmp_path)
+    run = next(row["run"] for row in rows if row["type"] == "run")
+    assert (run["job_type"], run["tags"]) == ("run", ["no_shape", "seed 3", "model demo"])
+    # The picture travels in the artifact that stands behind a table.
+    text = json.dumps([row for row in rows if row["type"] not in ("run", "history", "summary")])
+    assert "media/images/" in text and "run_table" in text
+
+
+def test_what_a_sweep_ends_with_is_one_artifact_of_a_summary_run(tmp_path: Path) -> None:
+    files.put(tmp_path / "table.csv", b"method,metric")
+    files.put(tmp_path / "report" / "index.html", b"<p>")
+    files.put(tmp_path / "report" / "media" / "a.png", files.png(torch.zeros(3, 8, 8)))
+    made = [tmp_path / "table.csv", tmp_path / "report"]
+    WandB().results(tmp_path, "drift results", "drift", made)
+    rows = read_back(tmp_path)
+    run = next(row["run"] for row in rows if row["type"] == "run")
+    assert (run["job_type"], run["run_group"]) == ("summary", "drift")
+    text = json.dumps(rows)
+    assert all(name in text for name in ("table.csv", "report/index.html", "report/media/a.png"))
+    assert (tmp_path / "table.csv").read_bytes() == b"method,metric"
+
+
 def test_nothing_of_the_environment_or_command_line_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,7 +126,8 @@ def report(rows: Sequence[Score], command: str) -> str:
         "",
         f"{date.today()}, {count} held-out clips x {seeds} seeds. `{command}`",
         "",
-        "Mean over clips with 95 % bootstrap interval. Warp errors: lower is better; psnr (dB) and "
+        "Mean over clips (geometric for warp errors) with 95 % t interval. Warp errors: lower is "
+        "better; psnr (dB) and "
         "ssim against the true translation: higher is better.",
         "",
         "| constraints | " + " | ".join(METRICS) + " |",
@@ -140,13 +141,15 @@ def report(rows: Sequence[Score], command: str) -> str:
 
 
 def comparisons(rows: Sequence[Score]) -> list[str]:
-    """Paired differences to no constraint and to all of them."""
-    lines = ["| metric | A | B | A - B | 95 % | p (Holm) |", "|---|---|---|---|---|---|"]
-    for c in stats.compare(rows):
-        if c.metric in METRICS and {"none", FULL} & {c.first, c.second}:
+    """Paired differences to no constraint and to all of them; of warp errors relative."""
+    lines = ["| metric | constraints | against | difference | 95 % | p (Holm) |", "|---" * 6 + "|"]
+    for c in [each for other in ("none", FULL) for each in stats.compare(rows, other, METRICS)]:
+        if c.metric in METRICS:
+            scale, unit = (100, " %") if c.relative else (1, "")
+            low, high = ((v or 0) * scale for v in (c.low, c.high))
             lines.append(
-                f"| {c.metric} | {c.first} | {c.second} | {c.difference:.4g} "
-                f"| [{c.low or 0:.4g}, {c.high or 0:.4g}] | {c.p_holm:.3g} |"
+                f"| {c.metric} | {c.method} | {c.reference} | {c.difference * scale:.4g}{unit} "
+                f"| [{low:.4g}, {high:.4g}] | {c.p_holm or 0:.3g} |"
             )
     return lines
 

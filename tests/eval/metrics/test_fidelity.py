@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -54,6 +56,17 @@ def test_truth_is_best_and_noise_is_monotone() -> None:
     assert measure(Ssim(), source, list(truth.frames), truth=truth).value == pytest.approx(1)
     row = measure(Psnr(), source, list(truth.frames), truth=truth)
     assert row.value is None and "no bound" in row.note
+
+
+def test_psnr_of_a_clip_is_that_of_its_mean_squared_error() -> None:
+    """One perfect frame and one that is off by .1: half of the squared error, 3 dB more than it."""
+    grey = torch.full((3, 16, 16), 0.5)
+    truth = Known((grey, grey))
+    row = measure(Psnr(), [grey, grey], [grey, grey + 0.1], truth=truth)
+    assert row.value == pytest.approx(20 + 10 * math.log10(2), abs=1e-4)
+    assert row.curve[0] is None and row.n == 2
+    nearly = [grey + 1e-4, grey + 0.1]
+    assert measure(Psnr(), [grey] * 2, nearly, truth=truth).value == pytest.approx(23.01, abs=0.01)
 
 
 def test_unknown_truth_says_so() -> None:

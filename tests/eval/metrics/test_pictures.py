@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from skimage.color import rgb2lab
 from torch import Tensor
 
-from eval.metrics.color_drift import ColorDrift
+from eval.metrics.color_drift import ColorDrift, lab
 from eval.metrics.dino import Dino
 from eval.metrics.flicker import Flicker
 from eval.metrics.motion_kept import MotionKept
@@ -36,6 +38,16 @@ def test_structure_kept_moved_and_lost() -> None:
     moved = measure(Structure(), source, [square(18)] * 3).value
     assert moved is not None and 0.4 < moved < 0.9
     assert measure(Structure(), source, [grey(0.5).repeat(1, 3, 3)] * 3).value == 0
+
+
+def test_structure_reaches_as_far_in_every_direction() -> None:
+    """A dot reaches the pixels of a disc, and no others."""
+    edges = Structure(reach=2)
+    dot = np.zeros((9, 9), bool)
+    dot[4, 4] = True
+    near = edges._near(dot)
+    y, x = np.mgrid[:9, :9] - 4
+    assert (near == (x**2 + y**2 <= 4)).all() and near.sum() == 13
 
 
 def test_structure_without_source_edges_is_null() -> None:
@@ -109,6 +121,18 @@ def test_color_drift_is_delta_e_beyond_the_source() -> None:
     fading = [grey(0.5), grey(0.6)]
     assert measure(ColorDrift(), fading, fading).value == pytest.approx(0, abs=1e-6)
     assert measure(ColorDrift(), still, [grey(0.7)] * 2).value == pytest.approx(0, abs=1e-6)
+
+
+def test_lab_is_exact() -> None:
+    """Against scikit-image, whose matrix has six digits, and known values of primaries."""
+    image = picture(20, 20, 7)
+    theirs = rgb2lab(image.permute(1, 2, 0).double().numpy())
+    assert lab(image).permute(1, 2, 0).numpy() == pytest.approx(theirs, abs=0.02)
+    white, black, grey_ = (lab(grey(level))[:, 0, 0].tolist() for level in (1.0, 0.0, 0.5))
+    assert white == pytest.approx([100, 0, 0], abs=1e-9)
+    assert black == pytest.approx([0, 0, 0], abs=1e-9)
+    linear = ((0.5 + 0.055) / 1.055) ** 2.4
+    assert grey_ == pytest.approx([116 * linear ** (1 / 3) - 16, 0, 0], abs=1e-9)
 
 
 def test_color_drift_grows_along_the_clip() -> None:

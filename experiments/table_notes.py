@@ -1,0 +1,91 @@
+"""What a table says below it: how values come about, what is tested, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from eval import stats
+from eval.contracts import Score
+from experiments.experiment import Experiment
+
+MANY = 40  # methods beyond which nothing is tested: no difference would survive the correction
+
+
+def said(
+    scores: Sequence[Score], about: Experiment, rivals: Sequence[str], family: Sequence[str]
+) -> Iterator[str]:
+    """How values come about, and what is tested."""
+    clips, videos = {row.clip for row in scores}, {row.video or row.clip for row in scores}
+    seeds = {row.seed for row in scores if row.seed is not None}
+    counted = f"{len(clips)} clip{'s' * (len(clips) != 1)}"
+    if len(videos) < len(clips):
+        counted += f" of {len(videos)} video{'s' * (len(videos) != 1)}"
+    if len(seeds) > 1:
+        counted += f", {len(seeds)} seeds each"
+    ratios = sorted({row.metric for row in scores if stats.is_ratio(row.metric)})
+    geometric = f"; geometric mean for {' and '.join(stats.RATIOS)}" if ratios else ""
+    unit = "videos" if len(videos) < len(clips) else "clips"
+    yield f"Mean over {counted} ± half of its 95 % t interval over {unit}{geometric}."
+    if not family:
+        yield _untested(about, rivals)
+        return
+    assert about.table is not None
+    tests = (len(rivals) - 1) * len(family)
+    yield (
+        f"*: differs from {about.printed(about.table.reference)} in a sign-flip test over {unit}, "
+        f"p < 0.05 after Holm's correction for {tests} tests ({', '.join(family)}); other columns "
+        "are descriptive. Bold, italic: shown to be the best and the second best."
+    )
+    if len(videos) < stats.needed(tests):
+        few = f"{len(videos)} {unit}, with which no test can be significant"
+        yield f"Only {few}: {tests} tests need {stats.needed(tests)}."
+
+
+def _untested(about: Experiment, rivals: Sequence[str]) -> str:
+    spec = about.table
+    if len(rivals) > MANY:
+        return f"More than {MANY} methods: they are not tested against each other."
+    if spec is None:
+        return "Nothing is tested: no reference row and no primary metrics are named."
+    if spec.reference not in rivals:
+        return f"Nothing is tested: the reference row, {spec.reference}, is not there."
+    return "Nothing is tested: there is no other row, or no primary metric was measured."
+
+
+def remarks(scores: Sequence[Score], methods: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """What changes the meaning of a method's values, as numbered notes; method -> its number."""
+    notes: list[str] = []
+    marks: dict[str, int] = {}
+    for method in methods:
+        said: dict[str, set[str]] = {}
+        for row in scores:
+            if row.method == method and row.remark:
+                said.setdefault(row.remark, set()).add(row.clip)
+        if said:
+            marks[method] = len(notes) + 1
+            texts = [f"{text} ({_named(clips)})" for text, clips in sorted(said.items())]
+            more = f"; and {len(texts) - 3} more" if len(texts) > 3 else ""
+            notes.append(f"[{len(notes) + 1}] {method}: {'; '.join(texts[:3])}{more}.")
+    return notes, marks
+
+
+def _named(clips: set[str]) -> str:
+    first = sorted(clips)[0]
+    return first if len(clips) == 1 else f"{len(clips)} clips"
+
+
+def gaps(scores: Sequence[Score], about: Experiment) -> Iterator[str]:
+    """Why values and rows are missing."""
+    parts = any(s.clips < s.of for s in stats.summarise(scores))
+    if parts:
+        yield (
+            "(3 of 4): a mean over fewer clips than others have; it cannot be compared with "
+            "theirs, and takes no part in ranks, stars and bold."
+        )
+    missing: dict[str, set[str]] = {}
+    for row in scores:
+        if row.value is None:
+            missing.setdefault(row.note, set()).add(row.metric)
+    yield from sorted(f"{', '.join(sorted(names))}: {note}" for note, names in missing.items())
+    for name, reason in sorted((about.unfinished or {}).items()):
+        yield f"Unfinished: {name} ({reason})"

@@ -4,8 +4,8 @@
 
 CLIPS is a folder of videos. One frame of each is translated by itself into each of the eight styles
 the model knows, the style's word as the prompt, at each size of the short side. Writes sizes.json
-and sizes.md beside this file, where clips that are not in CLIPS stay as they are, and with --sheet a
-picture of all results.
+and sizes.md beside this file, where clips that are not in CLIPS stay as they are, and with --sheet
+a picture of all results.
 
 - **style named**: the small CLIP, asked for the nearest of the eight styles (each the mean of its
   embedded captions over all backgrounds and six things), names the one that was asked for.

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from eval import score_files
 from eval.contracts import Score
-from experiments import tables
+from experiments import experiment, tables
 from rerender import files
 from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
+from rerender.config.table import TableSpec
 from rerender.constraint._encoding import encode_faithfully
 from rerender.constraint.pixel import Pixel
 from rerender.contracts import Model
@@ -90,10 +91,19 @@ def write(
 ) -> list[Path]:
     """The scores, their tables, and a picture of the first clips that have one size."""
     score_files.write(root / SCORES, rows)
-    shown = range(min(SHOWN, len(pictures[PLAIN])))
-    strips = [pictures[name][index] for index in shown for name in (PLAIN, FULL)]
+    pictured = range(min(SHOWN, len(pictures[PLAIN])))
+    strips = [pictures[name][index] for index in pictured for name in (PLAIN, FULL)]
     alike = [strip for strip in strips if strip.shape == strips[0].shape]
     files.put(root / "cycles.png", files.png(torch.cat(alike, 1)))
+    metrics = tuple(dict.fromkeys(row.metric for row in rows))
+    spec = TableSpec(
+        reference=PLAIN,
+        primary=tuple(dict.fromkeys((metrics[0], metrics[-1]))),
+        columns=metrics[:8],
+        caption="Mean squared error after n cycles through the autoencoder (Fig. 14 of the paper).",
+        label="tab:encoding_cycles",
+    )
+    experiment.write(root, spec, ())
     return [*tables.write(root, with_published=False), root / "cycles.png"]
 
 

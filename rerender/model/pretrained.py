@@ -43,8 +43,10 @@ class Pretrained(Checkpoint):
         config: folder in diffusers layout that says how a single file is built; None tells it from
             the file.
         loras: LoRAs on the checkpoint, in order.
-        embeddings: file of a textual inversion for each word that stands for it in prompts.
-        scheduler: keys of scheduler_config.json that are other than the checkpoint says.
+        embeddings: file of a textual inversion for each word that stands for it in prompts; None
+            for no such words.
+        scheduler: keys of scheduler_config.json that are other than the checkpoint says; None for
+            no such keys.
         clip_skip: last layers of the text encoder that are left out.
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
@@ -59,10 +61,8 @@ class Pretrained(Checkpoint):
     vae: HubModel | None = None
     config: LocalModel | None = None
     loras: tuple[Lora, ...] = ()
-    embeddings: Mapping[str, LocalModel] = field(default_factory=dict)
-    scheduler: Mapping[str, bool | int | float | Word | list[float] | None] = field(
-        default_factory=dict
-    )
+    embeddings: Mapping[str, LocalModel] | None = None
+    scheduler: Mapping[str, bool | int | float | Word | list[float] | None] | None = None
     clip_skip: Annotated[int, Field(ge=0, le=10)] = 0
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
@@ -99,13 +99,13 @@ class Pretrained(Checkpoint):
                 if file.suffix == ".safetensors":
                     header(file)
         _lora.check(self.loras, located)
-        _embeddings.check(self.embeddings, located)
+        _embeddings.check(self.embeddings or {}, located)
 
     def distilled(self) -> bool:
         return self._located((), "nothing").unet.config().get("time_cond_proj_dim") is not None
 
     def words(self) -> Sequence[str]:
-        return tuple(self.embeddings)
+        return tuple(self.embeddings or ())
 
     def revisions(self) -> Mapping[str, str]:
         ids = [self.path, self.vae, *self.controlnets.values()]
@@ -142,7 +142,7 @@ class Pretrained(Checkpoint):
         ):
             return None
         files = [*located.files(), *(lora.file for lora in self.loras)]
-        files += [Path(file).expanduser() for file in self.embeddings.values()]
+        files += [Path(file).expanduser() for file in (self.embeddings or {}).values()]
         found = hashlib.sha256()
         for file in files:
             found.update(f"{file.parent.name}/{file.name}\0{digest(file)}\0".encode())
@@ -166,7 +166,7 @@ class Pretrained(Checkpoint):
 
         tokenizers = [load_tokenizer(files) for files in located.tokenizers]
         text_encoders = [load(network) for network in located.text_encoders]
-        words = _embeddings.add(self.embeddings, tokenizers, text_encoders)
+        words = _embeddings.add(self.embeddings or {}, tokenizers, text_encoders)
         unet = load(located.unet)
         parts = Components(
             tokenizers=tuple(tokenizers),
@@ -199,7 +199,7 @@ class Pretrained(Checkpoint):
                 vae = NetworkFiles("vae", place(self.vae, _hub.AUTOENCODER, fetching))
         return replace(
             found,
-            changes={**found.changes, **self.scheduler},
+            changes={**found.changes, **(self.scheduler or {})},
             vae=vae,
             own_vae=self.vae is None,
             controlnets=tuple(

@@ -275,3 +275,20 @@ def test_a_start_that_needs_an_unconditional_branch_refuses_a_distilled_network(
     check_model(parts(), distilled)
     with pytest.raises(ConfigError, match=r"start\.null_text: changes the unconditional branch"):
         check_model(null, distilled)
+
+
+def test_mappings_are_said_on_the_command_line() -> None:
+    from rerender.config.compose import literal, preflight
+    from rerender.config.job import Job
+
+    said = [
+        "model=sd21",
+        "model.scheduler={prediction_type: v_prediction, rescale_betas_zero_snr: true}",
+        "model.embeddings={mytoy: './a b.safetensors'}",
+        "prompt=a mytoy",
+    ]
+    (job,) = preflight(literal(said)).jobs
+    model: Any = Job.of(job).model
+    assert model.scheduler == {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    assert model.words() == ("mytoy",)
+    assert model.embeddings == {"mytoy": "./a b.safetensors"}

@@ -131,10 +131,10 @@ def run(arguments: list[str]) -> None:
         if not file.is_file():
             file.write_text(json.dumps(measure(bench, work / f"{name}.png")))
         found[name] = json.loads(file.read_text())
-    said = shlex.join(["python", "-m", "training.lora_bench", *arguments])
+    command = shlex.join(["python", "-m", "training.lora_bench", *arguments])
     options.out.parent.mkdir(parents=True, exist_ok=True)
     seconds = json.loads((work / "seconds.json").read_text())
-    options.out.write_text(page(found["base"], found["ink"], said, seconds))
+    options.out.write_text(page(found["base"], found["ink"], command, seconds))
 
 
 if __name__ == "__main__":

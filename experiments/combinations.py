@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from rerender.config.parts import Parts
 from rerender.config.paths import CONF, choices_of
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError
+from rerender.exits import Parser, command
 
 HEAD = """# What goes with what
 
@@ -139,6 +141,16 @@ def table(title: str, columns: Choices, rows: Mapping[str, Sequence[str]]) -> It
     yield ""
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (see `rerender.exits`)."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    Parser(prog="python -m experiments.combinations", description=__doc__).parse_args(arguments)
     logging.disable(logging.WARNING)  # what has no effect is no refusal
-    print(page(), end="")
+    sys.stdout.write(page())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,7 +35,7 @@ from experiments.media import Media
 from experiments.report import INDEX, PAGE, policy
 from experiments.study import design, invitations
 from experiments.study.bradley_terry import connected
-from experiments.study.design import Pairing
+from experiments.study.design import StudyPair
 from rerender import files
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.fitting import resize
@@ -213,7 +213,7 @@ def _require_comparable(root: Path, material: Material) -> None:
         raise InputError(root, problem, "lay out results as METHOD/CLIP.mp4, at least two methods")
 
 
-def _plans(material: Material, wanted: Wanted) -> list[list[Pairing]]:
+def _plans(material: Material, wanted: Wanted) -> list[list[StudyPair]]:
     shown = material.shown()
     plans = design.plans(shown, wanted.people, wanted.trials, wanted.checks, wanted.seed)
     pairs, seen = len(design.items(shown)), sum(len(plan) - wanted.checks for plan in plans)
@@ -229,7 +229,7 @@ def _plans(material: Material, wanted: Wanted) -> list[list[Pairing]]:
 
 
 def _facts(
-    material: Material, wanted: Wanted, plans: Sequence[Sequence[Pairing]]
+    material: Material, wanted: Wanted, plans: Sequence[Sequence[StudyPair]]
 ) -> dict[str, Any]:
     """What the key says; its hash is the study's name."""
     made = [
@@ -273,7 +273,7 @@ def _require_free(folder: Path, study: str) -> None:
         raise ConfigError(folder, problem, "move it away: its votes would not fit this one")
 
 
-def _checked(material: Material, plans: Sequence[Sequence[Pairing]]) -> set[tuple[int, str]]:
+def _checked(material: Material, plans: Sequence[Sequence[StudyPair]]) -> set[tuple[int, str]]:
     """Clips and methods of which there is an attention check."""
     return {(p.clip, material.methods[p.left]) for plan in plans for p in plan if p.check}
 
@@ -329,7 +329,7 @@ def _damaged(video: Video, source: Video) -> Any:
 def _page(
     material: Material,
     wanted: Wanted,
-    plans: Sequence[Sequence[Pairing]],
+    plans: Sequence[Sequence[StudyPair]],
     films: Mapping[tuple[int, str], str],
     codes: Sequence[str],
     study: str,
@@ -338,7 +338,7 @@ def _page(
     addresses = sorted(set(films.values()))  # names are hashes: their order tells nothing
     number = {address: place for place, address in enumerate(addresses)}
 
-    def side(pairing: Pairing, which: str) -> int:
+    def side(pairing: StudyPair, which: str) -> int:
         method = material.methods[getattr(pairing, which)]
         broken = pairing.check and pairing.check != which
         return number[films[pairing.clip, f"!{method}" if broken else method]]

@@ -17,7 +17,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Pairing:
+class StudyPair:
     """Two videos of one clip beside each other.
 
     Attributes:
@@ -56,7 +56,7 @@ def items(shown: Sequence[Sequence[bool]]) -> list[Item]:
 
 def plans(
     shown: Sequence[Sequence[bool]], people: int, trials: int, checks: int, seed: int
-) -> list[list[Pairing]]:
+) -> list[list[StudyPair]]:
     """The pairings of each person, in the order in which they are shown.
 
     Args:
@@ -80,13 +80,13 @@ def plans(
     return found
 
 
-def _sided(item: Item, turn: int, clips: Sequence[int], methods: Sequence[int]) -> Pairing:
+def _sided(item: Item, turn: int, clips: Sequence[int], methods: Sequence[int]) -> StudyPair:
     """A pair with its sides at its turn-th showing (from 0)."""
     clip, i, j = item
     # Left where the distance is odd: each method is left in half of its pairs, give or take one.
     swapped = ((j - i) % 2 == 0) ^ (clip % 2 == 1) ^ (turn % 2 == 1)
     left, right = (j, i) if swapped else (i, j)
-    return Pairing(clips[clip], methods[left], methods[right])
+    return StudyPair(clips[clip], methods[left], methods[right])
 
 
 def williams(size: int, row: int) -> list[int]:
@@ -97,7 +97,7 @@ def williams(size: int, row: int) -> list[int]:
     return order[::-1] if size % 2 and row // size % 2 else order
 
 
-def _with_checks(pairings: Sequence[Pairing], person: int, checks: int) -> list[Pairing]:
+def _with_checks(pairings: Sequence[StudyPair], person: int, checks: int) -> list[StudyPair]:
     """Attention checks spread between the pairings, never at the beginning. Which videos they are
     of, and on which side the intact one is, goes on from person to person."""
     found = list(pairings)
@@ -106,5 +106,5 @@ def _with_checks(pairings: Sequence[Pairing], person: int, checks: int) -> list[
         method = like.left if (person // 2 + number) % 2 else like.right
         side = "left" if (person + number) % 2 else "right"
         place = (number + 1) * len(pairings) // (checks + 1) + number
-        found.insert(max(place, 1), Pairing(like.clip, method, method, side))
+        found.insert(max(place, 1), StudyPair(like.clip, method, method, side))
     return found

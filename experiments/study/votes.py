@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.study import invitations
 from experiments.study.build import KEY_FORMAT
-from experiments.study.design import Pairing
+from experiments.study.design import StudyPair
 from rerender.errors import InputError
 from rerender.run_folder import read_json
 
@@ -37,7 +37,7 @@ class StudyKey:
     questions: Mapping[str, str]
     methods: tuple[str, ...]
     clips: tuple[Mapping[str, Any], ...]
-    plans: tuple[tuple[Pairing, ...], ...]
+    plans: tuple[tuple[StudyPair, ...], ...]
     codes: tuple[str, ...]
 
 
@@ -68,7 +68,7 @@ def read_key(path: Path) -> StudyKey:
             raise ValueError(found["format"])
         if not all(isinstance(found[name], kind) for name, kind in _KINDS.items()):
             raise ValueError("a value of another kind")
-        plans = tuple(tuple(Pairing(**pairing) for pairing in plan) for plan in found["plans"])
+        plans = tuple(tuple(StudyPair(**pairing) for pairing in plan) for plan in found["plans"])
         codes = tuple(invitations.code(found["secret"], number) for number in range(len(plans)))
         methods, clips = (tuple(found[name]) for name in ("methods", "clips"))
         title, questions = str(found["title"]), found["questions"]

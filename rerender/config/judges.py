@@ -14,7 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rerender.config.paths import CONF
 
-PUBLIC = {"clip_demo": "clip", "lpips_demo": "lpips"}
+PUBLIC = {
+    "clip_demo": "clip",
+    "lpips_demo": "lpips",
+    "diversity_demo": "diversity",
+}
 """Choice of metrics judged by a network of the demo world: the choice that it stands for."""
 
 _WORLD = "rerender.data.demo.Demo"

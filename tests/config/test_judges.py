@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rerender.config.compose import literal, preflight
+from rerender.config.judges import PUBLIC as JUDGES
 from rerender.config.paths import choices_of
 
 DEMO = {"clip_score_demo", "lpips_demo"}
@@ -49,4 +50,5 @@ def test_what_the_command_line_names_is_taken() -> None:
 
 def test_every_demo_judge_has_a_public_one() -> None:
     names = choices_of("metrics")
-    assert {n for n in names if n.endswith("_demo")} == {"clip_demo", "lpips_demo"}
+    asked_for_by_name = {"anchor_style_demo"}  # by studies of the demo model
+    assert {n for n in names if n.endswith("_demo")} == {*JUDGES} | asked_for_by_name

@@ -30,7 +30,13 @@ from tests.test_resume import ARGUMENTS
 # What each command is given where RESULTS is a folder of results; None reads no results.
 GIVEN: dict[str, list[str] | None] = {
     "eval.score": ["RESULTS"],
+    "experiments.animation": None,
+    "experiments.benchmark.__main__": ["budget", "RESULTS"],
+    "experiments.combinations": None,
     "experiments.degradations": None,
+    "experiments.encoding_cycles": None,
+    "experiments.stock_video": None,
+    "experiments.study.__main__": ["RESULTS"],
     "experiments.report": ["RESULTS"],
     "experiments.dvc_stages": ["scores", "RESULTS", "out"],
     "experiments.dvc_stages tables": ["tables", "RESULTS", "RESULTS", "out"],
@@ -41,7 +47,7 @@ GIVEN: dict[str, list[str] | None] = {
     "rerender.run": None,
     "rerender.store.__main__": ["ls", "RESULTS"],
 }
-SAID = ("error: ", "warning: ", "failed: ", "score: ", "not scored: ")
+SAID = ("budget: ", "error: ", "warning: ", "failed: ", "score: ", "not scored: ")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -55,8 +55,8 @@ def animated(controlled: bool) -> Any:
         )
     common = {
         "vae": parts.vae,
-        "text_encoder": parts.text_encoder,
-        "tokenizer": parts.tokenizer,
+        "text_encoder": parts.text_encoders[0],
+        "tokenizer": parts.tokenizers[0],
         "unet": parts.unet,
         "motion_adapter": adapter,
         "scheduler": diffusers.DDIMScheduler(beta_schedule="linear", clip_sample=False),

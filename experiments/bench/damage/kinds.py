@@ -174,7 +174,9 @@ def _data_set(source: Path, dice: Random) -> MutantTrial:
 
 
 def _fetched(manifest: str, archive: Path) -> Command:
-    return lambda: fetch.main([f"data={manifest}", f"archive={archive}", "out=set"])
+    return lambda: fetch.main(
+        [f"data={manifest}", f"archive={archive}", "out=set", "licence=accept"]
+    )
 
 
 def _archive(suffix: str) -> Callable[[Path, Random], MutantTrial]:

@@ -235,10 +235,9 @@ def test_degraded_copies_are_ranked_as_they_should(place: Path) -> None:
     assert "hidden" not in without["floors"][0]["scores"]
     text = (place / "submissions" / "leaderboard.md").read_text()
     assert "1. **best**: hardly \\<b\\>any\\</b\\> noise" in text
-    lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
-    assert lines[:7] == [
-        "method", "---", "source", "VAE round trip", "true translation", "best", "middle"
-    ]  # fmt: skip
+    lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
+    lines = [line for line in lines if line.strip("-:")]
+    assert lines[:6] == ["method", "source", "VAE round trip", "true translation", "best", "middle"]
     rows = list(csv.reader((place / "submissions" / "leaderboard.csv").open()))
     assert {"source", "best", "worst"} <= {row[1] for row in rows}
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.study import design
-from experiments.study.design import Pairing
+from experiments.study.design import StudyPair
 
 
-def comparisons(plan: list[Pairing]) -> list[Pairing]:
+def comparisons(plan: list[StudyPair]) -> list[StudyPair]:
     return [pairing for pairing in plan if not pairing.check]
 
 

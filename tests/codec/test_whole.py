@@ -18,6 +18,8 @@ import pytest
 from rerender.codec import SUFFIXES, FileVideo, open_video
 from rerender.codec.container import CONTAINERS
 from rerender.codec.whole import _BY_FORMAT, inspect
+from rerender.codec.whole.ebml import inspect_ebml
+from rerender.codec.whole.report import Bytes, DamageError
 from rerender.errors import InputError
 from tests.codec.making import make, packets, pictures
 
@@ -105,6 +107,36 @@ def test_the_share_of_damage_that_is_refused(
     share = found / max(found + silent, 1)
     print(f"{name}: {flips} bytes changed, {found} refused, {silent} not, {share:.2f}")
     assert share >= {1: 0.45, 4: 0.75, 16: SHARE}[flips]
+
+
+@pytest.mark.parametrize(
+    ("offset", "change", "said"),
+    [
+        (0, 0x02, "a block belongs to no track"),
+        (3, 0x20, "a block has flags that are not defined"),
+        (3, 0x06, "a block holds several pictures"),
+        (4, 0x08, "a frame's head does not fit it"),  # another version of the format
+        (6, 0xFF, "a frame's head does not fit it"),  # the size of its first part
+        (7, 0x01, "a key frame has no start code"),
+    ],
+)
+def test_heads_of_blocks_and_vp8_frames_are_read(
+    offset: int, change: int, said: str, tmp_path: Path
+) -> None:
+    """No decoder notices damage to VP8; what stands before its pictures can be checked."""
+    path = make(tmp_path / "vp8.webm", GRAINY, codec="libvpx", unit=UNIT)
+    assert inspect_ebml(Bytes(path.open("rb")))
+    data = bytearray(path.read_bytes())
+    cluster = data.index(b"\x1f\x43\xb6\x75")
+    block = data.index(b"\xa3", cluster + 8)
+    begin = block + 1 + (9 - data[block + 1].bit_length())
+    assert data[begin : begin + 4] == b"\x81\0\0\x80"  # track 1, time 0, a key frame
+    data[begin + offset] ^= change
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match=said):
+        inspect_ebml(Bytes(path.open("rb")))
+    with pytest.raises(InputError):
+        len(open_video(path))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from rerender.codec.whole.report import Bytes, DamageError
@@ -15,6 +15,8 @@ _TOP = {
     *(_CLUSTER, _INFO, _CRC, _VOID),
     *(0x114D9B74, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367),
 }  # seek head, tracks, cues, attachments, chapters, tags
+_TRACKS, _TRACK, _NUMBER, _TYPE, _CODEC, _ENCODINGS = 0x1654AE6B, 0xAE, 0xD7, 0x83, 0x86, 0x6D80
+_SIMPLE, _GROUP, _BLOCK, _PICTURES = 0xA3, 0xA0, 0xA1, 1
 # Within a cluster: time, position, previous size, blocks of either kind, silent and encrypted ones.
 _INNER = {0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0x5854, 0xAF, _CRC, _VOID}
 
@@ -23,6 +25,11 @@ class _Element(NamedTuple):
     number: int
     begin: int  # of what it holds
     end: int | None  # None where it does not say
+
+
+class _Track(NamedTuple):
+    kind: int  # 1 of pictures
+    codec: bytes  # such as V_VP8; b"" where its frames are stored in another form
 
 
 def _element(data: Bytes, place: int) -> _Element:
@@ -52,6 +59,7 @@ def inspect_ebml(data: Bytes) -> bool:
         raise DamageError.cut(f"it lacks {segment.end - data.size} bytes")
     end = data.size if segment.end is None else segment.end
     known = segment.end is not None
+    tracks: dict[int, _Track] = {}
     for element in _children(data, segment.begin, end, _TOP):
         if element.end is None:
             continue
@@ -59,7 +67,11 @@ def inspect_ebml(data: Bytes) -> bool:
             raise DamageError.cut(f"its last element lacks {element.end - end} bytes")
         _require_checksum(data, element)
         if element.number == _CLUSTER:
-            _require_blocks(data, element)
+            _require_blocks(data, element, tracks)
+        elif element.number in (_SIMPLE, _GROUP):
+            _require_block(data, element, tracks)
+        elif element.number == _TRACKS:
+            tracks |= _tracks(data, element)
         elif element.number == _INFO:
             inner = _children(data, element.begin, element.end, None)
             known = known or any(part.number == _DURATION for part in inner)
@@ -94,8 +106,66 @@ def _require_checksum(data: Bytes, element: _Element) -> None:
         raise DamageError.at(element.begin, "a checksum does not fit")
 
 
-def _require_blocks(data: Bytes, cluster: _Element) -> None:
+def _require_blocks(data: Bytes, cluster: _Element, tracks: Mapping[int, _Track]) -> None:
     assert cluster.end is not None
     for element in _children(data, cluster.begin, cluster.end, _INNER):
         if element.end is None or element.end > cluster.end:
             raise DamageError.at(element.begin, "an element is larger than the one around it")
+        _require_block(data, element, tracks)
+
+
+def _tracks(data: Bytes, tracks: _Element) -> dict[int, _Track]:
+    """Tracks by the number that their blocks begin with."""
+    found = {}
+    assert tracks.end is not None
+    for entry in _children(data, tracks.begin, tracks.end, None):
+        if entry.number != _TRACK or entry.end is None:
+            continue
+        said: dict[int, bytes] = {}
+        for part in _children(data, entry.begin, entry.end, None):
+            if part.number in (_NUMBER, _TYPE, _CODEC, _ENCODINGS):
+                said[part.number] = data.read(part.begin, min((part.end or 0) - part.begin, 64))
+        codec = b"" if _ENCODINGS in said else said.get(_CODEC, b"").rstrip(b"\0")
+        number, kind = (int.from_bytes(said.get(key, b"")) for key in (_NUMBER, _TYPE))
+        found[number] = _Track(kind, codec)
+    return found
+
+
+def _require_block(data: Bytes, block: _Element, tracks: Mapping[int, _Track]) -> None:
+    """A block belongs to a track, has no flag that is not defined, and one of pictures holds one
+    frame, since demuxers split others at sizes that are written in it (RFC 9559, 10.2 and 10.3)."""
+    if block.number == _GROUP and block.end is not None:
+        for part in _children(data, block.begin, block.end, None):
+            if part.number == _BLOCK:
+                _require_block(data, part, tracks)
+    if block.number not in (_SIMPLE, _BLOCK) or block.end is None:
+        return
+    head = data.read(block.begin, min(block.end - block.begin, 20))
+    wide = 9 - head[0].bit_length() if head else 9
+    if len(head) < wide + 3:
+        raise DamageError.at(block.begin, "a block has no head")
+    number, flags = int.from_bytes(head[:wide]) & ((1 << 7 * wide) - 1), head[wide + 2]
+    track = tracks.get(number)
+    if tracks and track is None:
+        raise DamageError.at(block.begin, "a block belongs to no track")
+    if block.number == _SIMPLE and flags & 0x70:
+        raise DamageError.at(block.begin + wide + 2, "a block has flags that are not defined")
+    if track is not None and track.kind == _PICTURES:
+        if flags & 0x06:
+            raise DamageError.at(block.begin + wide + 2, "a block holds several pictures")
+        if track.codec == b"V_VP8":
+            size = block.end - block.begin - wide - 3
+            _require_vp8(block.begin + wide + 3, head[wide + 3 :], size)
+
+
+def _require_vp8(place: int, head: bytes, size: int) -> None:
+    """A frame's tag: a known version, a first part that is not larger than the frame, and the start
+    code of a key frame (RFC 6386, 9.1)."""
+    if not size:  # a frame that was dropped
+        return
+    tag = int.from_bytes(head[:3], "little")
+    key = not tag & 1
+    if size < (10 if key else 3) or tag >> 5 > size - (10 if key else 3) or (tag >> 1) & 7 > 3:
+        raise DamageError.at(place, "a frame's head does not fit it")
+    if key and head[3:6] != b"\x9d\x01\x2a":
+        raise DamageError.at(place, "a key frame has no start code")

@@ -94,6 +94,7 @@ def without_weights(network: NetworkFiles, config: Any) -> Any:
             return getattr(diffusers, name).from_config(dict(config))
         inner = config["text_config"] if isinstance(config.get("text_config"), dict) else config
         described = transformers.CLIPTextConfig(**inner)
+        described.to_dict()  # for the digest later on; of values of a wrong type it makes errors
         pooled = network.role == "text_encoder_2"
         kind = transformers.CLIPTextModelWithProjection if pooled else transformers.CLIPTextModel
         return kind(described)

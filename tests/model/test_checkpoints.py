@@ -172,6 +172,13 @@ def test_damaged_configurations_are_named(folder: Path, file: str, text: str) ->
     assert file in refusal(folder)
 
 
+@pytest.mark.parametrize("dtype", [["float32"], "float7"])
+def test_a_type_of_numbers_that_is_none_is_named(folder: Path, dtype: object) -> None:
+    change(folder, TEXT_FILE, dtype=dtype)
+    with pytest.raises(WeightsError, match=TEXT_FILE):
+        checkpoint(folder).load(("canny",))
+
+
 def configurations() -> list[str]:
     names = [SCHEDULER_FILE, UNET_FILE, VAE_FILE, NET_FILE, TEXT_FILE, TOKENS_FILE]
     return ["model_index.json", "tokenizer/tokenizer.json", *names]

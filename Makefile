@@ -19,7 +19,7 @@ demo: setup ## restyle the demo clip; the last lines say where the result is
 test: setup ## the tests, without those that take minutes or a GPU
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist worksteal $(ARGS)
 
-quick: setup ## under a minute: one run, what every choice promises, the order of the house
+quick: setup ## the quickest tests: one run, what every choice composes to, the order of the house
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist worksteal $(QUICK) $(ARGS)
 
 lint: setup ## style and types

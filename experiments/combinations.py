@@ -48,7 +48,7 @@ class ModelKind(Checkpoint):
         """Nothing to refuse."""
 
     def load(self, controls: Sequence[str]) -> Any:
-        raise NotImplementedError
+        raise ConfigError("model", "is a kind of models and has no weights", "name a checkpoint")
 
 
 MODELS: Choices = {

@@ -132,7 +132,7 @@ def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
 
 @pytest.mark.parametrize("now", sorted(set(RENAMED.values())))
 def test_the_new_name_of_an_old_choice_is_one(now: str) -> None:
-    composed(now)
+    assert composed(now)
 
 
 @pytest.mark.parametrize("key", sorted(KEYS.values()))

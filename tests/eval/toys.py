@@ -46,7 +46,7 @@ class Known:
         return self.frames[index]
 
     def part(self, start: int, prompt: str) -> Truth:
-        raise NotImplementedError
+        return self
 
 
 def picture(height: int = 24, width: int = 32, seed: int = 0) -> Tensor:

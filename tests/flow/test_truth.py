@@ -27,7 +27,7 @@ class Shift:
         return None
 
     def part(self, start: int, prompt: str) -> Truth:
-        raise NotImplementedError
+        return self
 
 
 def test_the_truth_is_read_with_its_occlusion() -> None:

@@ -24,7 +24,7 @@ class Green:
         return flat(0, 1, 0) if index <= self.known else None
 
     def part(self, start: int, prompt: str) -> Truth:
-        raise NotImplementedError
+        return self
 
 
 def flat(*colour: float) -> Tensor:

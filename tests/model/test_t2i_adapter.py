@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rerender.errors import WeightsError
 from tests.model.making import NOISE, WIDTHS, our_latents, ours, save
+from tests.model.test_families import Keeping, Stopped
 from tests.scenes import ALL, SCENE, Given, parts, translated
 
 EARLY = {"down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")}
@@ -102,11 +103,14 @@ def test_beside_a_controlnet_scale_0_gives_the_bytes_without_it(tmp_path: Path) 
     check(found, stock(folder, [one, two], [0.7, 0.4]))
 
 
-def test_all_constraints_batches_and_half_precision(tmp_path: Path) -> None:
+def test_all_constraints_batches_resume_and_half_precision(tmp_path: Path) -> None:
     folder, net = save(tmp_path / "sd", unet=EARLY), adapter(tmp_path / "t2i")
     changes = {"controlnets": {"canny": net}}
     model: Any = ours(folder, **changes).load(("canny",))
-    one = translated(model, parts(ALL), 3)
+    keeping = Keeping()
+    one = translated(model, parts(ALL), 3, resume=keeping)
+    again = translated(model, parts(ALL), 3, resume=Stopped(one[:2], keeping.seen[1]))
+    assert torch.equal(again[-1].image, one[-1].image)
     for mine, other in zip(one, translated(model, parts(ALL, batch_size=4), 3), strict=True):
         assert torch.allclose(mine.image, other.image, atol=1e-4)
     half: Any = ours(folder, dtype="bfloat16", **changes).load(("canny",))

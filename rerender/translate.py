@@ -65,6 +65,7 @@ def translate(
             model = model() if callable(model) else model
             region = Region.of(clip, parts) if parts.mask.regional else None
             watch = watch or Watch()
+            parts = replace(parts, control=tuple(each.open(clip) for each in parts.control))
             translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)
             evaluations = Evaluations(translator, shots, resume.finished)
             translator = translator.imagining(shots[0][0], 0, evaluations.report)

@@ -240,6 +240,7 @@ class Clip:
         licence, attribution: of the source, kept with every result.
         ranges: what is asked when, where that changes: all frames, in order; () asks for ``prompt``
             from beginning to end.
+        offset: frames of the whole clip before this one, which is one of its ranges.
     """
 
     name: str
@@ -256,6 +257,7 @@ class Clip:
     licence: str = ""
     attribution: str = ""
     ranges: tuple[PromptRange, ...] = ()
+    offset: int = 0
 
     def prompt_at(self, index: int) -> str:
         """The prompt of a frame."""
@@ -278,6 +280,7 @@ class Clip:
             negative_prompt=asked.negative_prompt,
             truth=None if self.truth is None else self.truth.part(span.start, asked.prompt),
             ranges=(),
+            offset=self.offset + span.start,
         )
 
     @property

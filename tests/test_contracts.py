@@ -132,6 +132,10 @@ def test_a_control_maps_an_image_or_names_its_missing_weights(name: str) -> None
     for control in controls:
         assert isinstance(control, Control)
         assert control.name == name
+        if control.given:
+            with pytest.raises(ConfigError, match="of another picture"):
+                control.map(picture())
+            return
         first, again = control.map(picture()), control.map(picture())
         assert shown(first)
         assert torch.equal(first, again)

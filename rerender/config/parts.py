@@ -74,6 +74,8 @@ class Parts:
         self.keyframes.check(clip.video)
         self.propagation.check()
         self.mask.check(clip.output)
+        for control in self.control:
+            control.check(clip)
         self.flow.open(clip).check()
         for asked in clip.ranges:
             self.with_strength(asked.strength)

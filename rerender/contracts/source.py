@@ -67,6 +67,7 @@ class Control(ABC):
 
     costly: ClassVar[bool] = False  # takes longer than reading a map from a disk
     imagines: ClassVar[bool] = False  # its map is of a picture sampled from the prompt
+    given: ClassVar[bool] = False  # its maps come with the clip; it makes none of other pictures
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 10:
@@ -90,6 +91,22 @@ class Control(ABC):
     @abstractmethod
     def map(self, image: Tensor) -> Tensor:
         """The control map ``[3,H,W]`` in 0..1 of an image ``[3,H,W]`` in 0..1."""
+
+    def frame_map(self, frame: Frame) -> Tensor:
+        """The control map of a frame of the clip that it is open for; of most, that of its
+        image."""
+        return self.map(frame.image)
+
+    def open(self, clip: Clip) -> Control:
+        """The control for one clip (one whose maps are given has to know which frames)."""
+        return self
+
+    def check(self, clip: Clip) -> None:  # noqa: B027, most make a map of any frame
+        """Refuse a clip before anything is loaded.
+
+        Raises:
+            RerenderError: the maps that are given are not those of the clip.
+        """
 
 
 class FlowEstimator(ABC):

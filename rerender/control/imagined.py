@@ -30,6 +30,9 @@ class Imagined(Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.detector.given:
+            problem = "makes maps of pictures, received maps from a file"
+            raise ConfigError("control.imagined.detector", problem, "name canny, hed or depth")
         if self.detector.imagines:
             problem = "makes maps of pictures, received another control that imagines"
             raise ConfigError("control.imagined.detector", problem, "name canny, hed or depth")

@@ -61,6 +61,9 @@ def check(located: Located) -> None:
         _check_tokenizer(text, tokenizer)
     _check_embeddings(unet, texts)
     for network in located.controlnets:
+        if _described.is_t2i_adapter(network.config()):
+            _check_t2i_adapter(_described.t2i_adapter(network), unet, vae)
+            continue
         net = _described.controlnet(network)
         _check_controlnet(net, unet)
         mode(network)
@@ -235,6 +238,25 @@ def _check_controlnet(net: Described, unet: Described) -> None:
                 f"{key} is {_short(net.get(key))}, that of {unet.file} is {_short(unet.get(key))}",
                 "take a ControlNet of this checkpoint's family (1.5, 2.1 and XL differ)",
             )
+
+
+def _check_t2i_adapter(net: Described, unet: Described, vae: Described) -> None:
+    """Its features must have the sizes of the levels that they are added to: from latent cells on,
+    or from half of them where the first level of the denoising network has no attention (XL)."""
+    late, factor = unet.get("down_block_types")[0] == "DownBlock2D", _described.scales(vae) - 1
+    widths = list(unet.get("block_out_channels"))
+    wanted: Mapping[str, tuple[Any, ...]] = {
+        "adapter_type": ("full_adapter_xl",) if late else ("full_adapter", "light_adapter"),
+        "downscale_factor": (2 ** (factor + 1 if late else factor),),
+        "channels": ([*widths, widths[-1]] if late else widths,),
+        "in_channels": (3, 1),
+    }
+    for key, allowed in wanted.items():
+        if net.get(key) not in allowed:
+            known = " or ".join(map(_short, allowed))
+            problem = f"{key} must be {known} with {unet.file}, received {_short(net.get(key))}"
+            cure = "take a T2I-Adapter of this checkpoint's family (1.5 and XL differ)"
+            raise WeightsError(net.file, problem, cure)
 
 
 def _comparable(part: Described, key: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from rerender.errors import WeightsError
-from rerender.model._keys import CONTROLNET, TINY_VAE, UNET, UNION, VAE
+from rerender.model._keys import CONTROLNET, T2I, TINY_VAE, UNET, UNION, VAE
 from rerender.model._located import NetworkFiles
 
 FAMILY = "take a Stable Diffusion 1, 2 or XL checkpoint"
@@ -55,6 +55,13 @@ UNION_BACKBONE: Mapping[str, Any] = {
     "conditioning_embedding_out_channels": [48, 96, 192, 384],
     "num_control_type": 6,
 }
+T2I_ADAPTER: Mapping[str, Any] = {
+    "in_channels": 3,
+    "channels": [320, 640, 1280, 1280],
+    "num_res_blocks": 2,
+    "downscale_factor": 8,
+    "adapter_type": "full_adapter",
+}
 AUTOENCODER: Mapping[str, Any] = {"block_out_channels": [64], "latent_channels": 4}
 TINY_AUTOENCODER: Mapping[str, Any] = {
     "encoder_block_out_channels": [64, 64, 64, 64],
@@ -81,7 +88,7 @@ def unet(network: NetworkFiles) -> Described:
 def controlnet(network: NetworkFiles) -> Described:
     """A ControlNet (errors as for `unet`)."""
     cure = "take a ControlNet of this checkpoint's family in diffusers layout"
-    config = _of_class(network, ("ControlNetModel", "ControlNetUnionModel"), cure)
+    config = _of_class(network, ("ControlNetModel", "ControlNetUnionModel", "T2IAdapter"), cure)
     union = is_union(config)
     found = Described(network.file, config, UNION_BACKBONE if union else BACKBONE)
     _check_sizes(found, ("in_channels",))
@@ -89,6 +96,20 @@ def controlnet(network: NetworkFiles) -> Described:
     _check_list(found, "conditioning_embedding_out_channels")
     (UNION if union else CONTROLNET).check(found.config, network.file)
     return found
+
+
+def t2i_adapter(network: NetworkFiles) -> Described:
+    """A T2I-Adapter (errors as for `unet`)."""
+    found = Described(network.file, network.config(), T2I_ADAPTER)
+    _check_sizes(found, ("in_channels", "num_res_blocks", "downscale_factor"))
+    _check_list(found, "channels")
+    T2I.check(found.config, network.file)
+    return found
+
+
+def is_t2i_adapter(config: Mapping[str, Any]) -> bool:
+    """Whether it adds features to the denoising network (Mou et al. 2023, arXiv 2302.08453)."""
+    return config.get("_class_name") == "T2IAdapter"
 
 
 def is_union(config: Mapping[str, Any]) -> bool:

@@ -209,6 +209,12 @@ UNION = Known(
     kinds=CONTROLNET.kinds,
 )
 
+T2I = Known(
+    honoured=_set("in_channels channels num_res_blocks downscale_factor adapter_type"),
+    neutral={},
+    without_effect=frozenset(),
+)
+
 VAE = Known(
     honoured=_set(
         "block_out_channels down_block_types up_block_types layers_per_block act_fn "

@@ -42,7 +42,8 @@ class Components:
             ``CLIPTextModelWithProjection``.
         vae: ``AutoencoderKL`` or ``AutoencoderTiny``.
         unet: ``UNet2DConditionModel``.
-        controlnets: ``ControlNetModel`` or ``ControlNetUnionModel`` for each control, in order.
+        controlnets: ``ControlNetModel``, ``ControlNetUnionModel`` or ``T2IAdapter`` for each
+            control, in order.
         scheduler: the configuration of the checkpoint's scheduler.
         modes: for each control its number in a union; None of a ControlNet for it alone.
         loras: adapters that act in windows of the steps; the others are in the weights already.
@@ -95,9 +96,7 @@ class StableDiffusion(Model):
             nn.Module.to(network, self.device, kept)
             network.eval().requires_grad_(False)
         # The control embedding does not depend on the step: it is run once in `condition`.
-        self._control_encoders = [net.controlnet_cond_embedding for net in parts.controlnets]
-        for net in parts.controlnets:
-            net.controlnet_cond_embedding = nn.Identity()
+        self._control_encoders = [_taken_out(net) for net in parts.controlnets]
         if freeu is not None:
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
@@ -218,7 +217,7 @@ class StableDiffusion(Model):
         added = self._added(requests, branches)
         for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
             each.switch(scale)
-        down, mid = self._residuals(requests, batch, steps, text, added)
+        down, mid, within = self._residuals(requests, batch, steps, text, added)
         asked = any(request.attend or request.maps or request.joint for request in requests)
         with self._attention.asking(requests) if asked else nullcontext():
             output = self.parts.unet(
@@ -229,6 +228,7 @@ class StableDiffusion(Model):
                 added_cond_kwargs=added,
                 down_block_additional_residuals=down,
                 mid_block_additional_residual=mid,
+                down_intrablock_additional_residuals=within,
                 return_dict=False,
             )[0].float()
         predicted = [part.float() for part in output.chunk(len(requests))]
@@ -251,9 +251,11 @@ class StableDiffusion(Model):
         steps: Tensor,
         text: Tensor,
         added: Any,
-    ) -> tuple[Any, Any]:
-        """The sum of all ControlNets' residuals, weighted per request; nets at 0 are not run."""
+    ) -> tuple[Any, Any, Any]:
+        """The sums of all ControlNets' residuals and of all T2I-Adapters' features, weighted per
+        request; nets at 0 are not run."""
         total: list[Tensor] | None = None
+        within: list[Tensor] | None = None
         branches = text.shape[0] // len(requests)
         for index, net in enumerate(self.parts.controlnets):
             given = [request.conditioning_scale for request in requests]
@@ -261,6 +263,12 @@ class StableDiffusion(Model):
             if not any(scale):
                 continue
             control = torch.cat([request.condition.control_embeds[index] for request in requests])
+            weight = batch.new_tensor(scale).repeat_interleave(branches)[:, None, None, None]
+            if _is_t2i_adapter(net):
+                features = [each.repeat_interleave(branches, 0) * weight for each in net(control)]
+                before = within or [torch.zeros_like(each) for each in features]
+                within = [a + b for a, b in zip(before, features, strict=True)]
+                continue
             embedded = control.repeat_interleave(branches, 0)
             down, mid = net(
                 batch,
@@ -270,10 +278,9 @@ class StableDiffusion(Model):
                 return_dict=False,
                 **self._control_input(index, net, embedded),
             )
-            weight = batch.new_tensor(scale).repeat_interleave(branches)[:, None, None, None]
             scaled = [residual * weight for residual in (*down, mid)]
             total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
-        return (tuple(total[:-1]), total[-1]) if total else (None, None)
+        return (tuple(total[:-1]), total[-1], within) if total else (None, None, within)
 
     def _control_input(self, index: int, net: Any, embedded: Tensor) -> dict[str, Any]:
         """How a ControlNet takes its control; a union is told which one it is."""
@@ -306,6 +313,22 @@ class StableDiffusion(Model):
 
     def digest(self) -> str:
         return self._digest
+
+
+def _is_t2i_adapter(net: Any) -> bool:
+    return type(net).__name__ == "T2IAdapter"
+
+
+def _taken_out(net: Any) -> Any:
+    """What brings a control map to the size of latents, taken out of its network. A T2I-Adapter for
+    grey maps sees the mean of the three colours."""
+    if not _is_t2i_adapter(net):
+        encoder, net.controlnet_cond_embedding = net.controlnet_cond_embedding, nn.Identity()
+        return encoder
+    unshuffle, net.adapter.unshuffle = net.adapter.unshuffle, nn.Identity()
+    if net.config.in_channels == 1:
+        return lambda map_: unshuffle(map_.mean(1, keepdim=True))
+    return unshuffle
 
 
 def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:

@@ -28,7 +28,7 @@ from rerender.translation.noise import keyed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
 from rerender.translation.region import Region
-from rerender.video import Clip, KeyFrame
+from rerender.video import Clip, Frame, KeyFrame
 
 Draw = Callable[[KeyFrame], Noise]
 """The noise of a key frame; the default is `rerender.translation.noise.keyed`."""
@@ -211,9 +211,11 @@ class KeyFrameTranslator:
 
     def _key(self, index: int, shot: int) -> KeyFrame:
         image = self.clip.video[index]
-        imagined = image if self.imagined is None else self.imagined.clamp(0, 1)
+        frame = Frame(index, image)
+        drawn = frame if self.imagined is None else Frame(index, self.imagined.clamp(0, 1))
         controls = tuple(
-            control.map(imagined if control.imagines else image) for control in self.parts.control
+            control.frame_map(drawn if control.imagines else frame)
+            for control in self.parts.control
         )
         region = None
         if self.region is not None:

@@ -19,7 +19,7 @@ from rerender.demo.weights import FOLDER
 from rerender.errors import ConfigError, WeightsError
 from rerender.model import _described, _noising
 from rerender.model._files import header, read, weights_of
-from rerender.model._keys import CONTROLNET, SCHEDULER, TINY_VAE, UNET, UNION, VAE, Known
+from rerender.model._keys import CONTROLNET, SCHEDULER, T2I, TINY_VAE, UNET, UNION, VAE, Known
 from rerender.model.pretrained import Pretrained
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
@@ -109,7 +109,7 @@ MISFITS = [
     (NET_FILE, {"layers_per_block": 2}, "layers_per_block is 2"),
     (NET_FILE, {"attention_head_dim": 8}, "attention_head_dim is 8"),
     (NET_FILE, {"in_channels": 4}, "in_channels is 4"),
-    (NET_FILE, {"_class_name": "T2IAdapter"}, "_class_name must be ControlNetModel"),
+    (NET_FILE, {"_class_name": "MotionAdapter"}, "_class_name must be ControlNetModel"),
     (NET_FILE, {"_class_name": "UNet2DConditionModel"}, "_class_name must be ControlNetModel"),
     (NET_FILE, {"conditioning_channels": 1}, "no RGB picture"),
     (NET_FILE, {"conditioning_embedding_out_channels": [8, 16]}, "must have 4 entries"),
@@ -221,6 +221,7 @@ KINDS = [
     ("UNet2DConditionModel", UNET),
     ("ControlNetModel", CONTROLNET),
     ("ControlNetUnionModel", UNION),
+    ("T2IAdapter", T2I),
     ("AutoencoderKL", VAE),
     ("AutoencoderTiny", TINY_VAE),
 ]
@@ -256,7 +257,7 @@ def test_every_other_value_is_refused(known: Known, key: str) -> None:
 
 def test_the_tables_of_the_docs_name_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
-    for known in (SCHEDULER, UNET, CONTROLNET, UNION, VAE, TINY_VAE):
+    for known in (SCHEDULER, UNET, CONTROLNET, UNION, T2I, VAE, TINY_VAE):
         for key in {*known.honoured, *known.neutral, *known.without_effect}:
             assert f"`{key}`" in text, key
 
@@ -280,6 +281,7 @@ def test_defaults_of_networks_are_those_of_their_classes() -> None:
         ("UNet2DConditionModel", _described.BACKBONE),
         ("ControlNetModel", _described.BACKBONE),
         ("ControlNetUnionModel", _described.UNION_BACKBONE),
+        ("T2IAdapter", _described.T2I_ADAPTER),
         ("AutoencoderKL", _described.AUTOENCODER),
         ("AutoencoderTiny", _described.TINY_AUTOENCODER),
     ):

@@ -320,7 +320,13 @@ class Model(ABC):
 
 
 class Checkpoint(ABC):
-    """Where a model's weights lie; loading is a step of its own because it is slow."""
+    """Where a model's weights lie; loading is a step of its own because it is slow.
+
+    Attributes:
+        prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
+    """
+
+    prompt_weights: bool = False
 
     @abstractmethod
     def check(self, controls: Sequence[str]) -> None:

@@ -48,6 +48,7 @@ class Components:
         loras: adapters that act in windows of the steps; the others are in the weights already.
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
+        prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
     """
 
     tokenizers: tuple[Any, ...]
@@ -60,6 +61,7 @@ class Components:
     loras: Sequence[Beside] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
+    prompt_weights: bool = False
 
 
 class StableDiffusion(Model):
@@ -103,7 +105,12 @@ class StableDiffusion(Model):
         self._attention = Attention(parts.unet)
         self._features = DecoderFeatures(parts.unet, self._attention)
         self._text = TextEncoding(
-            parts.tokenizers, parts.text_encoders, clip_skip, parts.empty_is_zero, parts.words
+            parts.tokenizers,
+            parts.text_encoders,
+            clip_skip,
+            parts.empty_is_zero,
+            parts.words,
+            parts.prompt_weights,
         )
 
     def _networks(self) -> list[Any]:

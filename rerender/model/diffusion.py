@@ -22,6 +22,7 @@ from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
 from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
+from rerender.model._source_channels import masked_source, source_latent
 from rerender.model._text import TextEncoding
 from rerender.model.attention import Attention
 from rerender.scene import DecoderBlock, Layer
@@ -133,6 +134,17 @@ class StableDiffusion(Model):
         return int(self.vae_scale_factor * 2 ** (levels - 1))
 
     @cached_property
+    def _further(self) -> int:
+        """Channels that the network takes besides the noisy latent: 0, those of a latent
+        (InstructPix2Pix), or one more for a mask (inpainting)."""
+        config = self.parts.unet.config
+        return int(config.in_channels - config.out_channels)
+
+    @property
+    def inpaints(self) -> bool:
+        return self._further == int(self.parts.unet.config.out_channels) + 1
+
+    @cached_property
     def alphas_cumprod(self) -> Tensor:
         return alphas_of(self.parts.scheduler)
 
@@ -174,6 +186,8 @@ class StableDiffusion(Model):
         controls: Sequence[Tensor],
         guided: bool,
         guidance_scale: float = 1.0,
+        source: Tensor | None = None,
+        repainted: Tensor | None = None,
     ) -> Condition:
         told = self.distilled
         embedded = self._text((negative_prompt, prompt) if guided and not told else (prompt,))
@@ -182,12 +196,27 @@ class StableDiffusion(Model):
             for encoder, control in zip(self._control_encoders, controls, strict=bool(controls))
         )
         hidden, pooled = embedded.hidden.to(self.dtype), embedded.pooled
+        seen = self._image_latents(source, repainted, len(hidden) == 2)
+        if seen is not None and len(seen) == 3:  # the negative prompt without and with the picture
+            hidden = hidden[[0, 0, 1]]
+            pooled = None if pooled is None else pooled[[0, 0, 1]]
         return Condition(
             hidden,
             control_embeds,
             pooled_embeds=None if pooled is None else pooled.to(self.dtype),
             guidance_embed=self._guidance_embed(guidance_scale) if told else None,
+            image_latents=None if seen is None else seen.expand(len(hidden), -1, -1, -1),
         )
+
+    def _image_latents(self, source: Tensor | None, repainted: Tensor | None, guided: bool) -> Any:
+        """The further channels ``[B,E,h,w]``; None of networks that take none."""
+        if not self._further:
+            return None
+        if source is None:
+            raise ValueError("this network sees the source: give it")
+        if self.inpaints:
+            return masked_source(self.encode, source, repainted).to(self.dtype)
+        return source_latent(self.encode(source), self.parts.vae.config, guided).to(self.dtype)
 
     @property
     def distilled(self) -> bool:
@@ -226,10 +255,11 @@ class StableDiffusion(Model):
         for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
             each.switch(scale)
         down, mid = self._residuals(requests, batch, steps, text, added)
+        further = _joined(requests, "image_latents")
         asked = any(request.attend or request.maps or request.joint for request in requests)
         with self._attention.asking(requests) if asked else nullcontext():
             output = self.parts.unet(
-                batch,
+                batch if further is None else torch.cat([batch, further], 1),
                 steps,
                 encoder_hidden_states=text,
                 timestep_cond=_joined(requests, "guidance_embed"),

@@ -14,7 +14,7 @@ from pydantic import Field
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError
 from rerender.kinds import Device, HubModel, LocalModel, Word
-from rerender.model import _agreement, _embeddings, _hub, _lora, _noising, _single_file
+from rerender.model import _agreement, _described, _embeddings, _hub, _lora, _noising, _single_file
 from rerender.model._files import header, read
 from rerender.model._freeu import FreeU
 from rerender.model._located import Located, NetworkFiles, in_folder
@@ -106,6 +106,15 @@ class Pretrained(Checkpoint):
 
     def distilled(self) -> bool:
         return self._located((), "nothing").unet.config().get("time_cond_proj_dim") is not None
+
+    def instructed(self) -> bool:
+        return self._further() == "instruct"
+
+    def inpaints(self) -> bool:
+        return self._further() == "inpainting"
+
+    def _further(self) -> _agreement.Further | None:
+        return _agreement.further(_described.unet(self._located((), "nothing").unet))
 
     def words(self) -> Sequence[str]:
         return tuple(self.embeddings or ())

@@ -249,13 +249,13 @@ class StableDiffusion(Model):
         noisy = torch.cat([request.noisy for request in requests]).to(self.device)
         batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
         times = torch.tensor([request.timestep for request in requests], device=self.device)
+        further = _joined(requests, "image_latents")
         text = torch.cat([request.condition.prompt_embeds for request in requests])
         steps = times.repeat_interleave(branches)
         added = self._added(requests, branches)
         for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
             each.switch(scale)
         down, mid = self._residuals(requests, batch, steps, text, added)
-        further = _joined(requests, "image_latents")
         asked = any(request.attend or request.maps or request.joint for request in requests)
         with self._attention.asking(requests) if asked else nullcontext():
             output = self.parts.unet(

@@ -15,6 +15,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from rerender.config.compose import preflight
+from rerender.config.job import Job
+from rerender.config.paths import ROOT
+from rerender.errors import ConfigError
 from rerender.mask.none import Everywhere
 from rerender.sampler.lcm import LCM
 from rerender.scene import Translation
@@ -189,3 +193,31 @@ def test_all_constraints_batches_resume_and_half_precision(tmp_path: Path, name:
         assert half.parts.unet.dtype == getattr(torch, dtype)
         for each, exact in zip(made(half), one, strict=True):
             assert float((each.image - exact.image).abs().mean()) < slack  # no NaN either
+
+
+CONSTRAINTS = sorted(path.stem for path in (ROOT / "conf" / "constraint").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unet", [INSTRUCT, INPAINTING], ids=["instruct", "inpainting"])
+def test_every_constraint_on_networks_that_see_the_source(
+    tmp_path: Path, unet: dict[str, Any]
+) -> None:
+    """Some take latents, maps or control maps apart by branches or lay them side by side."""
+    model: Any = ours(save(tmp_path / "model", unet=unet)).load(("canny",))
+    clip = replace(SCENE, source_prompt="a photo of a dog")
+    free = translated(model, parts(), 3, clip=clip)
+    for name in CONSTRAINTS:
+        # A gate shares out what others do, and does nothing by itself.
+        names = f"{name},flow_fusion" if name == "flow_gate" else name
+        line = [f"constraint=[{names}]", "data.frames=2", "data.size=16"]
+        try:
+            chosen = Job.of(preflight(line, None).jobs[0]).parts
+        except ConfigError:  # it compares with an inversion of the source
+            line += ["start=ddim_inversion", "sampling.strength=null"]
+            chosen = Job.of(preflight(line, None).jobs[0]).parts
+        asked = replace(parts(), constraint=chosen.constraint, start=chosen.start)
+        found = translated(model, asked, 3, clip=clip)
+        assert all(each.image.isfinite().all() for each in found), name
+        same = [torch.equal(a.image, b.image) for a, b in zip(found, free, strict=True)]
+        assert not all(same), name

@@ -245,3 +245,16 @@ def test_another_mask_makes_other_key_frames_of_an_inpainting_model_alone(tmp_pa
     inpainting, plain = save(tmp_path / "inpainting", unet=INPAINTING), save(tmp_path / "plain")
     assert key(inpainting, "one") != key(inpainting, "other")
     assert key(plain, "one") == key(plain, "other")  # composited afterwards
+
+
+@pytest.mark.parametrize("unet", [INSTRUCT, INPAINTING], ids=["instruct", "inpainting"])
+def test_a_lora_is_not_trained_without_a_source(tmp_path: Path, unet: dict[str, Any]) -> None:
+    from training.lora import _parser, train
+
+    save(tmp_path / "model", unet=unet)
+    picture(tmp_path / "look" / "one.png", torch.rand(1, 32, 32))
+    line = ["--data", tmp_path / "look", "--word", "toy", "--out", tmp_path / "out"]
+    said = [*line, "--model", tmp_path / "model", "--size", "32", "--device", "cpu"]
+    with pytest.raises(ConfigError, match=r"^--model: sees a source picture"):
+        train(_parser().parse_args([str(each) for each in said]))
+    assert not (tmp_path / "out").exists()

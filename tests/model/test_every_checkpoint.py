@@ -22,9 +22,8 @@ from rerender.errors import ConfigError
 from rerender.mask.none import Everywhere
 from rerender.sampler.lcm import LCM
 from rerender.scene import Translation
-from rerender.translation.references import References, ResumePoint
 from tests.model.making import LARGE, backbone, lively, ours, save
-from tests.model.test_families import SCHEDULES
+from tests.model.test_families import SCHEDULES, Keeping, Stopped
 from tests.model.test_lora import lora, trained
 from tests.model.test_single_file import whole
 from tests.model.test_source_channels import INPAINTING, INSTRUCT, LEFT
@@ -141,26 +140,6 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "InstructPix2Pix XL": plain(unet=INSTRUCT, large=True),
     "inpainting": inpainting,
 }
-
-
-class Stopped(ResumePoint):
-    """Goes on after the first key frames of another translation."""
-
-    def __init__(self, kept: list[Translation], references: References | None) -> None:
-        self.kept, self.references, self.finished = kept, references, len(kept)
-
-    def recall(self, index: int, shot: int) -> Translation:
-        return self.kept[index]
-
-
-class Keeping(ResumePoint):
-    """Remembers what the next key frame refers to."""
-
-    def __init__(self) -> None:
-        self.seen: list[References | None] = []
-
-    def finish(self, translation: Translation, references: References | None) -> None:
-        self.seen.append(references)
 
 
 @pytest.mark.parametrize(

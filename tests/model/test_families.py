@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rerender.sampler.lcm import LCM
+from rerender.scene import Translation
+from rerender.translation.references import References, ResumePoint
 from tests.model.making import (
     LARGE,
     NOISE,
@@ -204,6 +206,26 @@ def test_a_latent_consistency_model_is_told_the_guidance(
     few: dict[str, Any] = {"sampler": LCM(), "steps": 8, "strength": 0.5}
     check(our_latents(ours(folder), (), **few), theirs)
     assert not torch.allclose(our_latents(ours(folder), (), guidance=2.0, **few), theirs, atol=1e-3)
+
+
+class Stopped(ResumePoint):
+    """Goes on after the first key frames of another translation."""
+
+    def __init__(self, kept: list[Translation], references: References | None) -> None:
+        self.kept, self.references, self.finished = kept, references, len(kept)
+
+    def recall(self, index: int, shot: int) -> Translation:
+        return self.kept[index]
+
+
+class Keeping(ResumePoint):
+    """Remembers what the next key frame refers to."""
+
+    def __init__(self) -> None:
+        self.seen: list[References | None] = []
+
+    def finish(self, translation: Translation, references: References | None) -> None:
+        self.seen.append(references)
 
 
 def test_a_start_that_needs_an_unconditional_branch_refuses_a_distilled_network(

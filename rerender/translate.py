@@ -63,7 +63,7 @@ def translate(
             if parts.joint:
                 parts.check(clip)
             model = model() if callable(model) else model
-            region = Region.of(clip, parts) if parts.mask.regional else None
+            region = Region.of(clip, parts) if parts.mask.regional or model.inpaints else None
             watch = watch or Watch()
             parts = replace(parts, control=tuple(each.open(clip) for each in parts.control))
             translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)

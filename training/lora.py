@@ -299,6 +299,9 @@ def train(options: argparse.Namespace) -> Path:
     path = str(weights.FOLDER) if demo else options.model
     checkpoint = Pretrained(path, dtype="float32", device=options.device)
     checkpoint.check(())
+    if checkpoint.instructed() or checkpoint.inpaints():
+        problem = "sees a source picture beside the noisy one, for which there is none in training"
+        raise ConfigError("--model", problem, "train on the checkpoint that it was made from")
     work = options.out / "training"
     work.mkdir(parents=True, exist_ok=True)
     _same(work / "settings.json", settings, pictures, prior, path)

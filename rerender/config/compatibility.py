@@ -7,7 +7,10 @@ this choice                                goes with
 start that inverts                         a sampler whose steps are reversible
 start that needs noise alone               ``sampling.strength=null``
 start that changes the unconditional       ``sampling.guidance`` other than 1, and a model
-                                           that is not told the guidance scale
+                                           that is not told the guidance scale and does not see
+                                           the source
+``sampling.image_guidance``                a model that sees the source (InstructPix2Pix)
+prompts that change over time              no mask for an inpainting model
 part that edits the noisy latent           a sampler that does not compute it again
 mask with a strength of its own outside    a sampler that does not compute it again
 constraint that needs a draft              no joint constraint
@@ -21,11 +24,13 @@ constraint with a window                   at least one executed step in it
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rerender.contracts import Checkpoint, Constraint, JointConstraint, Part
 from rerender.errors import ConfigError
+from rerender.mask.none import Everywhere
+from rerender.video import Clip
 
 if TYPE_CHECKING:
     from rerender.config.parts import Parts
@@ -46,12 +51,13 @@ def check_parts(parts: Parts) -> None:
             raise error
 
 
-def check_model(parts: Parts, model: Checkpoint) -> None:
+def check_model(parts: Parts, model: Checkpoint, clips: Sequence[Clip] = ()) -> None:
     """Refuse choices that do not go with the model; say what has no effect with it.
 
     Raises:
         ConfigError: naming the choice and how to mend it.
     """
+    _check_seen(parts, model, clips)
     if not model.distilled():
         return
     if parts.start.needs_guidance:
@@ -66,6 +72,28 @@ def check_model(parts: Parts, model: Checkpoint) -> None:
         "effect",
         parts.sampling.guidance,
     )
+
+
+def _check_seen(parts: Parts, model: Checkpoint, clips: Sequence[Clip]) -> None:
+    """What goes with models that see the source."""
+    instructed = model.instructed()
+    alone = not parts.sampling.guided or model.distilled()  # no branch to be guided by
+    if parts.sampling.image_guidance is not None and (alone or not instructed):
+        raise ConfigError(
+            "sampling.image_guidance",
+            "is of InstructPix2Pix, and of sampling.guidance other than 1",
+            "leave it out, or take model=instruct_pix2pix",
+        )
+    if instructed and parts.start.needs_guidance:
+        raise ConfigError(
+            f"start.{type(parts.start).__module__.rpartition('.')[2]}",
+            "changes the unconditional branch of two, this model has three",
+            "use start=noised or start=ddim_inversion, or another model",
+        )
+    masked = not isinstance(parts.mask, Everywhere)
+    if masked and any(clip.ranges for clip in clips) and model.inpaints():
+        problem = "is not known to an inpainting model of prompts that change over time"
+        raise ConfigError("mask", problem, "use one of the two")
 
 
 def _start(parts: Parts) -> Iterator[ConfigError]:

@@ -57,13 +57,14 @@ class Parts:
     def __post_init__(self) -> None:
         check_parts(self)
 
-    def check(self, clip: Clip, words: Sequence[str] = ()) -> None:
+    def check(self, clip: Clip, words: Sequence[str] = (), weighs: bool = False) -> None:
         """Refuse a clip that does not say what a constraint needs to know, or cannot be filled;
         say what of its prompts is taken as plain words.
 
         Args:
             clip: the clip.
             words: what stands in prompts for trained embeddings, and is none of these.
+            weighs: whether ``(words:1.3)`` weighs words.
 
         Raises:
             ConfigError: it has no source prompt or not the key frames that are named, or the
@@ -83,7 +84,10 @@ class Parts:
             problem = "is not known of prompts that change over time"
             raise ConfigError("mask", f"what is other outside {problem}", "use one of the two")
         for where in ("prompt", "source_prompt", "negative_prompt"):
-            tell_notations(where, getattr(clip, where), words)
+            tell_notations(where, getattr(clip, where), words, weighs)
+        later = [asked.prompt for asked in clip.ranges if weighs and asked.prompt != clip.prompt]
+        for text in dict.fromkeys(later):
+            tell_notations("prompt", text, words, weighs)
         needy = [
             c.name for c in self.constraint if isinstance(c, JointConstraint) and c.needs_source
         ]

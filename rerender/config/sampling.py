@@ -22,6 +22,7 @@ class Sampling:
         strength: share of the steps that are executed, starting from the noised source (SDEdit);
             0 returns the source through the autoencoder; None starts from pure noise.
         guidance: scale of classifier-free guidance; 1 runs the positive prompt alone.
+        image_guidance: scale of guidance by the source picture, of InstructPix2Pix; None is 1.5.
         noise: "fixed" gives all key frames the same noise, "per_frame" each its own.
         windows: constraint and control windows are shares of the "executed" steps, or of the full
             "schedule", of which a lower strength cuts off the beginning; their ends are rounded to
@@ -41,6 +42,7 @@ class Sampling:
     steps: int = 20
     strength: float | None = 0.75
     guidance: float = 7.5
+    image_guidance: float | None = None
     noise: Literal["fixed", "per_frame"] = "fixed"
     windows: Literal["executed", "schedule", "published"] = "executed"
     rounding: Literal["down", "published"] = "down"
@@ -54,6 +56,8 @@ class Sampling:
         _require("steps", self.steps, 1 <= self.steps <= 999, "a whole number in 1..999")
         _require("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
         _require("guidance", self.guidance, 0 <= self.guidance <= 100, "in 0..100")
+        image = self.image_guidance
+        _require("image_guidance", image, image is None or 0 <= image <= 100, "in 0..100, or null")
         strength = self.strength
         _require("strength", strength, strength is None or 0 <= strength <= 1, "in 0..1, or null")
         share = self.reanchor
@@ -64,6 +68,11 @@ class Sampling:
                 "has no effect with sampling.strength=null, which starts from pure noise",
                 "set a strength, or recolor=false",
             )
+
+    @property
+    def image_scale(self) -> float:
+        """The scale of guidance by the source picture."""
+        return 1.5 if self.image_guidance is None else self.image_guidance
 
     @property
     def guided(self) -> bool:

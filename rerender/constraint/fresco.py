@@ -137,9 +137,10 @@ class _Source:
     def of(cls, shot: Shot, model: Model) -> _Source:
         """One evaluation for each key frame, without ControlNets."""
         found = cls()
-        condition = model.condition(shot.clip.source_prompt, "", (), guided=False)
         for ordinal, index in enumerate(shot.indices):
-            latent = model.encode(shot.clip.video[index])
+            source, prompt = shot.clip.video[index], shot.clip.source_prompt
+            condition = model.condition(prompt, "", (), guided=False, source=source)
+            latent = model.encode(source)
             joint = JointAttention(
                 ordinal, 0, (), processor=found._attend, features=(found._enter,)
             )

@@ -28,6 +28,10 @@ class Mask(ABC):
         """Whether key frames are translated otherwise outside of the region."""
         return self.rest_strength is not None or self.rest_control != 1
 
+    def repainted(self, region: Tensor) -> Tensor:
+        """What of a region ``[1,H,W]`` or of its outside is not the source in the result."""
+        return region
+
     def check(self, video: Video) -> None:  # noqa: B027, most need nothing
         """Refuse what cannot be a mask of this video, before anything starts.
 

@@ -139,12 +139,16 @@ class Condition:
         pooled_embeds: of the prompt as a whole, ``[B,P]`` (Stable Diffusion XL).
         guidance_embed: the embedded guidance scale, ``[B,E]``, of networks that were distilled with
             guidance (latent consistency models).
+        image_latents: what networks that see the source take as further channels, ``[B,E,h,w]``:
+            its latent (InstructPix2Pix, whose branches are nothing, the picture alone, picture and
+            prompt), or a mask and the latent of the source without what it covers (inpainting).
     """
 
     prompt_embeds: Tensor
     control_embeds: tuple[Tensor, ...] = ()
     pooled_embeds: Tensor | None = None
     guidance_embed: Tensor | None = None
+    image_latents: Tensor | None = None
 
     @property
     def positive(self) -> Condition:
@@ -153,7 +157,7 @@ class Condition:
         return replace(self, **last)
 
     def _by_branch(self) -> Iterator[tuple[str, Tensor]]:
-        for name in ("prompt_embeds", "pooled_embeds", "guidance_embed"):
+        for name in ("prompt_embeds", "pooled_embeds", "guidance_embed", "image_latents"):
             value: Tensor | None = getattr(self, name)
             if value is not None:
                 yield name, value
@@ -230,10 +234,15 @@ class NoiseRequest(NamedTuple):
     note: str = ""
 
 
-def guide(branches: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance ``u + s (c - u)`` of ``[2,C,h,w]``; one branch passes unchanged."""
+def guide(branches: Tensor, scale: float, image_scale: float = 1.0) -> Tensor:
+    """Classifier-free guidance ``u + s (c - u)`` of ``[2,C,h,w]``; one branch passes unchanged.
+    Of ``[3,C,h,w]``, where i is told the picture alone, ``u + s_i (i - u) + s (c - i)``
+    (InstructPix2Pix, Brooks et al. 2023, arXiv 2211.09800, equation 3)."""
     if branches.shape[0] == 1:
         return branches
+    if branches.shape[0] == 3:
+        nothing, image, both = branches.chunk(3)
+        return nothing + image_scale * (image - nothing) + scale * (both - image)
     unconditional, conditional = branches.chunk(2)
     return unconditional + scale * (conditional - unconditional)
 
@@ -266,6 +275,11 @@ class Model(ABC):
         """What changes the network in windows of the steps."""
         return ()
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether it is told which part of the source to paint anew."""
+        return False
+
     @abstractmethod
     def layers(self) -> Sequence[Layer]:
         """The self-attention layers, in the order they run."""
@@ -291,6 +305,8 @@ class Model(ABC):
         controls: Sequence[Tensor],
         guided: bool,
         guidance_scale: float = 1.0,
+        source: Tensor | None = None,
+        repainted: Tensor | None = None,
     ) -> Condition:
         """Encode prompts and control maps once for all steps of a key frame.
 
@@ -301,6 +317,10 @@ class Model(ABC):
             guided: whether classifier-free guidance needs the unconditional branch.
             guidance_scale: its scale, which networks that were distilled with guidance are told;
                 they answer for one branch.
+            source: the source picture ``[3,H,W]`` in 0..1, which networks with further channels
+                see; others take no notice.
+            repainted: what of it an inpainting network paints anew, ``[1,H,W]`` in 0..1, from 0.5
+                on; None is everything.
         """
 
     @abstractmethod
@@ -320,7 +340,13 @@ class Model(ABC):
 
 
 class Checkpoint(ABC):
-    """Where a model's weights lie; loading is a step of its own because it is slow."""
+    """Where a model's weights lie; loading is a step of its own because it is slow.
+
+    Attributes:
+        prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
+    """
+
+    prompt_weights: bool = False
 
     @abstractmethod
     def check(self, controls: Sequence[str]) -> None:
@@ -333,6 +359,15 @@ class Checkpoint(ABC):
     def distilled(self) -> bool:
         """Whether the network is told the guidance scale and answers as if guided: it has no
         unconditional branch."""
+        return False
+
+    def instructed(self) -> bool:
+        """Whether the network sees the source picture, and is guided by it and by the prompt each
+        by a scale of its own (InstructPix2Pix)."""
+        return False
+
+    def inpaints(self) -> bool:
+        """Whether the network is told which part of the source to paint anew."""
         return False
 
     def words(self) -> Sequence[str]:

@@ -59,6 +59,7 @@ class StartContext:
             with what joint constraints look at in it.
         adapter_scale: strength of each of the model's adapters at each step, ``[steps][adapters]``.
         label: the key frame in words, for the progress display.
+        image_guidance: scale of guidance by the source picture (InstructPix2Pix).
     """
 
     key: KeyFrame
@@ -74,6 +75,7 @@ class StartContext:
     edited: Callable[[NoiseRequest, int], NoiseRequest] = unchanged
     adapter_scale: Sequence[tuple[float, ...]] = ()
     label: str = ""
+    image_guidance: float = 1.0
 
     def request(
         self, noisy: Tensor, step: int, condition: Condition, control: bool = True

@@ -144,9 +144,9 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     clips = job.clips()
     check_names(clips)
     for clip in clips:
-        job.parts.check(clip, job.model.words())
+        job.parts.check(clip, job.model.words(), job.model.prompt_weights)
     job.model.check(job.parts.names())
-    check_model(job.parts, job.model)
+    check_model(job.parts, job.model, clips)
     job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips

@@ -78,6 +78,9 @@ class MaskFile(Mask):
                 problem = f"the mask of frame {index} is {found[1]}x{found[0]}, the video is "
                 raise InputError(self.path, f"{problem}{width}x{height}", "give both one shape")
 
+    def repainted(self, region: Tensor) -> Tensor:
+        return 1 - region if self.keep == "inside" else region
+
     def regions(self, video: Video, flow: FlowEstimator) -> Iterator[Tensor]:
         given = self._given(video)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rerender.errors import ConfigError, WeightsError
 from rerender.model import _described, _noising
@@ -39,9 +39,8 @@ _MODES = {"depth": 1, "hed": 2, "canny": 3}
 _CHANNELS = {
     5: "a checkpoint that needs a depth map too",
     7: "an upscaler",
-    8: "InstructPix2Pix, which takes the source as further channels",
-    9: "an inpainting checkpoint, which takes a mask and the masked picture as further channels",
 }
+Further = Literal["instruct", "inpainting"]
 
 
 def check(located: Located) -> None:
@@ -120,6 +119,10 @@ def _check_pipeline(located: Located) -> None:
     ):
         problem = f"_class_name is {str(name)[:80]}, another family{_called(str(name))}"
         raise WeightsError(file, problem, FAMILY)
+    if index.get("is_cosxl_edit"):
+        raise WeightsError(
+            file, "is_cosxl_edit is true: CosXL has a noise schedule of its own", FAMILY
+        )
     for part in _OTHER_PARTS:
         if any(entry is not None for entry in _entry(index, part)):
             raise WeightsError(file, f"has a {part}, as other families have", FAMILY)
@@ -146,16 +149,26 @@ def _entry(index: Mapping[str, Any], part: str) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
+def further(unet: Described) -> Further | None:
+    """What a UNet takes besides the noisy latent: the source's latent, or a mask and the masked
+    source's latent."""
+    more = unet.get("in_channels") - unet.get("out_channels")
+    kinds: Mapping[int, Further] = {0: "instruct", 1: "inpainting"}
+    return kinds.get(more - unet.get("out_channels"))
+
+
 def _check_autoencoder(vae: Described, unet: Described) -> None:
     latents, channels = vae.get("latent_channels"), unet.get("in_channels")
-    if channels != unet.get("out_channels"):
-        problem = f"in_channels is {channels}, out_channels is {unet.get('out_channels')}"
+    taken = unet.get("out_channels")
+    if channels != taken and further(unet) is None:
+        problem = f"in_channels is {channels}, out_channels is {taken}"
         what = _CHANNELS.get(channels, "a checkpoint that takes or gives more than latents")
         raise WeightsError(unet.file, f"{problem}: {what}", FAMILY)
-    if latents != channels:
+    if latents != taken:
+        key, value = ("in_channels", channels) if channels == taken else ("out_channels", taken)
         raise WeightsError(
             vae.file,
-            f"latent_channels is {latents}, in_channels of {unet.file} is {channels}",
+            f"latent_channels is {latents}, {key} of {unet.file} is {value}",
             "take the autoencoder of this checkpoint (model.vae=null)",
         )
 
@@ -231,11 +244,14 @@ def _check_controlnet(net: Described, unet: Described) -> None:
         *("in_channels", "block_out_channels", "layers_per_block", "down_block_types"),
         *("cross_attention_dim", "attention_head_dim", "addition_embed_type"),
     ):
-        mine, theirs = _comparable(net, key), _comparable(unet, key)
+        # A ControlNet sees the noisy latent, whatever the UNet sees besides.
+        other = "out_channels" if key == "in_channels" else key
+        mine, theirs = _comparable(net, key), _comparable(unet, other)
         if mine != theirs:
+            that = f"{other} of {unet.file}" if other != key else f"that of {unet.file}"
             raise WeightsError(
                 net.file,
-                f"{key} is {_short(net.get(key))}, that of {unet.file} is {_short(unet.get(key))}",
+                f"{key} is {_short(net.get(key))}, {that} is {_short(unet.get(other))}",
                 "take a ControlNet of this checkpoint's family (1.5, 2.1 and XL differ)",
             )
 

@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rerender.model._prompt_weights import without_weights
+
 log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding|ti)\s*:[^<>]*>|<[^<>\s]+>", re.I)
 _WEIGHT = re.compile(r"\([^()]*\)|(?<!\w)\w+[+-]{2,}")
+_SWITCHED = re.compile(r"(?<!\\)\[[^\[\]]*[:|][^\[\]]*\]")
 _BRACKET = re.compile(r"\[[^\[\]]*\]|\{[^{}]*\}")
 _KEYWORD = re.compile(r"(?<!\S)(?:BREAK|AND)(?!\S)")
 _NOTATIONS = (
@@ -23,16 +26,26 @@ _NOTATIONS = (
 )
 
 
-def tell_notations(where: str, prompt: str, words: Sequence[str] = ()) -> None:
+def tell_notations(
+    where: str, prompt: str, words: Sequence[str] = (), weighs: bool = False
+) -> None:
     """Warn of every notation in a prompt that other programs understand: it is taken as words.
 
     Args:
         where: which prompt, such as ``negative_prompt``.
         prompt: its text.
         words: what stands in it for trained embeddings, and is none of these notations.
+        weighs: whether ``(words:1.3)`` and ``[words]`` weigh words.
+
+    Raises:
+        ConfigError: a weight is not written as it must be.
     """
     for word in words:
         prompt = prompt.replace(word, " ")
+    if weighs:
+        # Of round and square brackets only those that switch words are no weight: [a:b:0.5].
+        plain = re.sub(r"[()\[\]]", " ", without_weights(where, prompt))
+        prompt = " ".join([plain, *_SWITCHED.findall(prompt)])
     for pieces, meaning in _found(prompt):
         log.warning("%s: %s taken as plain words (%s)", where, pieces, meaning)
 

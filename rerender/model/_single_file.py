@@ -96,9 +96,12 @@ def pipeline(path: Path, config: Path | None, own_vae: bool) -> Located:
     if config is not None:
         found = in_folder(config, path)
     else:
-        family = _family(file)
+        family, channels = _family(file)
         found = in_folder(CONFIGS / family, path, CONFIGS / "words")
-        found = replace(found, changes=_prediction(file, family))
+        found = replace(found, changes=_prediction(file, family, channels))
+        if channels != 4:
+            built = {**found.unet.config(), "in_channels": channels}
+            found = replace(found, unet=replace(found.unet, derived=built))
     names = file.header.tensors
     for network in found.networks():
         needed = own_vae or network.role != "vae"
@@ -139,6 +142,8 @@ def controlnet(path: Path, unet: NetworkFiles) -> NetworkFiles:
     )
     config = unet.config()
     derived = {key: config[key] for key in shared if key in config}
+    if "out_channels" in config:  # it sees latents alone, whatever the UNet sees besides
+        derived["in_channels"] = config["out_channels"]
     hint = _hint_channels(file)
     if hint:
         derived["conditioning_embedding_out_channels"] = hint
@@ -158,13 +163,13 @@ def _hint_channels(file: SingleFile) -> list[int]:
     return [shape[0] for shape in found if shape]
 
 
-def _family(file: SingleFile) -> str:
-    """The folder of configurations that fits a file."""
+def _family(file: SingleFile) -> tuple[str, int]:
+    """The folder of configurations that fits a file, and how many channels its UNet takes: 4, 8 of
+    InstructPix2Pix, 9 of inpainting."""
     cross = next((shape for name in _CROSS if (shape := file.shape(name))), (0, 0))
     family, channels = _FAMILIES.get(cross[1]), file.shape(_FIRST)[1]
-    kinds = {4: "", 8: "_instruct", 9: "_inpainting"}
-    if family and (CONFIGS / f"{family}{kinds.get(channels, '?')}").is_dir():
-        return f"{family}{kinds[channels]}"
+    if family and channels in (4, 8, 9):
+        return family, channels
     raise WeightsError(
         file.path,
         f"is built like none that is known here (text of width {cross[1]}, {channels} channels)",
@@ -172,16 +177,16 @@ def _family(file: SingleFile) -> str:
     )
 
 
-def _prediction(file: SingleFile, family: str) -> dict[str, Any]:
+def _prediction(file: SingleFile, family: str, channels: int) -> dict[str, Any]:
     """What a file says of its training: modelspec metadata, or the marker tensors in use."""
     said = file.header.metadata.get("modelspec.prediction_type", "").lower()
     said = said or file.header.metadata.get("modelspec.predict_key", "").lower()
     changes: dict[str, Any] = {}
     if "v_pred" in file.header.tensors or said in ("v", "v_prediction", "vprediction"):
         changes["prediction_type"] = "v_prediction"
-    elif said in ("epsilon", "eps"):
+    elif said in ("epsilon", "eps") or (family == "sd21" and channels == 9):
         changes["prediction_type"] = "epsilon"
-    elif family.startswith("sd21"):
+    elif family == "sd21":
         log.warning(
             "%s: does not say what it predicts; taken for v_prediction, as Stable Diffusion 2.1 at "
             "768 pixels (else: model.scheduler={prediction_type: epsilon})",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rerender.model._prompt_weights import Piece, apply_weights, weighted
 from rerender.model._prompts import tell_cut
 
 
@@ -33,6 +34,7 @@ class TextEncoding:
             out one more.
         empty_is_zero: whether an empty negative prompt is embedded as zeros (XL).
         words: what stands in prompts for words with several embeddings.
+        prompt_weights: whether ``(words:1.3)`` weighs words.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class TextEncoding:
         clip_skip: int = 0,
         empty_is_zero: bool = False,
         words: Mapping[str, str] | None = None,
+        prompt_weights: bool = False,
     ) -> None:
         self.tokenizers, self.encoders = tuple(tokenizers), tuple(encoders)
         self._skip, self._empty_is_zero = clip_skip, empty_is_zero
-        self._words = dict(words or {})
+        self._words, self._weighs = dict(words or {}), prompt_weights
         self._kept: tuple[tuple[str, ...], Embedded] | None = None
         self._told: set[str] = set()  # prompts that were looked at for words that are left out
 
@@ -74,16 +77,52 @@ class TextEncoding:
         return Embedded(hidden, pooled)
 
     def expanded(self, prompt: str) -> str:
-        """A prompt with every word of several embeddings written out as that many words."""
+        """A prompt with every word of several embeddings written out as that many words, without
+        weights."""
+        return "".join(piece.text for piece in self._pieces(prompt))
+
+    def _pieces(self, prompt: str) -> list[Piece]:
+        pieces = weighted("prompt", prompt) if self._weighs else [Piece(prompt, 1.0)]
         for word, written in self._words.items():
-            prompt = prompt.replace(word, written)
-        return prompt
+            pieces = [Piece(text.replace(word, written), weight) for text, weight in pieces]
+        return pieces
 
     def token_ids(self, prompt: str) -> list[int]:
         """Token numbers of a prompt, filled up to the model's length."""
         return [int(token) for token in self._tokenized(self.tokenizers[0], [prompt])[0]]
 
     def _encode(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
+        plain = self._encode_plain(tokenizer, encoder, prompts)
+        weights = [self._token_weights(tokenizer, prompt) for prompt in prompts]
+        if all(each is None for each in weights):
+            return plain
+        (empty,) = self._encode_plain(tokenizer, encoder, [""]).hidden
+        hidden = [
+            each if weight is None else apply_weights(each, empty, weight)
+            for each, weight in zip(plain.hidden, weights, strict=True)
+        ]
+        # The pooled embedding is of the prompt as a whole, in which words have no place.
+        return Embedded(torch.stack(hidden), plain.pooled)
+
+    def _token_weights(self, tokenizer: Any, prompt: str) -> Tensor | None:
+        """The weight of every token, ``[T]``: that of its first letter; None where all are 1."""
+        pieces = self._pieces(prompt)
+        letters = [weight for text, weight in pieces for _ in text]
+        if all(weight == 1 for weight in letters):
+            return None
+        places = tokenizer(
+            "".join(piece.text for piece in pieces),
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_offsets_mapping=True,
+        ).offset_mapping
+        weights = torch.ones(tokenizer.model_max_length)
+        for index, (start, stop) in enumerate(places):
+            if stop > start:  # beginnings and ends have no letters
+                weights[index] = letters[start]
+        return weights
+
+    def _encode_plain(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
         tokens = self._tokenized(tokenizer, prompts).to(next(encoder.parameters()).device)
         if len(self.encoders) == 1 and not self._skip:
             return Embedded(encoder(tokens)[0])

@@ -22,6 +22,7 @@ from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
 from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
+from rerender.model._source_channels import masked_source, source_latent
 from rerender.model._text import TextEncoding
 from rerender.model.attention import Attention
 from rerender.scene import DecoderBlock, Layer
@@ -49,6 +50,7 @@ class Components:
         loras: adapters that act in windows of the steps; the others are in the weights already.
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
+        prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
     """
 
     tokenizers: tuple[Any, ...]
@@ -61,6 +63,7 @@ class Components:
     loras: Sequence[Beside] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
+    prompt_weights: bool = False
 
 
 class StableDiffusion(Model):
@@ -102,7 +105,12 @@ class StableDiffusion(Model):
         self._attention = Attention(parts.unet)
         self._features = DecoderFeatures(parts.unet, self._attention)
         self._text = TextEncoding(
-            parts.tokenizers, parts.text_encoders, clip_skip, parts.empty_is_zero, parts.words
+            parts.tokenizers,
+            parts.text_encoders,
+            clip_skip,
+            parts.empty_is_zero,
+            parts.words,
+            parts.prompt_weights,
         )
 
     def _networks(self) -> list[Any]:
@@ -123,6 +131,17 @@ class StableDiffusion(Model):
     def size_multiple(self) -> int:
         levels = len(self.parts.unet.config.block_out_channels)
         return int(self.vae_scale_factor * 2 ** (levels - 1))
+
+    @cached_property
+    def _further(self) -> int:
+        """Channels that the network takes besides the noisy latent: 0, those of a latent
+        (InstructPix2Pix), or one more for a mask (inpainting)."""
+        config = self.parts.unet.config
+        return int(config.in_channels - config.out_channels)
+
+    @property
+    def inpaints(self) -> bool:
+        return self._further == int(self.parts.unet.config.out_channels) + 1
 
     @cached_property
     def alphas_cumprod(self) -> Tensor:
@@ -166,6 +185,8 @@ class StableDiffusion(Model):
         controls: Sequence[Tensor],
         guided: bool,
         guidance_scale: float = 1.0,
+        source: Tensor | None = None,
+        repainted: Tensor | None = None,
     ) -> Condition:
         told = self.distilled
         embedded = self._text((negative_prompt, prompt) if guided and not told else (prompt,))
@@ -174,12 +195,27 @@ class StableDiffusion(Model):
             for encoder, control in zip(self._control_encoders, controls, strict=bool(controls))
         )
         hidden, pooled = embedded.hidden.to(self.dtype), embedded.pooled
+        seen = self._image_latents(source, repainted, len(hidden) == 2)
+        if seen is not None and len(seen) == 3:  # the negative prompt without and with the picture
+            hidden = hidden[[0, 0, 1]]
+            pooled = None if pooled is None else pooled[[0, 0, 1]]
         return Condition(
             hidden,
             control_embeds,
             pooled_embeds=None if pooled is None else pooled.to(self.dtype),
             guidance_embed=self._guidance_embed(guidance_scale) if told else None,
+            image_latents=None if seen is None else seen.expand(len(hidden), -1, -1, -1),
         )
+
+    def _image_latents(self, source: Tensor | None, repainted: Tensor | None, guided: bool) -> Any:
+        """The further channels ``[B,E,h,w]``; None of networks that take none."""
+        if not self._further:
+            return None
+        if source is None:
+            raise ValueError("this network sees the source: give it")
+        if self.inpaints:
+            return masked_source(self.encode, source, repainted).to(self.dtype)
+        return source_latent(self.encode(source), self.parts.vae.config, guided).to(self.dtype)
 
     @property
     def distilled(self) -> bool:
@@ -212,6 +248,7 @@ class StableDiffusion(Model):
         noisy = torch.cat([request.noisy for request in requests]).to(self.device)
         batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
         times = torch.tensor([request.timestep for request in requests], device=self.device)
+        further = _joined(requests, "image_latents")
         text = torch.cat([request.condition.prompt_embeds for request in requests])
         steps = times.repeat_interleave(branches)
         added = self._added(requests, branches)
@@ -221,7 +258,7 @@ class StableDiffusion(Model):
         asked = any(request.attend or request.maps or request.joint for request in requests)
         with self._attention.asking(requests) if asked else nullcontext():
             output = self.parts.unet(
-                batch,
+                batch if further is None else torch.cat([batch, further], 1),
                 steps,
                 encoder_hidden_states=text,
                 timestep_cond=_joined(requests, "guidance_embed"),

@@ -14,12 +14,13 @@ from pydantic import Field
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError
 from rerender.kinds import Device, HubModel, LocalModel, Word
-from rerender.model import _agreement, _embeddings, _hub, _lora, _noising, _single_file
+from rerender.model import _agreement, _described, _embeddings, _hub, _lora, _noising, _single_file
 from rerender.model._files import header, read
 from rerender.model._freeu import FreeU
 from rerender.model._located import Located, NetworkFiles, in_folder
 from rerender.model._lora import Lora
 from rerender.model._places import check_manifest, local, place
+from rerender.model._prompt_weights import without_weights
 from rerender.model._prompts import tell_cut, tell_styles
 from rerender.video import sha256_file
 
@@ -48,6 +49,7 @@ class Pretrained(Checkpoint):
         scheduler: keys of scheduler_config.json that are other than the checkpoint says; None for
             no such keys.
         clip_skip: last layers of the text encoder that are left out.
+        prompt_weights: whether ``(words:1.3)`` weighs words of prompts; they are letters otherwise.
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         freeu: FreeU strengths; None leaves the network as it is.
@@ -64,6 +66,7 @@ class Pretrained(Checkpoint):
     embeddings: Mapping[str, LocalModel] | None = None
     scheduler: Mapping[str, bool | int | float | Word | list[float] | None] | None = None
     clip_skip: Annotated[int, Field(ge=0, le=10)] = 0
+    prompt_weights: bool = False
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     freeu: FreeU | None = None
@@ -104,6 +107,15 @@ class Pretrained(Checkpoint):
     def distilled(self) -> bool:
         return self._located((), "nothing").unet.config().get("time_cond_proj_dim") is not None
 
+    def instructed(self) -> bool:
+        return self._further() == "instruct"
+
+    def inpaints(self) -> bool:
+        return self._further() == "inpainting"
+
+    def _further(self) -> _agreement.Further | None:
+        return _agreement.further(_described.unet(self._located((), "nothing").unet))
+
     def words(self) -> Sequence[str]:
         return tuple(self.embeddings or ())
 
@@ -126,7 +138,8 @@ class Pretrained(Checkpoint):
 
             tokenizer = load_tokenizer(files)
             for prompt in long:
-                tell_cut(tokenizer, prompt)
+                weighs = self.prompt_weights
+                tell_cut(tokenizer, without_weights("prompt", prompt) if weighs else prompt)
 
     def tell_styles(self, prompts: Sequence[str]) -> None:
         tell_styles(prompts, self.styles)
@@ -179,6 +192,7 @@ class Pretrained(Checkpoint):
             loras=_lora.apply(self.loras, unet, text_encoders),
             words=words,
             empty_is_zero=_agreement.empty_is_zero(located),
+            prompt_weights=self.prompt_weights,
         )
         return StableDiffusion(parts, device, dtype, self.freeu, self.clip_skip)
 

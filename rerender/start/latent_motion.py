@@ -42,7 +42,8 @@ class LatentMotion(Start):
         depth, noisy = self.evaluations(len(context.schedule)), fresh
         for step in range(depth):
             branches = yield context.request(noisy, step, context.condition)
-            estimate = guide(branches, context.guidance_scale).to(noisy)
+            scales = context.guidance_scale, context.image_guidance
+            estimate = guide(branches, *scales).to(noisy)
             noisy = lower_noise(context.schedule, step, noisy, estimate)
         pixels = context.key.image.shape[-1] / noisy.shape[-1]
         moved = shifted(

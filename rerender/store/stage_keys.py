@@ -44,7 +44,7 @@ class Stages:
         clip: the clip as it is processed.
         weights: digest of the model's weights.
         device: what computes.
-        regional: key frames are translated otherwise outside of the region of the mask.
+        regional: key frames are translated otherwise outside of the region of the mask, or told it.
     """
 
     tree: Tree
@@ -159,7 +159,8 @@ def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loa
     device = device_of(job.model)
     if device.startswith("cuda"):  # another kind computes other bits
         device = torch.cuda.get_device_name(device)
-    return Stages(tree, identity, clip, loading.digest, device, job.parts.mask.regional)
+    regional = job.parts.mask.regional or job.model.inpaints()
+    return Stages(tree, identity, clip, loading.digest, device, regional)
 
 
 def device_of(checkpoint: Checkpoint) -> str:

@@ -26,7 +26,9 @@ def merged(grid: Grid, requests: Sequence[NoiseRequest]) -> NoiseRequest:
     noisy = tiled(grid, [each.noisy for each in members])
     controls = zip(*(each.condition.control_embeds for each in members), strict=True)
     embeds = tuple(tiled(grid, maps) for maps in controls)
-    condition: Condition = replace(first.condition, control_embeds=embeds)
+    seen = [each.condition.image_latents for each in members]
+    images = None if seen[0] is None else tiled(grid, [s for s in seen if s is not None])
+    condition: Condition = replace(first.condition, control_embeds=embeds, image_latents=images)
     return first._replace(noisy=noisy, condition=condition, joint=None)
 
 

@@ -79,6 +79,7 @@ class DenoisingTask:
         condition: embedded prompts and control maps.
         conditioning_scale: strength of each ControlNet at each step, ``[steps][nets]``.
         guidance_scale: scale of classifier-free guidance.
+        image_guidance: its scale for the source picture (InstructPix2Pix).
         noise: the fixed noise.
         ready: whether earlier key frames have left what a step needs.
         label: the key frame in words, for the progress display.
@@ -102,6 +103,7 @@ class DenoisingTask:
     adapter_scale: Sequence[tuple[float, ...]] = ()
     ordinal: int | None = None
     share: Tensor | None = None
+    image_guidance: float = 1.0
 
     def condition_at(self, step: int) -> Condition:
         """The condition of one step."""
@@ -159,7 +161,7 @@ def denoise(
             entering = replace(state, noisy=state.noisy.detach().requires_grad_())
         branches = yield _request(task, entering, active, recorder)
         with torch.set_grad_enabled(bool(losses)):
-            estimate = guide(branches, task.guidance_scale).to(entering.noisy)
+            estimate = guide(branches, task.guidance_scale, task.image_guidance).to(entering.noisy)
             noise_share = (1 - state.alpha_bar) ** 0.5
             clean = (entering.noisy - noise_share * estimate) / state.alpha_bar**0.5
             moves = [loss.step_size * loss.loss(entering, clean) for loss in losses]

@@ -233,8 +233,11 @@ class KeyFrameTranslator:
 
     def _condition(self, key: KeyFrame, prompt: str) -> Condition:
         negative, guided = self.clip.negative_prompt, self.parts.sampling.guided
-        scale = self.parts.sampling.guidance
-        return self.model.condition(prompt, negative, key.controls, guided, scale)
+        scale, region = self.parts.sampling.guidance, key.region
+        repainted = None if region is None else self.parts.mask.repainted(region)
+        return self.model.condition(
+            prompt, negative, key.controls, guided, scale, key.image, repainted
+        )
 
     def _start_context(
         self, key: KeyFrame, latent: Tensor, task: DenoisingTask, references: References | None
@@ -252,6 +255,7 @@ class KeyFrameTranslator:
             from_noise=self.parts.sampling.strength is None,
             adapter_scale=task.adapter_scale,
             label=task.label,
+            image_guidance=task.image_guidance,
         )
         if self.joint is None or not self.joint.edits_inversion:
             return context
@@ -280,6 +284,7 @@ class KeyFrameTranslator:
             label=f"key frame {key.index}",
             ordinal=self.joint.ordinal(key.index) if self.joint else None,
             share=self.joint.share(key.index) if self.joint else None,
+            image_guidance=sampling.image_scale,
         )
 
     def _readiness(self, references: References | None) -> Callable[[int], bool]:

@@ -17,7 +17,7 @@ from diffusers.pipelines.controlnet import (
 )
 from torch import Tensor
 
-from rerender.contracts import Sampler
+from rerender.contracts import Mask, Sampler
 from rerender.model.pretrained import Pretrained
 from rerender.model.tiny import SCHEDULER, _tokenizer
 from rerender.sampler.ddim import DDIM
@@ -107,7 +107,12 @@ def save(
         ),
         "controlnet": lively(
             diffusers.ControlNetModel(
-                **{key: value for key, value in made.items() if key != "time_cond_proj_dim"},
+                **{
+                    key: made[key]
+                    for key in made
+                    if key not in ("time_cond_proj_dim", "sample_size")
+                }
+                | {"in_channels": 4},
                 conditioning_embedding_out_channels=(8, 16),
             )
         ),
@@ -156,6 +161,7 @@ def our_latents(
     sampler: Sampler | None = None,
     prompt: str = SCENE.prompt,
     noise: Tensor = NOISE,
+    mask: Mask | None = None,
     **sampling: Any,
 ) -> Tensor:
     """The last latent of frame 0 without constraints, after the checks of a run."""
@@ -164,6 +170,7 @@ def our_latents(
     settings = {"steps": 10, "strength": 0.4, "sampler": sampler or DDIM(), **sampling}
     composed = parts(**settings)
     composed = composed if controls else replace(composed, control=())
+    composed = replace(composed, mask=mask) if mask else composed
     clip = replace(SCENE, prompt=prompt)
     draw = lambda key: lambda role, step: noise  # noqa: E731
     result = translated(model, composed, 1, draw=draw, clip=clip)[0]

@@ -71,8 +71,9 @@ def refusal(folder: Path, **changes: Any) -> str:
 # -- parts that do not fit, and other families ----------------------------------------------------
 
 MISFITS = [
-    (UNET_FILE, {"in_channels": 9}, "in_channels is 9, out_channels is 12: an inpainting"),
-    (UNET_FILE, {"in_channels": 8}, "InstructPix2Pix"),
+    (UNET_FILE, {"in_channels": 7}, "in_channels is 7, out_channels is 12: an upscaler"),
+    (UNET_FILE, {"in_channels": 9}, "takes or gives more than latents"),
+    (UNET_FILE, {"in_channels": 9, "out_channels": 4}, "latent_channels is 12, out_channels of"),
     (UNET_FILE, {"in_channels": 4, "out_channels": 4}, "latent_channels is 12, in_channels of"),
     (UNET_FILE, {"cross_attention_dim": 768}, "hidden_size is 128, cross_attention_dim"),
     (UNET_FILE, {"cross_attention_dim": [128, 64, 128]}, "hidden_size is 128"),

@@ -28,7 +28,7 @@ from tests.model.making import (
     their_latents,
     their_pipeline,
 )
-from tests.scenes import ALL, SCENE, Given, parts, translated
+from tests.scenes import SCENE, Given, parts
 
 SCHEDULES = {
     "v prediction": {"prediction_type": "v_prediction"},
@@ -208,14 +208,6 @@ def test_a_latent_consistency_model_is_told_the_guidance(
     assert not torch.allclose(our_latents(ours(folder), (), guidance=2.0, **few), theirs, atol=1e-3)
 
 
-KINDS: dict[str, dict[str, Any]] = {
-    "sd": {},
-    "v prediction, zero SNR": {"scheduler": SCHEDULES["zero-terminal SNR"]},
-    "LCM": {"unet": {"time_cond_proj_dim": 16}},
-    "XL": {"large": True},
-}
-
-
 class Stopped(ResumePoint):
     """Goes on after the first key frames of another translation."""
 
@@ -234,31 +226,6 @@ class Keeping(ResumePoint):
 
     def finish(self, translation: Translation, references: References | None) -> None:
         self.seen.append(references)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if n in ("sd", "XL") else [pytest.mark.slow]) for n in KINDS],
-)
-def test_all_constraints_batches_resume_and_half_precision(tmp_path: Path, name: str) -> None:
-    folder = save(tmp_path / "model", **KINDS[name])
-    few = {"sampler": LCM(), "steps": 8, "strength": 0.75} if name == "LCM" else {}
-    model: Any = ours(folder).load(("canny",))
-    keeping = Keeping()
-    one = translated(model, parts(ALL, **few), 3, resume=keeping)
-    four = translated(model, parts(ALL, batch_size=4, **few), 3)
-    free = translated(model, parts((), **few), 3)
-    for mine, other in zip(one, four, strict=True):
-        assert torch.allclose(mine.image, other.image, atol=1e-4)
-    assert not torch.allclose(one[-1].image, free[-1].image, atol=1e-3)  # they do something
-    stopped = Stopped(one[:2], keeping.seen[1])
-    again = translated(model, parts(ALL, **few), 3, resume=stopped)
-    assert torch.equal(again[-1].image, one[-1].image)
-    half: Any = ours(folder, dtype="bfloat16").load(("canny",))
-    assert half.parts.unet.dtype == torch.bfloat16
-    for each in translated(half, parts(ALL, **few), 3):
-        assert each.image.isfinite().all()
-        assert each.trace.image is not None
 
 
 def test_a_start_that_needs_an_unconditional_branch_refuses_a_distilled_network(

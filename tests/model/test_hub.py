@@ -234,11 +234,11 @@ def test_a_model_of_another_kind_is_refused_before_its_weights_come(
 ) -> None:
     other = tmp_path / "config.json"
     other.write_text(
-        json.dumps({**json.loads(FILES["unet/config.json"].read_text()), "in_channels": 9})
+        json.dumps({**json.loads(FILES["unet/config.json"].read_text()), "in_channels": 7})
     )
     Hub.files["unet/config.json"] = other
     line = said(tmp_path / "cache", "load", HF_ENDPOINT=hub)
-    assert line.startswith("4 ") and "an inpainting checkpoint" in line
+    assert line.startswith("4 ") and "an upscaler" in line
     assert not any("safetensors" in path for path in Hub.asked)
 
 

@@ -161,6 +161,33 @@ def test_one_file_is_the_folder(tmp_path: Path) -> None:
     assert torch.equal(our_latents(beside), wanted)
 
 
+@pytest.mark.parametrize("channels", [8, 9])
+def test_one_file_that_sees_the_source_is_the_folder(tmp_path: Path, channels: int) -> None:
+    folder = save(tmp_path / "sd", unet={"in_channels": channels})
+    save_file(whole(folder), tmp_path / "one.safetensors")
+    net = prefixed("control_model.", of_unet(weights(folder / "controlnet")))
+    save_file(net, tmp_path / "net.safetensors")  # it sees latents alone
+    controlnets = {"canny": str(tmp_path / "net.safetensors")}
+    chosen = ours(tmp_path / "one.safetensors", config=str(folder), controlnets=controlnets)
+    assert torch.equal(our_latents(chosen), our_latents(ours(folder)))
+
+
+@pytest.mark.parametrize("cross", [768, 1024, 2048])
+@pytest.mark.parametrize(("channels", "kind"), [(8, "instructed"), (9, "inpaints")])
+def test_how_many_channels_is_told_from_the_file(
+    tmp_path: Path, cross: int, channels: int, kind: str
+) -> None:
+    file = sparse(tmp_path / "one.safetensors", published(cross, channels))
+    chosen = Pretrained(str(file))
+    located = chosen._located((), "nothing")
+    _agreement.check(located)
+    assert located.unet.config()["in_channels"] == channels
+    told = {name for name in ("instructed", "inpaints") if getattr(chosen, name)()}
+    assert told == {kind}
+    if (cross, channels) == (1024, 9):
+        assert located.scheduler()["prediction_type"] == "epsilon"
+
+
 def test_a_file_without_an_autoencoder_says_so(tmp_path: Path) -> None:
     folder = save(tmp_path / "sd")
     found = {k: v for k, v in whole(folder).items() if not k.startswith("first_stage_model.")}
@@ -251,7 +278,7 @@ def test_the_family_is_told_from_the_file(
         ({"blocks.0.transformer_blocks.0.x": [1]}, "of a video model or another family"),
         ({"words": [1]}, "is no checkpoint known here (holds words)"),
         (published(1280), "is built like none that is known here (text of width 1280"),
-        (published(768, 9), "9 channels"),
+        (published(768, 5), "5 channels"),
     ],
 )
 def test_what_else_it_is_is_said_in_one_line(

@@ -8,13 +8,16 @@ OpenEXR library of the Academy Software Foundation (BSD-3-Clause), an optional d
 from __future__ import annotations
 
 import importlib
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rerender.codec.formats import Format
@@ -35,9 +38,42 @@ def still(image: Tensor, alpha: Tensor | None, form: Format) -> bytes:
     whole = torch.cat(channels).double() * (2**form.bits - 1)
     kind = np.uint8 if form.bits == 8 else np.uint16
     codes = np.ascontiguousarray(whole.round().numpy().astype(kind).transpose(1, 2, 0))
+    if form.suffix == ".tiff":
+        return _tiff(codes[..., [2, 1, 0, 3][: codes.shape[2]]])
     written, data = cv2.imencode(form.suffix, codes)
     assert written, f"OpenCV wrote no {form.suffix}"
     return bytes(data.tobytes())
+
+
+def _tiff(codes: NDArray[np.uint16]) -> bytes:
+    """A TIFF 6.0 file of ``[H,W,C]`` in one strip, deflated; the fourth channel is straight alpha,
+    which OpenCV's own writer does not say."""
+    height, width, count = codes.shape
+    strip = zlib.compress(codes.astype("<u2").tobytes(), 6)
+    fields = [  # tag, type (3 is 16 bits, 4 is 32), values
+        (256, 4, [width]),
+        (257, 4, [height]),
+        (258, 3, [16] * count),
+        (259, 3, [8]),  # deflate
+        (262, 3, [2]),  # RGB
+        (273, 4, [8 + count * 2]),  # where the strip begins
+        (277, 3, [count]),
+        (278, 4, [height]),
+        (279, 4, [len(strip)]),
+        (284, 3, [1]),  # channels side by side
+        *([(338, 3, [2])] if count == 4 else []),  # straight alpha
+    ]
+    start = 8 + count * 2 + len(strip)
+    start += start % 2
+    table = struct.pack("<H", len(fields))
+    for tag, kind, values in fields:
+        said = struct.pack("<I", 8)  # the bits of the channels, which do not fit here
+        if len(values) == 1:
+            said = struct.pack("<HH" if kind == 3 else "<I", *values, *([0] if kind == 3 else []))
+        table += struct.pack("<HHI", tag, kind, len(values)) + said
+    body = struct.pack(f"<{count}H", *[16] * count) + strip
+    head = struct.pack("<2sHI", b"II", 42, start)
+    return head + body.ljust(start - 8, b"\0") + table + bytes(4)
 
 
 def to_light(signal: Tensor) -> Tensor:

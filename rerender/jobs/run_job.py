@@ -159,6 +159,8 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
             check_format(form, clip.video if full else fit(clip.video, job.data.size, 2))
     job.model.check(job.parts.names())
     check_model(job.parts, job.model)
+    if job.parts.keyframes.made_elsewhere:
+        return clips  # the model is told nothing
     job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips

@@ -21,7 +21,7 @@ COMPOSING = ("rerender/run.py", "rerender/config/", "experiments/")
 FENCES = {
     "hydra": COMPOSING,
     "omegaconf": COMPOSING,
-    "diffusers": ("rerender/model/", "training/", "eval/metrics/"),
+    "diffusers": ("rerender/model/", "training/", "eval/metrics/", "experiments/bench/cuda/"),
     "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/"),
     "av": ("rerender/codec/", "experiments/bench/damage/"),
     "wandb": ("rerender/tracker/",),

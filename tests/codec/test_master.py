@@ -6,13 +6,14 @@ import io
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rerender.codec import FORMATS, assemble, check_format, open_video, packed
+from rerender.codec import FORMATS, assemble, check_format, open_video, packed, sound_of
 from rerender.codec.still import to_light, to_signal
 from rerender.errors import ConfigError
 from rerender.fitting import fit
@@ -161,3 +162,15 @@ def test_sound_is_kept_in_each_container(tmp_path: Path) -> None:
 def test_frames_too_small_for_dnxhr_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 256x120"):
         check_format(FORMATS["dnxhr"], MemoryVideo([torch.zeros(3, 64, 64)]))
+
+
+def test_the_sound_beside_pictures(tmp_path: Path) -> None:
+    source = open_video(make(tmp_path / "a.mp4", pictures(25), sound=1.0), 5, 15)
+    with (tmp_path / "sound.m4a").open("wb+") as file:
+        assert sound_of(source, file) == "copied"
+    with av.open(str(tmp_path / "sound.m4a")) as found:
+        samples = sum(frame.samples for frame in found.decode(audio=0))
+        assert not found.streams.video
+    assert samples / 16_000 == pytest.approx(0.6, abs=0.13), "whole packets of 64 ms"
+    silent = open_video(make(tmp_path / "b.mp4", pictures(3)))
+    assert sound_of(silent, io.BytesIO()) == "none"

@@ -127,6 +127,13 @@ class FittedVideo(Video):
     def audio(self) -> Path | None:
         return self._video.audio
 
+    @property
+    def transparent(self) -> bool:
+        return self._video.transparent
+
+    def alpha(self, index: int) -> Tensor:
+        return resize(self._video.alpha(index), self._output_size)
+
     def __getitem__(self, index: int) -> Tensor:
         return self._read(index)
 

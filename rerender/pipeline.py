@@ -11,6 +11,7 @@ from rerender.config.parts import Parts
 from rerender.contracts import Model
 from rerender.propagate import propagate
 from rerender.propagate.detail import enlarged
+from rerender.propagate.given import given
 from rerender.propagate.ranges import joined, translated
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
@@ -49,6 +50,10 @@ def render(
     flow, video = parts.flow.open(clip), clip.output
     if clip.ranges:  # the same two halves for each
         frames = joined(clip, model, parts, seed, watch, resume)
+    elif parts.keyframes.made_elsewhere:  # the second half alone
+        keys, cuts = given(clip, parts, watch, resume)
+        filling = parts.propagation
+        frames = propagate(video, keys, filling, flow, watch, first=resume.first, cuts=cuts)
     else:
         keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
         keys = enlarged(keys, clip)
@@ -84,6 +89,8 @@ def translate_key_frames(
     """The first half alone: pick the key frames and translate them (arguments as `render`)."""
     if clip.ranges:
         return translated(clip, model, parts, seed, watch, resume)
+    if parts.keyframes.made_elsewhere:
+        return given(clip, parts, watch, resume)[0]
     shots = resume.shots or parts.keyframes.pick(clip.video)  # §4: every K-th, or by content
     resume.begin(shots)
     parts = replace(parts, flow=parts.flow.open(clip))

@@ -18,8 +18,7 @@ from rerender.codec import check_sound, encode, open_video
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
 from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
-from rerender.data.names import RULE, frame_numbers
-from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
+from rerender.data.pictures import Pictures, listed, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
 from rerender.fitting import FittedVideo
@@ -27,6 +26,7 @@ from rerender.jobs.contact_sheet import gallery
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import find_cuts, thumbnails
 from rerender.keyframes._disagreement import suggestions
+from rerender.keyframes._numbered import KEYS_HELP, check_inside, check_shape, numbered
 from rerender.propagate import propagate
 from rerender.propagate.harmonise import Harmony, harmony
 from rerender.scene import Trace, Translation
@@ -34,9 +34,6 @@ from rerender.video import Clip, KeyFrame, Video
 
 CUT = (4.0, 0.04)
 """Ratio and floor of a scene cut, as in conf/keyframes/scene_cut.yaml."""
-
-SKEW = 0.02
-"""Key frames may be this much wider or narrower than the video."""
 
 Part = TypeVar("Part")
 
@@ -104,7 +101,6 @@ def composed(settings: Sequence[str], video: Path) -> Mapping[str, Any]:
 WRITTEN = (".mp4", ".m4v")
 """Endings of the names of what is written."""
 
-KEYS_HELP = f"pictures named by their frames: {RULE}"
 OUT_HELP = "an mp4 to write; with --suggest a png"
 HARMONISE_HELP = "bring key frames that differ in colour where they show the same together"
 SUGGEST_HELP = "do not make a video: say which N frames to paint next, and what each would gain"
@@ -222,49 +218,14 @@ def check_out(out: Path, video: Path, keys: Path, endings: Sequence[str] = WRITT
         raise ResourceError(out, f"the folder {above} may not be written", "write somewhere else")
 
 
-def numbered(folder: Path, first: int = 0) -> Mapping[int, Path]:
-    """The pictures of a folder by their frame, in order (see `rerender.data.names.RULE`).
-
-    Args:
-        folder: holds the key frames; what else lies there is passed over with a warning.
-        first: the number that names give the first frame of the video.
-
-    Raises:
-        InputError: no such folder, no picture, one whose frame is not clear, or two of one frame.
-    """
-    inside = listed(folder)
-    paths = [path for path in inside if is_picture(path)]
-    if not paths:
-        raise InputError(folder, "holds no pictures", f"put key frames there: {KEYS_HELP}")
-    passed_over(folder, (path for path in inside if path not in paths))
-    return frame_numbers(paths, first)
-
-
-def check_inside(paths: Mapping[int, Path], length: int, first: int) -> None:
-    """Refuse key frames of frames that the video has not.
-
-    Raises:
-        InputError: naming the first of them.
-    """
-    beyond = [index for index in paths if index >= length]
-    if beyond:
-        problem = f"is of frame {beyond[0]}, the video has frames 0 to {length - 1}"
-        one_more = first == 0 and beyond == [length] and 0 not in paths
-        cure = "say --first 1 if names count from 1" if one_more else "remove or rename it"
-        raise InputError(paths[beyond[0]], problem, cure)
-
-
 def fitted(video: Video, size: tuple[int, int], keys: Path) -> Video:
     """The video at the size of the key frames.
 
     Raises:
         InputError: they are of another shape.
     """
-    (height, width), shape = size, video.output_size
-    if abs(width * shape[0] / (height * shape[1]) - 1) > SKEW:
-        problem = f"key frames are {width}x{height}, the video is {shape[1]}x{shape[0]}"
-        raise InputError(keys, problem, "give both the same shape")
-    return video if size == video.size == shape else FittedVideo(video, size, size)
+    check_shape(keys, size, video.output_size)
+    return video if size == video.size == video.output_size else FittedVideo(video, size, size)
 
 
 def translations(

@@ -23,6 +23,8 @@ from rerender.video import sha256_file
 # Names of the files and folders that a run writes.
 CONFIG, METRICS, SCORES = "config.yaml", "metrics.json", "scores.jsonl"
 VIDEO, SHEET = "video.mp4", "sheet.png"
+FRAMES, SOUND = "frames", "sound.m4a"  # pictures of the result, and the sound beside them
+MASTERS = ("video.mov", "video.mkv")  # the result as format=NAME asks for it, beside the mp4
 LOG, RECORD = "run.log", "record.jsonl"
 OWN, WANDB, KEYS = ".store", "wandb", "keys"
 REPORT, STUDY = "report", "study"  # of a folder of results

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -58,6 +59,15 @@ class Video(ABC):
         """(height, width) a result is shown at; differs from ``size`` where frames were
         rounded to what the model can process."""
         return self.size
+
+    @property
+    def transparent(self) -> bool:
+        """Whether any frame is not opaque; frames are read as laid over black."""
+        return False
+
+    def alpha(self, index: int) -> Tensor:
+        """Alpha of frame ``index``, ``[1,H,W]`` in 0..1, at ``output_size``."""
+        return torch.ones(1, *self.output_size)
 
     @property
     def audio(self) -> Path | None:
@@ -166,6 +176,13 @@ class Window(Video):
         times = self._video.timestamps
         stop = self._frames.stop
         return times[stop] if stop < len(times) else self._video.end
+
+    @property
+    def transparent(self) -> bool:
+        return self._video.transparent
+
+    def alpha(self, index: int) -> Tensor:
+        return self._video.alpha(self._frames[index])
 
     def __getitem__(self, index: int) -> Tensor:
         return self._video[self._frames[index]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from eval.contracts import Metric
 from eval.measure import score
+from rerender import files
 from rerender.config.allowlist import LISTS
 from rerender.config.build import UNSET, build
 from rerender.config.compose import literal, preflight
@@ -143,13 +145,23 @@ def test_a_control_maps_an_image_or_names_its_missing_weights(name: str) -> None
 
 @pytest.mark.parametrize("name", choices("keyframes"))
 @pytest.mark.parametrize("count", [1, 2, 3, 11, 24])
-def test_first_and_last_frame_are_key_frames(name: str, count: int) -> None:
-    part = chosen("keyframes", name)
+def test_first_and_last_frame_are_key_frames(name: str, count: int, tmp_path: Path) -> None:
+    part, video = chosen("keyframes", name), moving(count)
     assert isinstance(part, KeyFrames)
-    shots = part.pick(moving(count))
+    if part.made_elsewhere:
+        for index in range(0, count, 3):
+            files.put(tmp_path / f"{index}.png", files.png(video[index]))
+        part = replace(part, path=tmp_path)  # type: ignore[type-var]
+        part.check(video)
+    shots = part.pick(video)
     indices = [index for shot in shots for index in shot]
     assert all(shots)
     assert indices == sorted(set(indices))
+    if part.made_elsewhere:
+        given = part.given(video)
+        assert indices == list(given) == list(range(0, count, 3))
+        assert all((given[i]() - video[i]).abs().max() < 1 / 255 for i in indices)
+        return
     assert (indices[0], indices[-1]) == (0, count - 1)
 
 

@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from rerender import files
-from rerender.codec import encode, open_video
+from rerender.codec import Planes, encode, open_video
 from rerender.data import picture
 from rerender.data.demo import Demo
+from rerender.jobs import render_clip
+from rerender.jobs.run_job import JobRun
 from rerender.propagate_keys import main, numbered
-from rerender.video import MemoryVideo
+from rerender.run import main as run
+from rerender.run_folder import read_facts
+from rerender.video import MemoryVideo, Video
 from tests.propagation.scenes import moving, texture
 
 
@@ -260,3 +264,79 @@ def test_the_frame_to_paint_next_is_said_and_shown(
     assert picture.read(out).image.shape[0] == 3
     assert main([*options[:-1], str(tmp_path / "next.mp4")]) == 2
     assert main(["--suggest", "0", *options[:4], "--out", str(out)]) == 2
+
+
+RUN = ["tracker=none", "metrics=[integrity]", "prompt=as painted", "data.output=source", "store=s"]
+
+
+@pytest.mark.parametrize("harmonise", [False, True])
+def test_a_run_takes_key_frames_from_a_folder(
+    harmonise: bool,
+    tmp_path: Path,
+    clip: tuple[Path, MemoryVideo],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bytes of the command, without a model; stopped, it goes on from a key frame to them."""
+    monkeypatch.chdir(tmp_path)
+    path, video = clip
+    keys = keyed(tmp_path / "keys", video, (1, 4, 7))
+    files.put(keys / "key-0004.png", files.png(0.8 * (1 - video[4])))
+    films = ["--keys", str(keys), "--video", str(path), "--out", "by_command.mp4"]
+    assert main([*films, "propagation=warp", *(["--harmonise"] if harmonise else [])]) == 0
+
+    said = ["data=video", f"data.path={path}", "data.size=32", "propagation=warp", "out=run"]
+    said += ["keyframes=folder", "keyframes.path=keys", f"keyframes.harmonise={harmonise}"]
+    monkeypatch.setattr(JobRun, "_load", None)
+    real, made = render_clip.planes, []
+
+    def failing(image: torch.Tensor, video: Video, index: int) -> Planes:
+        made.append(index)
+        if made == [0, 1, 2, 3, 4, 5]:
+            raise MemoryError
+        return real(image, video, index)
+
+    monkeypatch.setattr(render_clip, "planes", failing)
+    assert run([*said, *RUN]) == 5
+    assert run([*said, *RUN]) == 0
+    assert made == [0, 1, 2, 3, 4, 5, *range(5, 9)]
+    assert Path("run/video.mp4").read_bytes() == Path("by_command.mp4").read_bytes()
+    assert sorted(path.name for path in Path("run/keys").iterdir()) == [
+        f"{index:06d}.png" for index in (1, 4, 7)
+    ]
+    facts = read_facts(Path("run"))
+    assert facts["clips"][0]["keys"] == [1, 4, 7] and "keyframes.path" in facts["inputs"]
+
+
+def test_a_run_refuses_what_the_command_refuses(
+    tmp_path: Path,
+    clip: tuple[Path, MemoryVideo],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, video = clip
+    said = ["data=video", f"data.path={path}", "out=run", "keyframes=folder", *RUN]
+
+    def code(*more: str) -> int:
+        found = run([*said, *more])
+        assert not Path("run").exists()
+        return found
+
+    late = keyed(tmp_path / "late", video, (0,))
+    files.put(late / "9.png", files.png(video[0]))
+    assert code("keyframes.path=late") == 3
+    assert "is of frame 9, the video has frames 0 to 8" in capsys.readouterr().err
+    files.put(tmp_path / "counted" / "9.png", files.png(video[0]))
+    assert code("keyframes.path=counted") == 3
+    assert "say keyframes.first=1" in capsys.readouterr().err
+    assert code("keyframes.path=none") == 3
+    mixed = keyed(tmp_path / "mixed", video, (0,))
+    files.put(mixed / "3.png", files.png(texture(24, 32)))
+    assert code("keyframes.path=mixed") == 3
+    files.put(tmp_path / "square" / "3.png", files.png(texture(24, 24)))
+    assert code("keyframes.path=square") == 3
+    (tmp_path / "torn").mkdir()
+    torn = files.png(video[0])
+    (tmp_path / "torn" / "0.png").write_bytes(torn[: len(torn) // 2])
+    assert code("keyframes.path=torn") == 3
+    assert code("keyframes.path=late", "keyframes.cuts=[5,5]") == 2

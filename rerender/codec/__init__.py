@@ -1,19 +1,28 @@
 """Video files: the only room that knows codecs and containers."""
 
-from rerender.codec.audio import check_sound
+from rerender.codec.audio import check_sound, sound_of
 from rerender.codec.container import MAX_PIXELS, SUFFIXES
 from rerender.codec.decode import FileVideo, open_video
 from rerender.codec.encode import Encoded, Encoder, Planes, encode, planes
+from rerender.codec.formats import FORMATS, Format, FormatName
+from rerender.codec.master import assemble, check_format, packed
 
 __all__ = [
+    "FORMATS",
     "MAX_PIXELS",
     "SUFFIXES",
     "Encoded",
     "Encoder",
     "FileVideo",
+    "Format",
+    "FormatName",
     "Planes",
+    "assemble",
+    "check_format",
     "check_sound",
     "encode",
     "open_video",
+    "packed",
     "planes",
+    "sound_of",
 ]

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import av.error
@@ -64,20 +64,44 @@ def check_sound(video: Video) -> str:
 
 
 @contextmanager
-def copy_sound(video: Video, output: Any) -> Iterator[Sound]:
+def copy_sound(video: Video, output: Any, kind: str = "mp4") -> Iterator[Sound]:
     """The sound from the first frame of a video to its end, shifted so that it starts with it.
 
     Packets that reach into the stretch are taken whole; what sticks out before it is skipped by an
-    edit list, as FFmpeg's own stream copy does. Sound that an mp4 does not take is decoded and
-    encoded again; damage in it becomes silence, said in a warning.
+    edit list, as FFmpeg's own stream copy does. Sound that the container does not take is decoded
+    and encoded again; damage in it becomes silence, said in a warning.
+
+    Args:
+        video: the source.
+        output: an open container.
+        kind: FFmpeg's name of its format.
     """
-    way, fate = _plan(video)
+    way, fate = _plan(video, kind)
     _say(video, way, fate)
     if way is None:
         yield Sound(fate)
         return
     with open_container(video.audio) as source:  # type: ignore[arg-type]  # a way needs a file
-        yield _Waiting(way(source, source.streams.best("audio"), output, video), output, fate)
+        sound = _Waiting(way(source, source.streams.best("audio"), output, video), output, fate)
+        if kind == "matroska":  # without edit lists, a packet from before would delay all frames
+            sound.skip_before(Fraction(0))
+        yield sound
+
+
+def sound_of(video: Video, file: BinaryIO) -> str:
+    """Write the sound of a video alone, as an m4a; nothing where there is none that can be kept.
+
+    Returns:
+        Its fate as `Sound` has it.
+    """
+    way, fate = _plan(video)
+    if way is not None:
+        with (
+            av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container,
+            copy_sound(video, container) as sound,
+        ):
+            sound.finish()
+    return fate
 
 
 class _Waiting(Sound):
@@ -87,6 +111,11 @@ class _Waiting(Sound):
         super().__init__(fate)
         self._output, self._packets = output, way.packets()
         self._waiting = next(self._packets, None)
+
+    def skip_before(self, time: Fraction) -> None:
+        """Leave out packets that begin before ``time``."""
+        while self._waiting is not None and self._waiting[0] < time:
+            self._waiting = next(self._packets, None)
 
     def until(self, time: Fraction) -> None:
         while self._waiting is not None and self._waiting[0] < time:
@@ -136,7 +165,7 @@ class _Copy:
             self.problem = f"cannot be read beyond {float(reached):.2f} s ({reason(error)})"
 
 
-def _plan(video: Video) -> tuple[type[_Copy] | type[Resound] | None, str]:
+def _plan(video: Video, kind: str = "mp4") -> tuple[type[_Copy] | type[Resound] | None, str]:
     """How the sound of a video is kept (None: it is not), and its fate in words."""
     if video.audio is None:
         return None, "none"
@@ -147,11 +176,11 @@ def _plan(video: Video) -> tuple[type[_Copy] | type[Resound] | None, str]:
         if stream.codec_context is None:
             return None, "left out: an unknown codec"
         name = stream.codec_context.name
-        holds = stream.codec_context.codec.canonical_name in _supported()
-    refusal, cut = _trial(_Copy, video) if holds else (f"mp4 does not hold {name}", None)
+        holds = stream.codec_context.codec.canonical_name in _supported(kind)
+    refusal, cut = _trial(_Copy, video, kind) if holds else (f"{kind} does not hold {name}", None)
     if refusal is None:
         return _Copy, "copied" if cut is None else f"copied: it {cut}"
-    problem, cut = _trial(Resound, video)
+    problem, cut = _trial(Resound, video, kind)
     if problem is not None:
         return None, f"left out: {refusal}, and as {AAC} {problem}"
     return Resound, f"transcoded to {AAC}: {refusal}" + (f"; it {cut}" if cut else "")
@@ -162,13 +191,15 @@ def _say(video: Video, way: Any, fate: str) -> None:
         log.warning("%s: its sound is %s", video.audio, fate)
 
 
-def _supported() -> set[str]:
-    with av.open(io.BytesIO(), "w", format="mp4") as container:
+def _supported(kind: str) -> set[str]:
+    with av.open(io.BytesIO(), "w", format=kind) as container:
         return set(container.supported_codecs)
 
 
-def _trial(way: type[_Copy] | type[Resound], video: Video) -> tuple[str | None, str | None]:
-    """(why an mp4 does not take the sound in this way, what of it is lost), None where not so.
+def _trial(
+    way: type[_Copy] | type[Resound], video: Video, kind: str
+) -> tuple[str | None, str | None]:
+    """(why a container does not take the sound in this way, what of it is lost), None where not so.
 
     The first packets are read again from what was written; what comes after is written to nowhere.
     """
@@ -177,7 +208,7 @@ def _trial(way: type[_Copy] | type[Resound], video: Video) -> tuple[str | None, 
             stream = source.streams.best("audio")
             name = stream.codec_context.name
             try:
-                with av.open(file, "w", format="mp4") as output:
+                with av.open(file, "w", format=kind) as output:
                     tried = way(source, stream, output, video)
                     count = 0
                     for count, (_, packet) in enumerate(tried.packets(), 1):
@@ -185,10 +216,10 @@ def _trial(way: type[_Copy] | type[Resound], video: Video) -> tuple[str | None, 
                         if count == most:
                             break
                 if isinstance(file, io.BytesIO) and count and not _plays(file):
-                    return f"mp4 gives no {name} back", None
+                    return f"{kind} gives no {name} back", None
             # PyAV says in many ways that it cannot: errors of FFmpeg, of values and of lookups.
             except (av.error.FFmpegError, ValueError, LookupError, TypeError) as error:
-                return f"mp4 does not take this {name} ({reason(error)})", None
+                return f"{kind} does not take this {name} ({reason(error)})", None
     return None, tried.problem
 
 

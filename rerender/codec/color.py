@@ -72,6 +72,13 @@ def is_transparent(frame: Any) -> bool:
     return bool(_alpha(frame, (frame.height, frame.width)).min() < 1)
 
 
+def alpha_of(frame: Any, size: tuple[int, int]) -> Tensor:
+    """Alpha ``[1,H,W]`` of a decoded frame in 0..1, all 1 where it has none."""
+    if not has_alpha(frame):
+        return torch.ones(1, *size)
+    return torch.from_numpy(_alpha(frame, size))[None]
+
+
 def over_black(image: Tensor, frame: Any, size: tuple[int, int]) -> Tensor:
     """Straight alpha laid over black, as signals are mixed by players."""
     alpha = _alpha(frame, size)
@@ -98,8 +105,11 @@ def _alpha(frame: Any, size: tuple[int, int]) -> npt.NDArray[np.float32]:
             dst_color_range=1,
             interpolation=_SCALING,
         )
-        # FFmpeg widens the largest value of 8 to 16 bits in several ways, this is the smallest.
-        codes, opaque = converted.to_ndarray()[..., 3], 255 << 8
+        # FFmpeg widens the largest value of 8 to 16 bits in several ways, this is the smallest; of
+        # more bits it widens by a shift.
+        bits = _bits(frame)
+        codes = converted.to_ndarray()[..., 3]
+        opaque = 255 << 8 if bits <= 8 else (2**bits - 1) << (16 - bits)
     alpha: npt.NDArray[np.float32] = np.minimum(codes.astype(np.float32) / opaque, 1)
     return alpha
 
@@ -126,6 +136,24 @@ def to_yuv420(image: Tensor) -> npt.NDArray[np.uint8]:
     return flat.reshape(-1, luma.shape[1])
 
 
+def to_yuv(image: Tensor, bits: int, narrow: bool) -> list[npt.NDArray[np.uint16]]:
+    """An image ``[3,H,W]`` in 0..1 as planes Y, Cb and Cr of limited-range BT.709.
+
+    Args:
+        image: the image.
+        bits: of a code, 9..16 (ITU-T H.273, equations 20 to 25).
+        narrow: halve the width of Cb and Cr (4:2:2); the width is even.
+    """
+    red, green, blue = image.double().numpy()
+    kr, kb = _BT709
+    luma = kr * red + (1 - kr - kb) * green + kb * blue
+    planes = [16 + 219 * luma]
+    for difference, k in ((blue - luma, kb), (red - luma, kr)):
+        wide = 128 + 224 * difference / (2 * (1 - k))
+        planes.append(wide.reshape(len(wide), -1, 2).mean(2) if narrow else wide)
+    return [np.rint(plane * 2 ** (bits - 8)).astype(np.uint16) for plane in planes]
+
+
 def _halved(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     height, width = plane.shape
     means = plane.reshape(height // 2, 2, width // 2, 2).mean((1, 3))
@@ -142,11 +170,12 @@ def _bits(frame: Any) -> int:
 
 def _rgb(frame: Any, size: tuple[int, int]) -> Tensor:
     deep = _bits(frame) > 8
-    kind = "gbrp16le" if deep else "rgb24"
+    # Deep planes with alpha come out wrong where FFmpeg is asked for planes without.
+    kind = ("gbrap16le" if has_alpha(frame) else "gbrp16le") if deep else "rgb24"
     converted = frame.reformat(
         width=size[1], height=size[0], format=kind, interpolation=_SCALING
     ).to_ndarray()
-    levels = torch.from_numpy(converted.astype(np.float32)).permute(2, 0, 1)
+    levels = torch.from_numpy(converted[..., :3].astype(np.float32)).permute(2, 0, 1)
     return levels.div(65535 if deep else 255).contiguous()
 
 

@@ -27,7 +27,7 @@ from rerender.codec.index import (
     strict_decoder,
     video_stream,
 )
-from rerender.codec.look import Look, look_of, lost
+from rerender.codec.look import CLEAR, Look, look_of, lost
 from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_file, sha256_of
@@ -149,6 +149,7 @@ class FileVideo(Video):
         self._times = tuple(pts * index.unit for pts in self._pts)
         self._end = (*index.pts, index.end)[window.start + intact] * index.unit
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._alphas: dict[int, Tensor] = {}  # of the same frames, where any is transparent
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self._next: int | None = None
         self._one_reader = Lock()  # propagation reads from several threads, FFmpeg allows one
@@ -178,14 +179,26 @@ class FileVideo(Video):
     def audio(self) -> Path | None:
         return self._path if self._container.streams.audio else None
 
+    @property
+    def transparent(self) -> bool:
+        return CLEAR in self.lost
+
+    def alpha(self, index: int) -> Tensor:
+        return self._got(index)[1]
+
     def __getitem__(self, index: int) -> Tensor:
+        return self._got(index)[0]
+
+    def _got(self, index: int) -> tuple[Tensor, Tensor]:
+        """A frame and its alpha."""
         if not 0 <= index < len(self._pts):
             raise IndexError(f"frame {index} of {len(self._pts)}")
         with self._one_reader:
             if index not in self._kept:
                 self._read(index)
             self._kept.move_to_end(index)
-            return self._kept[index]
+            image = self._kept[index]
+            return image, self._alphas.get(index, image.new_ones(1).expand(1, *image.shape[1:]))
 
     def _read(self, index: int) -> None:
         """Decode up to a frame, going on from the last one where that is the shorter way."""
@@ -200,6 +213,8 @@ class FileVideo(Video):
                 continue
             if position >= first:
                 self._keep(position, self._look.picture(frame))
+                if self.transparent:
+                    self._alphas[position] = self._look.alpha(frame)
             if position >= index:
                 break
         self._next = index + 1 if index + 1 < len(self._pts) else None
@@ -212,7 +227,7 @@ class FileVideo(Video):
         fitting = _KEPT_BYTES // (image.numel() * image.element_size())
         room = max(_BACK + 2, min(_KEPT_FRAMES, fitting))
         while len(self._kept) > room:
-            self._kept.popitem(last=False)
+            self._alphas.pop(self._kept.popitem(last=False)[0], None)
 
     def _open(self) -> None:
         self._container = open_container(self._path)

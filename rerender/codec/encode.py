@@ -177,6 +177,16 @@ def _ticks(video: Video) -> _Ticks:
     return _Ticks(tuple(int(time * rate) for time in times), Fraction(1, rate))
 
 
+def frame_times(video: Video) -> tuple[Fraction, tuple[int, ...]]:
+    """(seconds of a tick, times of frames in ticks from the first on, the end of the last too).
+
+    Raises:
+        InputError: they need more ticks per second than a file can count.
+    """
+    ticks = _ticks(video)
+    return ticks.unit, ticks.times
+
+
 def _check(index: int, image: Tensor, video: Video) -> None:
     if image.shape[0] != 3 or tuple(image.shape[1:]) not in (video.size, video.output_size):
         raise ValueError(f"frame {index} is {list(image.shape)}, the video {list(video.size)}")

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from rerender.codec.color import has_alpha, is_known, is_transparent, to_rgb
+from rerender.codec.color import alpha_of, has_alpha, is_known, is_transparent, to_rgb
 from rerender.codec.container import MAX_PIXELS
 from rerender.codec.gamut import said
 from rerender.errors import InputError
 
+CLEAR = "what is transparent is laid over black"  # said of a file
 _TURNS = {1: (True, (1,)), 2: (False, (2, 1)), 3: (True, (2,))}  # by quarters, counterclockwise
 _UNUSUAL = {8: "linear", 9: "logarithmic", 10: "logarithmic", 17: "SMPTE 428"}  # curves
 
@@ -40,7 +41,13 @@ class Look(NamedTuple):
 
     def picture(self, frame: Any) -> Tensor:
         """A decoded frame as it is meant to be seen, ``[3,H,W]``."""
-        image = to_rgb(frame, self.square)
+        return self._turned(to_rgb(frame, self.square))
+
+    def alpha(self, frame: Any) -> Tensor:
+        """Its alpha, ``[1,H,W]`` in 0..1."""
+        return self._turned(alpha_of(frame, self.square))
+
+    def _turned(self, image: Tensor) -> Tensor:
         image = image.transpose(1, 2) if self.transpose else image
         return (image.flip(self.flips) if self.flips else image).contiguous()
 
@@ -91,7 +98,7 @@ def lost(frame: Any) -> set[str]:
     if frame.interlaced_frame:
         words.add("it is marked as interlaced; its two fields are read as one picture")
     if has_alpha(frame) and is_transparent(frame):
-        words.add("what is transparent is laid over black")
+        words.add(CLEAR)
     if change := said(frame.color_trc, frame.color_primaries):
         words.add(change)
     if name := _UNUSUAL.get(frame.color_trc):

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field
 
 from eval.contracts import Metric
+from rerender.codec import FormatName
 from rerender.config.allowlist import LISTS
 from rerender.config.build import construct, unknown_key
 from rerender.config.parts import Parts
@@ -42,6 +43,7 @@ class Job:
         name: what that folder is called; None for the experiment's or the data's name.
         store: folder of the stage store; None keeps stages in the output folder while it works.
         pictures: names of the pictures that are kept on the way.
+        format: in which the result is written besides mp4 (see `rerender.codec.formats`).
         debug: whether tracebacks are shown.
     """
 
@@ -60,6 +62,7 @@ class Job:
     name: Name | None
     store: Output | None
     pictures: tuple[Name, ...]
+    format: FormatName
     debug: bool
 
     @classmethod

@@ -83,6 +83,9 @@ class Parts:
         if clip.ranges and self.mask.regional:
             problem = "is not known of prompts that change over time"
             raise ConfigError("mask", f"what is other outside {problem}", "use one of the two")
+        if clip.ranges and self.keyframes.made_elsewhere:
+            problem = "change nothing in key frames that are made elsewhere"
+            raise ConfigError("prompts", problem, "leave out prompts=… or choose other keyframes")
         for where in ("prompt", "source_prompt", "negative_prompt"):
             tell_notations(where, getattr(clip, where), words, weighs)
         later = [asked.prompt for asked in clip.ranges if weighs and asked.prompt != clip.prompt]

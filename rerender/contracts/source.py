@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -36,19 +36,38 @@ class Data(ABC):
 
 
 class KeyFrames(ABC):
-    """Which frames are translated by diffusion."""
+    """Which frames are translated by diffusion, or key frames made elsewhere.
+
+    Attributes:
+        made_elsewhere: they are given, and the model is not asked.
+        harmonise: whether those are brought together in colour.
+    """
+
+    made_elsewhere: ClassVar[bool] = False
+    harmonise: bool = False
 
     @abstractmethod
     def pick(self, video: Video) -> Sequence[Sequence[int]]:
         """Indices of the key frames of each shot, increasing; the first and the last frame of every
-        shot are always among them."""
+        shot are always among them, but for key frames made elsewhere."""
 
     def check(self, video: Video) -> None:  # noqa: B027 - most pick from any video
         """Refuse a video that cannot be picked from, by its length alone, before anything starts.
 
         Raises:
             ConfigError: a frame is named that is not there.
+            InputError: a picture of one that is made elsewhere cannot be used.
         """
+
+    def given(self, video: Video) -> Mapping[int, Callable[[], Tensor]]:
+        """The key frames made elsewhere by their frame, in order, each read when it is called:
+        ``[3,H,W]`` in 0..1 of the video's size."""
+        return {}
+
+    def borders(self, video: Video) -> Sequence[int]:
+        """The frames that begin a new shot, increasing, where key frames made elsewhere need not
+        lie at the ends of shots."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)

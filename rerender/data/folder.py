@@ -13,7 +13,7 @@ from rerender.codec import SUFFIXES, check_sound, open_video
 from rerender.contracts import Data
 from rerender.data.edits import names_paths, read_edits
 from rerender.data.names import clip_name, natural, said, unseen
-from rerender.data.pictures import Pictures, is_picture, listed, passed_over, same
+from rerender.data.pictures import Pictures, frames_among, is_picture, listed, passed_over, same
 from rerender.data.prompt import require_prompt
 from rerender.data.shard import EACH, parsed, share
 from rerender.errors import ConfigError, InputError
@@ -172,8 +172,10 @@ class Folder(Data):
 
     def _found(self) -> dict[str, Path]:
         inside = [path for path in listed(self.path) if not unseen(path)]
-        pictures = [path for path in inside if is_picture(path)]
         videos = [path for path in inside if _is_video(path)]
+        pictures = frames_among(inside)
+        if videos:  # those may have stills of other kinds beside them
+            pictures = [path for path in pictures if path.suffix.lower() != ".exr"]
         if pictures and not videos:
             return {clip_name(self.path.resolve()): self.path}
         _require_posters(self.path, pictures, videos)

@@ -65,12 +65,15 @@ def parsed(path: Path) -> Name:
     return Name(found[1], int(found[2]), found[3])
 
 
-def frame_numbers(files: Iterable[Path], first: int = 0) -> Mapping[int, Path]:
+def frame_numbers(
+    files: Iterable[Path], first: int = 0, setting: str = "--first"
+) -> Mapping[int, Path]:
     """Pictures by the frame that their names say, in order, by the rule above.
 
     Args:
         files: the pictures.
         first: the number that the first frame of the video has in names.
+        setting: what sets it, for messages.
 
     Raises:
         InputError: a name without a number, one that can be read in two ways, one below ``first``,
@@ -83,7 +86,7 @@ def frame_numbers(files: Iterable[Path], first: int = 0) -> Mapping[int, Path]:
         assert name.number is not None
         if name.number < first:
             problem = f"its number is {name.number}, that of the first frame is {first}"
-            raise InputError(path, problem, "correct --first or remove it")
+            raise InputError(path, problem, f"correct {setting} or remove it")
         other = found.setdefault(name.number - first, path)
         if other is not path:
             raise InputError(path, f"has the number of {other.name}", "remove one of the two")

@@ -7,17 +7,20 @@ import struct
 import threading
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from rerender.codec.container import MAX_PIXELS
-from rerender.errors import InputError
+from rerender.data.exr import MAGIC, read_exr
+from rerender.errors import InputError, RerenderError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".exr")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _MOST_BYTES = 16 * MAX_PIXELS  # twice what the largest picture takes that is not compressed at all
 _ORIENTATION, _BITS = 0x0112, 258  # tags of EXIF and TIFF
@@ -29,44 +32,56 @@ SEVERAL = "several pictures or an animation, of which the first is taken"
 CLEAR = "transparency, composited on black"
 DEEP = "more than 8 bits a channel, of which 8 are kept"
 INKS = "inks (CMYK), turned to RGB without their colour profile"
+BRIGHT = "light outside of 0 to 1, which is clipped"
 PROFILE = "a colour profile other than sRGB, which is not applied"
 TURNED = "an EXIF orientation, by which it is turned upright"
-NOTES = (SEVERAL, CLEAR, DEEP, INKS, PROFILE, TURNED)
+NOTES = (SEVERAL, CLEAR, DEEP, BRIGHT, INKS, PROFILE, TURNED)
 
 
 class Picture(NamedTuple):
     """A picture and what was done to read it.
 
     Attributes:
-        image: ``[3,H,W]`` RGB, float32, 0..1, of eight bits per channel.
+        image: ``[3,H,W]`` RGB, float32, 0..1.
         notes: what was reduced or decided, of the constants above.
+        alpha: ``[1,H,W]`` in 0..1; None where all is opaque.
+        deep: more than eight bits per channel were read.
     """
 
     image: Tensor
     notes: tuple[str, ...]
+    alpha: Tensor | None = None
+    deep: bool = False
 
 
 def read(path: Path) -> Picture:
-    """Read a picture: PNG, JPEG, BMP, WebP or TIFF, told by its content, whatever its name.
+    """Read a PNG, JPEG, BMP, WebP, TIFF or OpenEXR file, told by its content, whatever its name.
 
     It is turned as its EXIF orientation says, and composited on black where it is transparent.
+    PNG and TIFF keep 16 bits per channel.
 
     Raises:
-        InputError: it cannot be read, is none, is damaged or cut off, holds floating-point values,
-            or claims more pixels than a video may have (told from its header, before decoding).
+        InputError: it cannot be read, is none, is damaged or cut off, holds floating-point values
+            that are no EXR's, or claims more pixels than a video may have (told from its header,
+            before decoding).
     """
     data = _bytes(path)
     try:
+        if data.startswith(MAGIC):
+            return _linear(data)
         with _opened(data) as picture:
             width, height = picture.size
             if not 0 < width * height <= MAX_PIXELS:
                 problem = f"claims {width}x{height} pixels, at most {MAX_PIXELS} are read"
                 raise InputError(path, problem, "make it smaller")
             _require_whole(data, picture.format)
-            notes = _notes(picture, data)
-            rgb, clear = _in_rgb(ImageOps.exif_transpose(picture))
-            array = np.array(rgb, np.float32)
-    except (InputError, MemoryError):
+            notes, deep = _notes(picture, data), None
+            upright = ImageOps.exif_transpose(picture)
+            rgb, alpha = _in_rgb(upright)
+            image = _tensor(np.array(rgb, np.float32), 255)
+            if DEEP in notes and (deep := _deep(picture, data)) is not None:
+                image, alpha = deep
+    except (RerenderError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         problem = f"claims too many pixels, at most {MAX_PIXELS} are read"
@@ -74,10 +89,48 @@ def read(path: Path) -> Picture:
     except Exception as error:  # plugins raise whatever a damaged field leads to
         problem = f"cannot be read as a picture ({_why(data, error)})"
         raise InputError(path, problem, "replace it") from error
-    if clear:
-        notes.add(CLEAR)
-    image = torch.from_numpy(array).permute(2, 0, 1).div(255).contiguous()
-    return Picture(image, tuple(note for note in NOTES if note in notes))
+    found = set(notes)
+    if alpha is not None:
+        found.add(CLEAR)
+    if deep is not None:
+        found.discard(DEEP)
+    return Picture(image, _ordered(found), alpha, deep is not None)
+
+
+def _ordered(found: set[str]) -> tuple[str, ...]:
+    return tuple(note for note in NOTES if note in found)
+
+
+def _linear(data: bytes) -> Picture:
+    """An EXR, over black."""
+    colours, alpha, clipped = read_exr(data)
+    notes = {note for note, so in ((CLEAR, alpha is not None), (BRIGHT, clipped)) if so}
+    image = colours if alpha is None else colours * alpha
+    return Picture(image.contiguous(), _ordered(notes), alpha, True)
+
+
+def _tensor(array: NDArray[Any], top: int) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1).div(top).contiguous()
+
+
+def _deep(picture: Image.Image, data: bytes) -> tuple[Tensor, Tensor | None] | None:
+    """A whole PNG or TIFF of 16 bits a channel, which Pillow reads in 8, over black, and its alpha;
+    None of kinds that are not read in 16."""
+    kinds = {"I;16": 1, "RGB": 3, "RGBA": 4}
+    plain = picture.getexif().get(_ORIENTATION, 1) == 1 and "transparency" not in picture.info
+    if not plain or _bits(picture, data) != 16 or picture.mode not in kinds:
+        return None
+    codes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if codes is None or codes.dtype != np.uint16:
+        return None
+    codes = codes.reshape(*codes.shape[:2], -1)
+    if codes.shape != (picture.height, picture.width, kinds[picture.mode]):
+        return None
+    rgba = _tensor(codes, 65535)
+    image = rgba[:1].expand(3, -1, -1) if len(rgba) == 1 else rgba[:3].flip(0)  # cv2 has BGR
+    if len(rgba) == 4 and rgba[3].min() < 1:
+        return (image * rgba[3]).contiguous(), rgba[3:]
+    return image.contiguous(), None
 
 
 def _bytes(path: Path) -> bytes:
@@ -150,8 +203,8 @@ def _is_srgb(profile: object) -> bool:
     return any(word.encode() in text for word in _SRGB)
 
 
-def _in_rgb(picture: Image.Image) -> tuple[Image.Image, bool]:
-    """A picture in RGB, and whether any of it was transparent."""
+def _in_rgb(picture: Image.Image) -> tuple[Image.Image, Tensor | None]:
+    """A picture in RGB in 8 bits, over black, and its alpha where any of it is transparent."""
     if picture.mode == "F":
         raise ValueError("it holds floating-point values; 8 or 16 bits are read")
     if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
@@ -159,18 +212,19 @@ def _in_rgb(picture: Image.Image) -> tuple[Image.Image, bool]:
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("it holds 32-bit values; 8 or 16 bits are read")
         eight = (grey / 257).round().clip(0, 255).astype(np.uint8)
-        return Image.fromarray(eight).convert("RGB"), False
+        return Image.fromarray(eight).convert("RGB"), None
     if picture.has_transparency_data:
         layered = picture.convert("RGBA")
         if np.asarray(layered)[..., 3].min() < 255:
             black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-            return Image.alpha_composite(black, layered).convert("RGB"), True
-    return picture.convert("RGB"), False
+            alpha = _tensor(np.asarray(layered)[..., 3:], 255)
+            return Image.alpha_composite(black, layered).convert("RGB"), alpha
+    return picture.convert("RGB"), None
 
 
 def _why(data: bytes, error: Exception) -> str:
     if not data:
         return "it is empty"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no PNG, JPEG, BMP, WebP or TIFF"
+        return "it is no PNG, JPEG, BMP, WebP, TIFF or EXR"
     return str(error) if isinstance(error, (OSError, EOFError, ValueError)) else "it is damaged"

@@ -48,11 +48,18 @@ def pictures_of(folder: Path) -> list[Path]:
     Raises:
         InputError: their order is not clear (see `rerender.data.names.in_order`).
     """
-    return in_order(filter(is_picture, listed(folder)))
+    return in_order(frames_among(listed(folder)))
+
+
+def frames_among(paths: Iterable[Path]) -> list[Path]:
+    """The pictures among files. An EXR beside pictures of other kinds holds depth or passes of them
+    and is none."""
+    found = [path for path in paths if is_picture(path)]
+    return [path for path in found if path.suffix.lower() != ".exr"] or found
 
 
 class Pictures(Video):
-    """Frames from picture files, eight bits per channel, turned as their EXIF tag says.
+    """Frames from picture files, turned as their EXIF tag says.
 
     What reading them reduces or decides is warned of, once for all of them.
 
@@ -82,6 +89,7 @@ class Pictures(Video):
         self._rate = exact_rate(rate)
         self._read = lru_cache(_KEPT)(lambda index: picture.read(self._files[index]))
         self._noted: dict[str, list[str]] = {}
+        self._deep = False
         self._size = self._checked()
 
     @classmethod
@@ -101,8 +109,9 @@ class Pictures(Video):
         Raises:
             ConfigError, InputError: as for the class, or the order of the names is not clear.
         """
-        result = cls(pictures_of(folder), rate, start, frames)
-        others = [path for path in listed(folder) if not is_picture(path)]
+        chosen = pictures_of(folder)
+        result = cls(chosen, rate, start, frames)
+        others = [path for path in listed(folder) if path not in set(chosen)]
         passed_over(folder, (path for path in others if not same(path, table)))
         if odd := irregular(result._files):
             log.warning("%s: %s; frames follow each other in order of name", folder, odd)
@@ -132,7 +141,16 @@ class Pictures(Video):
         contents = (file.read_bytes() for file in self._files)
         # Until transparency was composited, the same files gave other frames.
         more = [picture.CLEAR.encode()] if picture.CLEAR in self._noted else []
+        more += [b"16 bits"] if self._deep else []  # until then, 8 of them were kept
         return sha256_of(str(self._rate).encode(), *contents, *more)
+
+    @property
+    def transparent(self) -> bool:
+        return picture.CLEAR in self._noted
+
+    def alpha(self, index: int) -> Tensor:
+        found = self._read(range(len(self))[index]).alpha
+        return super().alpha(index) if found is None else found
 
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < len(self._files):
@@ -144,6 +162,7 @@ class Pictures(Video):
         height, width = self._read(0).image.shape[-2:]
         for index, file in enumerate(self._files):
             read = self._read(index)
+            self._deep |= read.deep
             found = read.image.shape[-2:]
             if found != (height, width):
                 problem = f"is {found[1]}x{found[0]}, {self._files[0].name} is {width}x{height}"

@@ -21,14 +21,17 @@ from rerender.exits import BUG, listening
 from rerender.jobs.progress import Progress
 from rerender.run_folder import (
     CONFIG,
+    FRAMES,
     KEYS,
     LOG,
+    MASTERS,
     METRICS,
     OWN,
     RECORD,
     REPORT,
     SCORES,
     SHEET,
+    SOUND,
     VIDEO,
     WANDB,
 )
@@ -38,9 +41,9 @@ from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-FILES = (CONFIG, LOG, RECORD, METRICS, SCORES, SHEET, VIDEO, files.LOCK)
+FILES = (CONFIG, LOG, RECORD, METRICS, SCORES, SHEET, VIDEO, *MASTERS, SOUND, files.LOCK)
 """What a run writes into its folder, or into that of a clip where there are several."""
-FOLDERS = (OWN, WANDB, KEYS)
+FOLDERS = (OWN, WANDB, KEYS, FRAMES)
 RESERVED = (*FILES, *FOLDERS, REPORT)
 """Names that no clip may have: its files go to a folder of its name beside these."""
 _CORE_LOG = "debug-core.log"  # W&B links the log of its service, and never writes through it

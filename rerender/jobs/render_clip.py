@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from rerender import files
-from rerender.codec import Encoded, Encoder, Planes, planes
+from rerender.codec import Encoded, Encoder, Format, Planes, planes
 from rerender.config.parts import Parts
 from rerender.contracts import Model
+from rerender.jobs.master import MasterFrames, delivered
 from rerender.jobs.record import Record
 from rerender.peak_memory import begin, peak
 from rerender.pipeline import render, translate_key_frames
@@ -48,6 +49,7 @@ class ClipTask:
         stages: the keys of its stages.
         cache: the stage store.
         record: shows progress and keeps pictures.
+        form: in which the result is written besides mp4; None in no other.
     """
 
     clip: Clip
@@ -58,6 +60,7 @@ class ClipTask:
     stages: Stages
     cache: Cache
     record: Record
+    form: Format | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,16 @@ class RenderedClip:
         encoded: how it was written.
         seconds: of computing, for translation and propagation, when they were made.
         peak: the most memory held meanwhile, in MiB; None where unknown.
+        master: the files of the result in the format besides mp4, its sound last.
+        sound: what became of the sound there, as `Encoded` says it.
     """
 
     path: Path
     encoded: Encoded
     seconds: Mapping[str, float]
     peak: float | None = None
+    master: tuple[Path, ...] = ()
+    sound: str = "none"
 
 
 def render_clip(task: ClipTask) -> RenderedClip:
@@ -92,6 +99,7 @@ def render_clip(task: ClipTask) -> RenderedClip:
                 begin()
                 with key_frames(task) as resume, work.writing(VIDEO) as file:
                     frames = StoredFrames(task, work, resume)
+                    master = MasterFrames(task.form, clip.output, work)
                     with Encoder(clip.output, file) as encoder:
                         for picture in frames.earlier():
                             encoder.write(picture)
@@ -99,9 +107,12 @@ def render_clip(task: ClipTask) -> RenderedClip:
                         for index, image in enumerate(images, resume.first):
                             picture = planes(image, clip.output, index)
                             encoder.write(picture)
+                            master.add(index, image)
                             frames.add(index, picture)
+                facts = master.finish()
                 record.progress.count("encode")
-                work.finish(_facts(task, encoder.encoded, frames.seconds()), (VIDEO,))
+                facts |= _facts(task, encoder.encoded, frames.seconds())
+                work.finish(facts, (VIDEO, *facts.get("master", ())))
             entry = work.entry
     assert entry is not None
     path = task.folder / VIDEO
@@ -110,7 +121,8 @@ def render_clip(task: ClipTask) -> RenderedClip:
         with key_frames(task) as resume:
             keys = translate_key_frames(clip, task.load, task.parts, task.seed, record, resume)
             deque(keys, maxlen=0)
-    return _rendered(path, entry)
+    made = delivered(entry, task.folder)
+    return replace(_rendered(path, entry), master=made, sound=entry.facts.get("sound", "none"))
 
 
 def _facts(task: ClipTask, encoded: Encoded, propagating: float) -> dict[str, Any]:

@@ -14,19 +14,20 @@ from typing import Any
 from eval import score_files, stats
 from eval.contracts import Score
 from rerender import files
-from rerender.codec import open_video
+from rerender.codec import FORMATS, check_format, open_video
 from rerender.compiled import warn_unkept
 from rerender.config.compatibility import check_model
 from rerender.config.device import check_devices
 from rerender.config.job import Job, key_of, to_yaml
 from rerender.contracts import Cell, Model
 from rerender.exits import BUG, failure, warned
+from rerender.fitting import fit
 from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
 from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
 from rerender.jobs.score_clip import score_clip
-from rerender.run_folder import CONFIG, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
+from rerender.run_folder import CONFIG, FRAMES, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading
 from rerender.store.network_outputs import kept
@@ -81,7 +82,15 @@ class JobRun:
         stages = stages_of(self.job, self.tree, self.identity, clip, self.loading)
         parts = kept(self.job.parts, self.cache, self.identity.inputs)
         return ClipTask(
-            stages.clip, folder, parts, self.job.seed, self._load, stages, self.cache, self.record
+            stages.clip,
+            folder,
+            parts,
+            self.job.seed,
+            self._load,
+            stages,
+            self.cache,
+            self.record,
+            FORMATS.get(self.job.format),
         )
 
     def _load(self) -> Model:
@@ -129,7 +138,7 @@ def run_job(
                         scores = score_clip(task, job.metrics, rendered.path, device_of(job.model))
                         results.append(record_clip(task, rendered, scores))
                     record_job(run, results)
-                text = closing(folder, results, run.record.progress.seconds)
+                text = closing(folder, results, run.record.progress.seconds, job.format)
                 log.info("done\n%s", text)
             sys.stdout.write(text)
     return results
@@ -145,8 +154,13 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     check_names(clips)
     for clip in clips:
         job.parts.check(clip, job.model.words(), job.model.prompt_weights)
+        if form := FORMATS.get(job.format):
+            full = job.data.output == "source"  # else the model's multiple changes no output size
+            check_format(form, clip.video if full else fit(clip.video, job.data.size, 2))
     job.model.check(job.parts.names())
     check_model(job.parts, job.model, clips)
+    if job.parts.keyframes.made_elsewhere:
+        return clips  # the model is told nothing
     job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips
@@ -287,7 +301,7 @@ def _finished(run: JobRun, results: Sequence[ClipResult]) -> list[Path]:
     happened and decides nothing; its lock is nobody's result."""
     found = [run.record.folder / name for name in (CONFIG, SCORES)]
     for result in results:
-        found += [result.folder / VIDEO, result.folder / SHEET]
+        found += [result.folder / VIDEO, result.folder / SHEET, *result.rendered.master]
         for name in run.job.pictures:
             found += (result.folder / name).glob("*.png")
     return found
@@ -310,6 +324,7 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
         "seconds": dict(result.rendered.seconds),
         "peak_memory": result.rendered.peak,
         "keys": list(result.keys),
+        **_master(result, folder),
         **_origin(result.clip),
         "scores": {
             row.metric: {
@@ -323,19 +338,32 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
     }
 
 
+def _master(result: ClipResult, folder: Path) -> dict[str, Any]:
+    """What is said of the result in a format besides mp4: its file, or the folder of its frames."""
+    if not result.rendered.master:
+        return {}
+    first = result.rendered.master[0]
+    place = first.parent if first.parent.name == FRAMES else first
+    return {"master": place.relative_to(folder).as_posix(), "master_audio": result.rendered.sound}
+
+
 def _origin(clip: Clip) -> dict[str, str]:
     """What is said of where a clip is from, and of the edit."""
     names = ("kind", "source_clip", "licence", "attribution")
     return {name: getattr(clip, name) for name in names if getattr(clip, name)}
 
 
-def closing(folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, float]) -> str:
+def closing(
+    folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, float], form: str = "mp4"
+) -> str:
     """What a run says at its end: where things are, and a small table of scores."""
     lines = [f"{folder}/"]
     for result in results:
         height, width = result.clip.output.output_size
         frames = len(result.clip.video)
         lines.append(f"  {result.folder / VIDEO}  {frames} frames, {width}x{height}")
+        if master := _master(result, folder):
+            lines.append(f"  {folder / master['master']}  the same, format={form}")
         lines.append(f"  {result.folder / SHEET}  source and result side by side")
     rows = [("clip", "metric", "value", "")]
     for result in results:

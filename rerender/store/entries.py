@@ -42,7 +42,8 @@ _PAIR, _KEY = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{32}")
 _UNDER_WAY = re.compile(rf"({'|'.join(STAGES)})-[0-9a-f]{{32}}")
 # files of stages under way, or of entries whose manifest is lost
 _OURS = re.compile(
-    r"((image|trace)-\d{6,}\.safetensors|frames-\d{6,}\.yuv|video\.mp4|manifest\.json|state\.json)"
+    r"((image|trace)-\d{6,}\.safetensors|frames-\d{6,}\.yuv|frame-\d{6,}\.(raw|png|tiff|exr)"
+    r"|video\.(mp4|mov|mkv)|sound\.m4a|manifest\.json|state\.json)"
 )
 
 

@@ -87,9 +87,17 @@ class Stages:
     @cached_property
     def video(self) -> str:
         """The key of the finished video."""
-        modules = ("rerender.pipeline", "rerender.propagate", "rerender.codec.encode")
+        modules = ["rerender.pipeline", "rerender.propagate", "rerender.codec.encode"]
+        form = {}
+        if self.tree.get("format", "mp4") != "mp4":
+            form = {"format": self.tree["format"]}
+            modules.append("rerender.codec.master")
         return key(
-            keys=self.keys, full=self._full, fades=self._fades(), **self._used(FILLING, modules)
+            keys=self.keys,
+            full=self._full,
+            fades=self._fades(),
+            **form,
+            **self._used(FILLING, modules),
         )
 
     def score(self, metric: str, video: str) -> str:

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from eval.results import discover
+from rerender.codec import FORMATS
+from rerender.codec.still import still
 from rerender.data import picture
 from rerender.data.folder import Folder
 from rerender.data.pictures import Pictures
@@ -221,9 +223,9 @@ def profiled(path: Path) -> None:
         ("a.png", lambda path: Image.new("P", (8, 8)).save(path, transparency=0), picture.CLEAR),
         ("a.webp", lambda path: Image.new("RGBA", (8, 8)).save(path), picture.CLEAR),
         ("a.tif", lambda path: Image.new("RGBA", (8, 8)).save(path), picture.CLEAR),
-        ("a.png", deep, picture.DEEP),
-        ("a.tif", deep, picture.DEEP),
-        ("a.png", deep_colour, picture.DEEP),
+        ("a.png", deep, None),
+        ("a.tif", deep, None),
+        ("a.png", deep_colour, None),
         ("a.jpg", lambda path: PHOTO.convert("CMYK").save(path), picture.INKS),
         ("a.tif", lambda path: PHOTO.convert("CMYK").save(path), picture.INKS),
         ("a.jpg", turned, picture.TURNED),
@@ -267,3 +269,81 @@ def test_values_that_are_no_levels_are_refused(values: Any, tmp_path: Path) -> N
     Image.fromarray(np.full((8, 8), values)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match="8 or 16 bits are read"):
         picture.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["png16", "tiff16", "exr"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_is_written_deep_is_read_deep(name: Any, clear: bool, tmp_path: Path) -> None:
+    """16 bits and alpha there and back; a whole folder of them, and a damaged one."""
+    if name == "exr":
+        pytest.importorskip("OpenEXR")
+    form, noise = FORMATS[name], torch.Generator().manual_seed(1)
+    colours = torch.randint(0, 65536, (3, 40, 56), generator=noise) / 65535
+    alpha = torch.randint(1, 256, (1, 40, 56), generator=noise) / 255 if clear else None
+    for index in range(2):
+        put(tmp_path / f"{index:06d}{form.suffix}", still(colours, alpha, form))
+    video = Pictures.of(tmp_path, 25)
+    assert (len(video), video.size, video.transparent) == (2, (40, 56), clear)
+    if alpha is None:
+        near = 2 / 65535 if name != "exr" else 1e-3
+        torch.testing.assert_close(video[1], colours, rtol=0, atol=near)
+        assert (video[1] * 255 % 1).std() > 0.2, "between the levels of 8 bits"
+    else:
+        assert torch.equal((video.alpha(1) * 255).round(), (alpha * 255).round())
+        torch.testing.assert_close(video[1], colours * alpha, rtol=0, atol=2e-3)
+    whole = still(colours, alpha, form)
+    for length in (5, 100, len(whole) // 2, len(whole) - 9):
+        with pytest.raises(InputError, match="cannot be read as a picture"):
+            picture.read(put(tmp_path / f"000001{form.suffix}", whole[:length]))
+    put(tmp_path / f"000001{form.suffix}", still(colours[:, :30], None, form))
+    with pytest.raises(InputError, match="is 56x30, 000000"):
+        Pictures.of(tmp_path, 25)
+
+
+def test_damaged_exr_is_read_or_refused(tmp_path: Path) -> None:
+    pytest.importorskip("OpenEXR")
+    colours = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(2))
+    whole, codes = still(colours, None, FORMATS["exr"]), Counter[int]()
+    for seed in range(60):
+        path = put(tmp_path / "a.exr", mutant(whole, seed))
+        try:
+            assert picture.read(path).image.isfinite().all()
+            codes[0] += 1
+        except Exception as error:
+            code, line = failure(error)
+            codes[code] += 1
+            assert line.startswith(f"{path}: ") and "\n" not in line
+    assert set(codes) <= {0, 3} and codes[3] >= 12
+
+
+def test_light_that_an_exr_holds(tmp_path: Path) -> None:
+    library = pytest.importorskip("OpenEXR")
+    header = {"type": library.scanlineimage}
+
+    def put_exr(**channels: Any) -> Path:
+        library.File(header, channels).write(str(tmp_path / "a.exr"))
+        return tmp_path / "a.exr"
+
+    grey = np.full((4, 6), 0.21404, np.float32)
+    assert picture.read(put_exr(Y=grey)).image[:, 0, 0].tolist() == pytest.approx(
+        [0.5] * 3, abs=1e-4
+    )
+    bright = picture.read(put_exr(RGB=np.full((4, 6, 3), 7, np.float32)))
+    assert bright.image.max() == 1 and bright.notes == (picture.BRIGHT,)
+    for channels, problem in (
+        ({"Z": grey}, "R, G, B or Y"),
+        ({"Y": grey * np.nan}, "NaN"),
+        ({"Y": grey.astype(np.uint32)}, "whole numbers"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            picture.read(put_exr(**channels))
+
+
+def test_exr_passes_beside_frames_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(2):
+        put(tmp_path / f"{index:04d}.png", encoded("PNG"))
+        put(tmp_path / f"{index:04d}_depth.exr", b"v/1\x01")
+    assert len(Pictures.of(tmp_path, 25)) == 2
+    assert "passed over: 0000_depth.exr, 0001_depth.exr" in caplog.text

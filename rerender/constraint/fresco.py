@@ -263,7 +263,8 @@ class _Ties:
         for ordinal in sorted(latents)[1:]:
             flow = self.shot.flow(ordinal, ordinal - 1)
             still = background(self.shot.clip.video[self.shot.indices[ordinal]])
-            weight = (still * (1 - flow.occluded[0])).to(shown[ordinal])
+            visible = (1 - flow.occluded[0]).to(shown[ordinal])
+            weight = still.to(visible) * visible
             moved = flow.warp(shown[ordinal - 1])
             shown[ordinal] = weight * moved + (1 - weight) * shown[ordinal]
             before, after = pictures[ordinal], shown[ordinal]

@@ -34,10 +34,19 @@ OVER = {
     "constraint/self_maps.py",
     # The learning rate is a number in standard deviations of the features: one for each call.
     "constraint/_correspondence.py",
+    # Whether a share is 0 or 1 everywhere is asked where it is kept, in the processor's memory.
+    "translation/share.py",
+    # Whether a step made the loss smaller decides whether it is taken.
+    "constraint/feature.py",
+    # Whether the embedding is near enough decides how many evaluations follow.
+    "start/null_text.py",
     # How many cells are hidden decides a shape: one for each pair of key frames and resolution.
     "constraint/_trajectories.py",
 }
-MODEL = ("model/diffusion.py", "model/_text.py", "translation/key_frame.py")
+MODEL = (
+    *("model/diffusion.py", "model/_text.py", "translation/key_frame.py"),
+    *("constraint/_backbones.py", "demo/perceptual.py"),  # weights, loaded once in a process
+)
 CORE = ("rerender", "rerender_joint", "tokenflow", "flatten", "streamv2v", "vidtome")
 
 
@@ -81,15 +90,53 @@ def waited(found: Counter[tuple[str, str]]) -> dict[str, int]:
     ],
 )
 def test_methods_mix_no_devices_and_keep_to_the_budget(model: Counting, method: str) -> None:
+    keeps_to_the_budget(model, f"+method={method}", "sampling.steps=8")
+
+
+def keeps_to_the_budget(model: Counting, *settings: str) -> None:
     model.waits.found.clear()
     model.inside = Counter()
-    chosen = parts("model=tiny", f"+method={method}", "sampling.steps=8")
+    chosen = parts("model=tiny", *settings)
     done = list(translate(CLIP, [range(KEYS)], model, chosen))
     assert all(isinstance(each.trace.latent, Claimed) for each in done)
     assert not waited(model.inside), model.inside
     outside = waited(model.waits.found)
     own = {file: count for file, count in outside.items() if file not in MODEL}
     assert sum(own.values()) <= 2 * KEYS * len(chosen.constraint), own
+
+
+def test_smoothed_backgrounds_mix_no_devices(model: Counting) -> None:
+    window = ("constraint.fresco.smooth_start=0", "constraint.fresco.smooth_stop=1")
+    fresco = ("+method=fresco", "constraint.fresco.iterations=0", *window)
+    keeps_to_the_budget(model, *fresco, "sampling.steps=2")
+
+
+INVERTED = ("cross_guidance", "cross_maps", "flatten", "self_maps", "tokenflow")
+STARTS = {
+    "latent_motion": ("sampling.strength=null",),
+    "null_text": ("start.iterations=2",),
+}
+
+
+@pytest.mark.parametrize("sampler", choices_of("sampler"))
+def test_samplers_mix_no_devices(model: Counting, sampler: str) -> None:
+    few = ("constraint=[color]", "sampling.steps=4")
+    keeps_to_the_budget(model, f"sampler={sampler}", *few)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", choices_of("start"))
+def test_starts_mix_no_devices(model: Counting, start: str) -> None:
+    few = ("constraint=[color]", "sampling.steps=4", *STARTS.get(start, ()))
+    keeps_to_the_budget(model, f"start={start}", *few)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("constraint", choices_of("constraint"))
+def test_constraints_mix_no_devices(model: Counting, constraint: str) -> None:
+    start = "ddim_inversion" if constraint in INVERTED else "noised"
+    whole = ("sampling.steps=10", "sampling.strength=1.0")
+    keeps_to_the_budget(model, f"constraint=[{constraint}]", f"start={start}", *whole)
 
 
 def test_the_device_refuses_and_counts() -> None:

@@ -56,7 +56,7 @@ def optimised(
     iterations: int,
     rate: float,
     spatial_weight: float,
-) -> tuple[Tensor, list[float]]:
+) -> tuple[Tensor, list[Tensor]]:
     """Features ``[G,C,h,w]`` with a lower ``temporal_loss + spatial_weight * spatial_loss``, by
     Adam; the best of all iterations, so that more of them never do worse.
 
@@ -68,17 +68,18 @@ def optimised(
         spatial_weight: of the spatial loss.
 
     Returns:
-        The features, and the lowest loss found before each iteration and at the end.
+        The features, and the lowest loss ``[]`` found before each iteration and at the end.
     """
     begun = features.detach().float()
-    best, lowest, losses = begun, float("inf"), list[float]()
+    best, lowest, losses = begun, begun.new_full((), float("inf")), list[Tensor]()
     with torch.enable_grad():
         moving = begun.clone().requires_grad_()
         optimiser = torch.optim.Adam([moving], lr=rate * float(begun.std()))
         for iteration in range(iterations + 1):
             loss = temporal_loss(moving, pairs) + spatial_weight * spatial_loss(moving, wanted)
-            if float(loss.detach()) < lowest:
-                best, lowest = moving.detach().clone(), float(loss.detach())
+            better = loss.detach() < lowest  # chosen where it is: the processor does not wait
+            best = torch.where(better, moving.detach(), best)
+            lowest = torch.where(better, loss.detach(), lowest)
             losses.append(lowest)
             if iteration < iterations:
                 (moving.grad,) = torch.autograd.grad(loss, moving)

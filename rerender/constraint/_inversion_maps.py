@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import torch
 from torch import Tensor
 
 from rerender.constraint._stored_maps import Keep, StoredMaps
@@ -16,7 +15,7 @@ class CrossMemory:
     """Where the words of the source prompt were seen, for the key frames of one shot.
 
     Attributes:
-        theirs: places in the prompt of the words that the source prompt has too.
+        theirs: places ``[W]`` in the prompt of the words that the source prompt has too.
 
     Args:
         shot: the key frames and the two prompts.
@@ -27,8 +26,10 @@ class CrossMemory:
     def __init__(self, shot: Shot, model: Model, keep: Keep) -> None:
         source, target = model.token_ids(shot.clip.source_prompt), model.token_ids(shot.clip.prompt)
         pairs = common(source, target)
-        self.theirs: Sequence[int] = [theirs for _, theirs in pairs]
-        self._ours = [ours for ours, _ in pairs]
+        self._ours, self.theirs = (
+            torch.tensor(places, dtype=torch.long, device=model.device)
+            for places in ([pair[which] for pair in pairs] for which in (0, 1))
+        )
         self._shelf = StoredMaps(keep)
 
     def recording(self, ordinal: int, step: int) -> AttentionMapEdit:

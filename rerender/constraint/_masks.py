@@ -42,7 +42,7 @@ def known(soft: Tensor, factor: int) -> Tensor:
 
 def flat(mask: Tensor) -> Tensor:
     """1 where a mask has no edge (both 3x3 Prewitt derivatives are exactly 0), else 0."""
-    slope = mask.new_tensor([-1.0, 0.0, 1.0])
+    slope = torch.arange(-1, 2, dtype=mask.dtype, device=mask.device)
     box = torch.ones_like(slope)
     padded = F.pad(mask, (1, 1, 1, 1), mode="replicate")
     across = F.conv2d(padded, torch.outer(box, slope)[None, None])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rerender.contracts import HiddenStates, SelfAttention
-from rerender.flow.field import Flow, pixel_grid, resize, warp
+from rerender.flow.field import Flow, pair, pixel_grid, resize, warp
 from rerender.scene import Shot
 
 
@@ -45,8 +45,23 @@ def resized_flow(shot: Shot) -> Callable[[int, int, int, int], Flow]:
     return flow
 
 
+def hidden_cells(
+    flow: Callable[[int, int, int, int], Flow],
+) -> Callable[[int, int, int, int], Tensor]:
+    """``hidden(target, source, rows, columns)``: numbers of the target's cells that are not seen in
+    the source, each found once: their count is one that the processor has to wait for."""
+
+    @cache
+    def hidden(target: int, source: int, rows: int, columns: int) -> Tensor:
+        occluded = flow(target, source, rows, columns).occluded
+        return (occluded.flatten() > 0).nonzero()[:, 0]
+
+    return hidden
+
+
 def trajectories(shot: Shot) -> Callable[[int], Trajectories]:
-    """``paths(cells)``: the trajectories at a layer with so many tokens, each made once.
+    """``paths(cells)``: the trajectories at a layer with so many tokens, each made once, on the
+    device of the flow.
 
     A cell is followed from key frame to key frame along the source's flow, forwards and backwards,
     to the nearest cell; where it is occluded or leaves the image, its path ends.
@@ -56,14 +71,16 @@ def trajectories(shot: Shot) -> Callable[[int], Trajectories]:
     @cache
     def paths(cells: int) -> Trajectories:
         rows, columns = grid_of(shot.clip.video.size, cells)
-        grid = pixel_grid(torch.empty(1, 1, rows, columns))
-        limit = torch.tensor([columns - 1.0, rows - 1.0]).view(1, 2, 1, 1)
-        places = torch.zeros(count, count, cells, dtype=torch.long)
-        visible = torch.zeros(count, count, cells, dtype=torch.bool)
+        device = flow(0, 1, rows, columns).offset.device if count > 1 else None
+        grid = pixel_grid(torch.empty(1, 1, rows, columns, device=device))
+        limit = pair(grid, columns - 1.0, rows - 1.0).view(1, 2, 1, 1)
+        places = torch.zeros(count, count, cells, dtype=torch.long, device=device)
+        visible = torch.zeros(count, count, cells, dtype=torch.bool, device=device)
         for own in range(count):
-            places[own, own], visible[own, own] = torch.arange(cells), True
+            places[own, own] = torch.arange(cells, device=device)
+            visible[own, own].fill_(True)
             for step, others in ((1, range(own + 1, count)), (-1, range(own - 1, -1, -1))):
-                place, seen = grid, torch.ones(1, 1, rows, columns, dtype=torch.bool)
+                place, seen = grid, torch.ones_like(grid[:, :1], dtype=torch.bool)
                 for other in others:
                     link = flow(other - step, other, rows, columns)
                     inside = place - grid
@@ -102,13 +119,13 @@ def attend_along(
     found, members = {}, list(values)
     for ordinal, query in queries.items():
         branches, cells, width = query.shape
-        places = paths.places[ordinal, members].to(query.device)  # [G,N]
+        places = torch.stack([paths.places[ordinal, other] for other in members]).to(query.device)
         gathered = [
             torch.stack([each[other][:, places[i]] for i, other in enumerate(members)], 2)
             for each in (keys, values)
         ]
         key, value = (each.reshape(branches * cells, len(members), width) for each in gathered)
-        seen = paths.visible[ordinal, members].T.to(query.device)  # [N,G]
+        seen = torch.stack([paths.visible[ordinal, other] for other in members], 1).to(query.device)
         seen = seen.repeat(branches, 1)[:, None]
         mixed = attention.attend(query.reshape(-1, 1, width), key, value, scale, seen)
         found[ordinal] = mixed.reshape(branches, cells, width)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rerender.constraint._masks import known, soften
 from rerender.contracts import JointConstraint, JointEdits, Model
+from rerender.flow.field import Flow
 from rerender.scene import Shot
 
 
@@ -48,16 +49,19 @@ class FlowGate(JointConstraint):
         if self.value is not None or len(shot) == 1:
             return torch.full((1, 1, *cells), 0.0 if self.value is None else self.value)
         references = dict.fromkeys((ordinal - 1, 0)) if ordinal else (1,)
-        trusted = torch.stack([self._trust(shot, ordinal, each) for each in references]).amax(0)
+        flows = [shot.flow(ordinal, each) for each in references]
+        frames = [shot.clip.video[shot.indices[each]] for each in (ordinal, *references)]
+        own, *others = torch.stack(frames).to(flows[0].offset.device)  # one copy
+        trusts = [self._trust(own, *each) for each in zip(others, flows, strict=True)]
+        trusted = torch.stack(trusts).amax(0)
+        trusted = trusted.cpu()  # shares are compared with 0 and 1, which a device would hold up
         pooled = known(1 - trusted, model.vae_scale_factor)
         share = pooled if float(pooled.mean()) >= self.coverage else torch.zeros_like(pooled)
         shot.watch.picture("gate", shot.indices[ordinal], share[0])
         return share
 
-    def _trust(self, shot: Shot, ordinal: int, reference: int) -> Tensor:
-        """How far a key frame is what another one shows, moved by the flow: ``[1,1,H,W]``."""
-        own, other = (shot.clip.video[shot.indices[each]] for each in (ordinal, reference))
-        flow = shot.flow(ordinal, reference)
+    def _trust(self, own: Tensor, other: Tensor, flow: Flow) -> Tensor:
+        """How far a frame is what another one shows, moved by the flow: ``[1,1,H,W]``."""
         apart = (flow.warp(other) - own).abs().mean(0)[None, None]
         visible: Tensor = 1 - soften(flow.occluded)
         return visible * torch.exp(-((apart / self.error) ** 2))

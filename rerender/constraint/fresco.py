@@ -24,6 +24,7 @@ from rerender.constraint._takeover import nearest, taken_over
 from rerender.constraint._trajectories import (
     attend_along,
     grid_of,
+    hidden_cells,
     resized_flow,
     trajectories,
 )
@@ -172,6 +173,7 @@ class _Ties:
     def __init__(self, settings: Fresco, shot: Shot, source: _Source, model: Model) -> None:
         self.settings, self.shot, self.source, self.model = settings, shot, source, model
         self.paths, self.flow = trajectories(shot), resized_flow(shot)
+        self.hidden = hidden_cells(self.flow)
 
     def attend(
         self,
@@ -190,8 +192,8 @@ class _Ties:
         seen = [hidden_states[members[0]]]
         rows, columns = grid_of(self.shot.clip.video.size, cells)
         for before, ordinal in pairwise(members):
-            hidden = self.flow(ordinal, before, rows, columns).occluded.flatten() > 0
-            seen.append(hidden_states[ordinal][:, hidden.to(seen[0].device)])
+            hidden = self.hidden(ordinal, before, rows, columns)
+            seen.append(hidden_states[ordinal][:, hidden])
         context = torch.cat(seen, 1)
         key, value = attention.keys(context), attention.values(context)
         answers: dict[int, Tensor] = {}
@@ -262,7 +264,8 @@ class _Ties:
         for ordinal in sorted(latents)[1:]:
             flow = self.shot.flow(ordinal, ordinal - 1)
             still = background(self.shot.clip.video[self.shot.indices[ordinal]])
-            weight = (still * (1 - flow.occluded[0])).to(shown[ordinal])
+            visible = (1 - flow.occluded[0]).to(shown[ordinal])
+            weight = still.to(visible) * visible
             moved = flow.warp(shown[ordinal - 1])
             shown[ordinal] = weight * moved + (1 - weight) * shown[ordinal]
             before, after = pictures[ordinal], shown[ordinal]

@@ -109,7 +109,7 @@ class _Propagation:
                 continue
             for pivot, _ in beside(ordinal, pivots):
                 found = nearest(own[-1], hidden_states[pivot][-1])
-                self.neighbours[attention.layer.name, step, ordinal, pivot] = found.int().cpu()
+                self.neighbours[attention.layer.name, step, ordinal, pivot] = found.int()
         return self.states.record(attention, hidden_states, contexts, step)
 
     def sample(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from rerender.scene import DecoderBlock, Layer
@@ -248,7 +249,14 @@ def guide(branches: Tensor, scale: float, image_scale: float = 1.0) -> Tensor:
 
 
 class Model(ABC):
-    """A latent diffusion model with any number of ControlNets."""
+    """A latent diffusion model with any number of ControlNets.
+
+    Attributes:
+        device: where it computes; latents that come out are there, and what constraints compare
+            them with is moved there once.
+    """
+
+    device = torch.device("cpu")
 
     @property
     @abstractmethod

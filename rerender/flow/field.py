@@ -58,7 +58,7 @@ def warp(
     """
     height, width = image.shape[-2:]
     # Pixel p sits at 2p/(n-1) - 1 with align_corners=True; a side of one pixel has no extent.
-    scale = offset.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    scale = pair(offset, 2 / max(width - 1, 1), 2 / max(height - 1, 1))
     grid = (pixel_grid(offset) + offset).permute(0, 2, 3, 1) * scale - 1
     return F.grid_sample(
         image,
@@ -67,6 +67,12 @@ def warp(
         padding_mode=outside,
         align_corners=True,
     )
+
+
+def pair(like: Tensor, x: float, y: float) -> Tensor:
+    """The two numbers ``[2]`` in the type and on the device of ``like``, filled there: the
+    processor waits for a copy of numbers to a device, not for a fill."""
+    return torch.cat([like.new_full((1,), x), like.new_full((1,), y)])
 
 
 def pixel_grid(like: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ def resize(flow: Flow, height: int, width: int) -> Flow:
     """The same motion on another grid: offsets are resampled and rescaled, occlusion keeps
     every pixel that is partly occluded (maximum over the area it covers)."""
     old_height, old_width = flow.offset.shape[-2:]
-    scale = flow.offset.new_tensor([width / old_width, height / old_height]).view(1, 2, 1, 1)
+    scale = pair(flow.offset, width / old_width, height / old_height).view(1, 2, 1, 1)
     offset = F.interpolate(flow.offset, (height, width), mode="bilinear", align_corners=False)
     occluded = F.adaptive_max_pool2d(flow.occluded, (height, width))
     return Flow(offset * scale, occluded)

@@ -247,10 +247,9 @@ class StableDiffusion(Model):
         branches = requests[0].condition.prompt_embeds.shape[0]
         noisy = torch.cat([request.noisy for request in requests]).to(self.device)
         batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
-        times = torch.tensor([request.timestep for request in requests], device=self.device)
         further = _joined(requests, "image_latents")
         text = torch.cat([request.condition.prompt_embeds for request in requests])
-        steps = times.repeat_interleave(branches)
+        steps = repeated(text.new_empty(0).long(), [q.timestep for q in requests], branches)
         added = self._added(requests, branches)
         for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
             each.switch(scale)
@@ -278,7 +277,7 @@ class StableDiffusion(Model):
         if pooled is None:
             return None
         height, width = (side * self.vae_scale_factor for side in requests[0].noisy.shape[-2:])
-        ids = pooled.new_tensor([[height, width, 0, 0, height, width]])
+        ids = repeated(pooled, (height, width, 0, 0, height, width))[None]
         return {"text_embeds": pooled, "time_ids": ids.repeat(len(requests) * branches, 1)}
 
     def _residuals(
@@ -300,7 +299,7 @@ class StableDiffusion(Model):
             if not any(scale):
                 continue
             control = torch.cat([request.condition.control_embeds[index] for request in requests])
-            weight = batch.new_tensor(scale).repeat_interleave(branches)[:, None, None, None]
+            weight = repeated(batch, scale, branches)[:, None, None, None]
             if _is_t2i_adapter(net):
                 features = [each.repeat_interleave(branches, 0) * weight for each in net(control)]
                 before = within or [torch.zeros_like(each) for each in features]
@@ -379,6 +378,13 @@ def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
         key = (branches, adapters, index if alone else -1)
         groups.setdefault(key, []).append(index)
     return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
+
+
+def repeated(like: Tensor, values: Sequence[float], times: int = 1) -> Tensor:
+    """Each value so many times in a row, ``[len(values) * times]``, in the type and on the device
+    of ``like``. Filled there: the processor waits for a copy of numbers to a device, not for a
+    fill."""
+    return torch.cat([like.new_full((times,), value) for value in values])
 
 
 def _joined(requests: Sequence[NoiseRequest], name: str) -> Tensor | None:

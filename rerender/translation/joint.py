@@ -46,6 +46,7 @@ from rerender.translation.lanes import (
     unreported,
 )
 from rerender.translation.noise import generator
+from rerender.translation.placement import moved
 from rerender.translation.share import Shares, shared, shares_of
 from rerender.video import Clip
 
@@ -88,7 +89,7 @@ class JointShot:
         @cache
         def flow(target: int, source: int) -> Flow:
             frames = (clip.video.frame(indices[ordinal]) for ordinal in (target, source))
-            return parts.flow.between(*frames)
+            return moved(parts.flow.between(*frames), model.device)
 
         def random(role: str, step: int) -> torch.Generator:
             return generator(f"{seed}/{indices[0]}/{role}/{step}")

@@ -25,6 +25,7 @@ from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, de
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
+from rerender.translation.placement import moved, placed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
 from rerender.translation.region import Region
@@ -227,9 +228,9 @@ class KeyFrameTranslator:
 
     def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
         if self.draw is not None:
-            return self.draw(key)
+            return placed(self.draw(key), latent.device)
         frame = key.index if self.parts.sampling.noise == "per_frame" else None
-        return keyed(self.seed, tuple(latent.shape), frame)
+        return placed(keyed(self.seed, tuple(latent.shape), frame), latent.device)
 
     def _condition(self, key: KeyFrame, prompt: str) -> Condition:
         negative, guided = self.clip.negative_prompt, self.parts.sampling.guided
@@ -309,7 +310,7 @@ class KeyFrameTranslator:
             flow = self.parts.flow.between(key, earlier.key)
             if self.watch.wants("flow"):
                 self.watch.picture("flow", key.index, colored(flow))
-            return flow
+            return moved(flow, self.model.device)
 
         return Reference(earlier, estimate)
 

@@ -55,15 +55,42 @@ def synthesise(
 def match(search: Search, guides: Guides, tasks: Sequence[Task], device: torch.device) -> Tensor:
     """The source pixel of every pixel's patch in every frame, ``[B,H,W,2]``; frames are of one
     size."""
-    width, field = tasks[0].offset.shape[1], begin(tasks, device)
-    every = [search.rounds(guides, width, task.frame, True) for task in tasks]
+    sources, targets = (
+        [stacked([pictures[kind] for pictures in every], device) for kind in (0, 1)]
+        for every in ([task.source for task in tasks], [task.target for task in tasks])
+    )
+    offset = stacked([task.offset for task in tasks], device)
+    return matched(search, guides, [task.frame for task in tasks], sources, targets, offset)
+
+
+def matched(
+    search: Search,
+    guides: Guides,
+    frames: Sequence[int],
+    sources: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    offset: Tensor,
+) -> Tensor:
+    """`match` of what is on the device already.
+
+    Args:
+        search: how far to look.
+        guides: their weights.
+        frames: the number of each frame, the seed of its random candidates.
+        sources, targets: both kinds of guides (see `guides.GuidedPicture`) of the key frames and
+            the frames, ``[B,H+4,W+4,16]`` and ``[B,H+4,W+4,8]`` bytes.
+        offset: ``[B,H,W,2]`` from frames to key frames.
+    """
+    _, height, width, _ = offset.shape
+    field = begin(offset)
+    every = [search.rounds(guides, width, frame, True) for frame in frames]
     first, hard, fine = zip(*every, strict=True)
     for rounds, kind in ((first, 0), (hard, 1)):
-        pair = packs(tasks, kind, STRIDE, device)
+        pair = Packs(sources[kind], targets[kind], (height, width, STRIDE))
         cost = pair.cost(field.x, field.y, field.cost > rounds[0].plan.hard)
         field = field._replace(cost=torch.where(cost < 0, field.cost, cost))
         field = passes(pair, field, rounds)
-    pair = packs(tasks, 1, 1, device)
+    pair = Packs(sources[1], targets[1], (height, width, 1))
     return torch.stack(passes(pair, spread(pair, field, fine[0].plan.hard), fine)[:2], -1)
 
 
@@ -72,14 +99,6 @@ def passes(pair: Packs, field: Field, rounds: Sequence[Round]) -> Field:
     for plans in zip(*(round_.plans for round_ in rounds), strict=True):
         field = sweep(pair, field, plans, rounds[0].radii)
     return field
-
-
-def packs(tasks: Sequence[Task], kind: int, stride: int, device: torch.device) -> Packs:
-    """One of the two kinds of guides (see `guides.Guided`) of all frames."""
-    height, width, _ = tasks[0].offset.shape
-    source = stacked([task.source[kind] for task in tasks], device)
-    target = stacked([task.target[kind] for task in tasks], device)
-    return Packs(source, target, (height, width, stride))
 
 
 def spread(pair: Packs, field: Field, easy: int) -> Field:
@@ -125,11 +144,10 @@ def quiet(field: Field, easy: int) -> Tensor:
     return same & calm & calm[:, :, right]
 
 
-def begin(tasks: Sequence[Task], device: torch.device) -> Field:
-    """Matches where flow points to, not yet weighed."""
-    offset = stacked([task.offset for task in tasks], device)
+def begin(offset: Tensor) -> Field:
+    """Matches where flow ``[B,H,W,2]`` points to, not yet weighed."""
     height, width = offset.shape[1:3]
-    x, y = places(height, width, STRIDE, device)
+    x, y = places(height, width, STRIDE, offset.device)
     reached = offset[:, ::STRIDE, ::STRIDE].double()
     sx = (x + reached[..., 0]).round().long().clamp(0, width - 1)
     sy = (y + reached[..., 1]).round().long().clamp(0, height - 1)

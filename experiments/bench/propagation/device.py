@@ -131,12 +131,14 @@ def opened(height: int, width: int, segments: int, device: torch.device) -> Lane
     ]
     noise = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     offset = torch.cat(flows) + F.interpolate(noise, (height, width), mode="bicubic")
-    frames = [[world.translation(i) for i in ends], [clip.video[i] for i in ends]]
-    style, source = (torch.stack([scaled(image) for image in two]) for two in frames)
+    style = torch.stack([scaled(world.translation(key)) for key in ends])
+    source = torch.stack([scaled(clip.video[key]) for key in ends])
     target = scaled(clip.video[MIDDLE]).expand(2, -1, -1, -1)
     truth = scaled(world.translation(MIDDLE))[None].expand(segments, -1, -1, -1)
-    many = [part.repeat_interleave(segments, 0).to(device) for part in (style, source, target)]
-    return Lanes(*many, offset.repeat_interleave(segments, 0).to(device), truth.to(device))
+    style, source, target, offset = (
+        part.repeat_interleave(segments, 0).to(device) for part in (style, source, target, offset)
+    )
+    return Lanes(style, source, target, offset, truth.to(device))
 
 
 def run(lanes: Lanes, note: Callable[[str, float], None]) -> Tensor:

@@ -96,8 +96,9 @@ def matched(
 
 def passes(pair: Packs, field: Field, rounds: Sequence[Round]) -> Field:
     """The sweeps of a round, in step over all frames."""
-    for plans in zip(*(round_.plans for round_ in rounds), strict=True):
-        field = sweep(pair, field, plans, rounds[0].radii)
+    seeds = torch.tensor([round_.plan.seed for round_ in rounds], device=field.x.device)
+    for plan in rounds[0].plans:
+        field = sweep(pair, field, plan, seeds + (plan.seed - rounds[0].plan.seed), rounds[0].radii)
     return field
 
 
@@ -174,6 +175,11 @@ class Packs(NamedTuple):
 
     def cost(self, x: Tensor, y: Tensor, wanted: Tensor) -> Tensor:
         """What matches cost, ``[B,h,w]``; -1 where none is wanted or it lies outside."""
+        if self.source.is_cuda:
+            # Triton comes with PyTorch for CUDA only. There is one kernel and no wait for a count.
+            from rerender.propagation.patches import triton_cost
+
+            return triton_cost.cost(self.source, self.target, self.size, (x, y), wanted, SIDE)
         height, width, stride = self.size
         inside = wanted & (x >= 0) & (y >= 0) & (x < width) & (y < height)
         result = torch.full_like(x, -1)
@@ -199,13 +205,14 @@ def patches(packs: Tensor, frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return packs.reshape(-1)[first[:, None, None] + rows + inner].int()
 
 
-def sweep(pair: Packs, field: Field, plans: Sequence[Plan], radii: Sequence[int]) -> Field:
-    """One pass over all patches of all frames at once (see `kernels.sweep`)."""
-    old, open_ = field, field.cost > plans[0].hard
-    for x, y in neighbours(old, plans[0]):
+def sweep(pair: Packs, field: Field, plan: Plan, seeds: Tensor, radii: Sequence[int]) -> Field:
+    """One pass over all patches of all frames at once (see `kernels.sweep`), by the first frame's
+    plan with the seeds ``[B]`` of all."""
+    old, open_ = field, field.cost > plan.hard
+    for x, y in neighbours(old, plan):
         field = better(pair, field, x, y, open_)
     for candidate, radius in enumerate(radii, start=2):
-        noise = randoms(plans, candidate, field)
+        noise = randoms(seeds, candidate, field)
         across = (noise & 0xFFFF) * (2 * radius + 1) >> 16
         down = (noise >> 16) * (2 * radius + 1) >> 16
         field = better(pair, field, field.x + across - radius, field.y + down - radius, open_)
@@ -236,12 +243,11 @@ def better(pair: Packs, field: Field, x: Tensor, y: Tensor, wanted: Tensor) -> F
     return Field(*(torch.where(won, a, b) for a, b in zip((x, y, cost), field, strict=True)))
 
 
-def randoms(plans: Sequence[Plan], candidate: int, field: Field) -> Tensor:
+def randoms(seeds: Tensor, candidate: int, field: Field) -> Tensor:
     """A random number of 32 bit for each patch, ``[B,h,w]``."""
     _, rows, columns = field.x.shape
     device = field.x.device
-    seeds = torch.tensor([plan.seed for plan in plans], device=device)[:, None, None]
-    key = scramble(seeds * 40503 + torch.arange(rows, device=device)[:, None])
+    key = scramble(seeds[:, None, None] * 40503 + torch.arange(rows, device=device)[:, None])
     return scramble(key + 32 * torch.arange(columns, device=device) + candidate)
 
 

@@ -19,7 +19,7 @@ def test_it_makes_frames_as_good_as_the_compiled_path(
     device.main()
     (row,) = json.loads(out.read_text())
     assert row["size"] == "64x48" and row["fps"] > 0
-    stages = {"refine", "warp", "guides", "search", "vote", "merge", "blend", "sum"}
+    stages = {"flow", "refine", "warp", "guides", "search", "vote", "merge", "blend", "sum"}
     assert set(row["ms"]) == stages
     quality = row["psnr"]
     assert quality["cpu"] > 35 and quality["device"] > quality["cpu"] - 0.05

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.data.demo import Demo
+from rerender.flow.dis_torch import DisTorch
 from rerender.propagation.blending import tensors as blending
 from rerender.propagation.blending.blend import Bidirectional, Guess, TwoBand
 from rerender.propagation.motion import tensors as motion
@@ -158,6 +159,9 @@ def run(lanes: Lanes, note: Callable[[str, float], None]) -> Tensor:
     count = len(target) // 2
     time_ = torch.full((count,), MIDDLE / INTERVAL, device=device)
 
+    levels = lanes.target / 255, lanes.source / 255
+    # Only measured: the frames start from the disturbed true flow, which both paths are given.
+    timed("flow", lambda: DisTorch().estimate(*levels, lanes.offset))
     offset = timed("refine", lambda: motion.refine(lanes.source, lanes.target, lanes.offset))
     offset = offset.permute(0, 2, 3, 1).contiguous()
     moved = timed("warp", lambda: tensors.warped(both, offset, target))

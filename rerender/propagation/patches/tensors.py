@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerender.propagation.patches.cubic import SHARPNESS
+from rerender.flow.field import warp
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.merge import WINDOW
-from rerender.propagation.patches.simd import BARE, CHANNELS, SIDE, SIMD_WIDTH, TAPS
+from rerender.propagation.patches.simd import BARE, CHANNELS, SIDE, SIMD_WIDTH
 
 
 class Guesses(NamedTuple):
@@ -99,35 +99,10 @@ def paired(style: Tensor, source: Tensor) -> Tensor:
 def warped(both: Tensor, offset: Tensor, target: Tensor) -> Guesses:
     """`cubic.warped`: key frames ``[B,H+4,W+4,8]`` moved by ``offset [B,H,W,2]``, judged by
     ``target [B,H,W,3]``."""
-    count, height, width, _ = target.shape
-    pitch = both.shape[2]
-    x = torch.arange(width, device=both.device)
-    y = torch.arange(height, device=both.device)[:, None]
-    # The kernel reaches one pixel further out than the border is wide.
-    u = (x + offset[..., 0]).clamp(-1, width)
-    v = (y + offset[..., 1]).clamp(-1, height)
-    i, j = u.floor().clamp(max=width - 1), v.floor().clamp(max=height - 1)
-    across, down = cubic(u - i), cubic(v - j)
-    frame = torch.arange(count, device=both.device)[:, None, None] * both.shape[1]
-    first = (frame + j.long() + 1) * pitch + i.long() + 1
-    pixels = both.reshape(-1, both.shape[-1])
-    moved = torch.zeros(*target.shape[:3], both.shape[-1], device=both.device)
-    for row in range(TAPS):
-        line = torch.zeros_like(moved)
-        for column in range(TAPS):
-            taken = pixels[first + (row * pitch + column)]
-            line.addcmul_(taken, across[column][..., None])
-        moved.addcmul_(line, down[row][..., None])
-    return judged(moved, target)
-
-
-def cubic(part: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights of the pixels at -1, 0, 1 and 2 for a place ``part`` of a pixel after 0."""
-    a, rest = float(SHARPNESS), 1 - part
-    outer = a * part * rest
-    left, right = outer * rest, outer * part
-    inner = ((a + 2) * part - (a + 3)) * part * part + 1
-    return left, inner, 1 - left - right - inner, right
+    # PyTorch's bicubic kernel is Keys' with the same slope, and clamps each of its taps.
+    planes = both[:, 2:-2, 2:-2].permute(0, 3, 1, 2)
+    moved = warp(planes, offset.permute(0, 3, 1, 2), "bicubic", "border")
+    return judged(moved.permute(0, 2, 3, 1), target)
 
 
 def judged(both: Tensor, target: Tensor) -> Guesses:

@@ -267,13 +267,17 @@ def vote(pictures: Tensor, matches: Tensor) -> Tensor:
         pictures: ``[B,H+4,W+4,C]`` of the sources.
         matches: ``[B,H,W,2]``.
     """
-    frame = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    count, rows, pitch, channels = pictures.shape
+    frame = torch.arange(count, device=pictures.device)[:, None, None]
     sums = torch.zeros_like(pictures)
     x, y = matches.unbind(-1)
     _, height, width = x.shape
+    first = ((frame * rows + y) * pitch + x).reshape(-1)
+    pixels = pictures.reshape(-1, channels)
     # A patch that comes earlier in the image covers a pixel by a later part of itself.
     for dy in reversed(range(SIDE)):
         for dx in reversed(range(SIDE)):
-            part = pictures[frame, y + dy, x + dx]
+            part = pixels.index_select(0, first + (dy * pitch + dx))
+            part = part.view(count, height, width, channels)
             sums[:, dy : dy + height, dx : dx + width] += part
     return sums[:, 2:-2, 2:-2]

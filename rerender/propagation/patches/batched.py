@@ -55,31 +55,51 @@ def synthesise(
 def match(search: Search, guides: Guides, tasks: Sequence[Task], device: torch.device) -> Tensor:
     """The source pixel of every pixel's patch in every frame, ``[B,H,W,2]``; frames are of one
     size."""
-    width, field = tasks[0].offset.shape[1], begin(tasks, device)
-    every = [search.rounds(guides, width, task.frame, True) for task in tasks]
+    sources, targets = (
+        [stacked([pictures[kind] for pictures in every], device) for kind in (0, 1)]
+        for every in ([task.source for task in tasks], [task.target for task in tasks])
+    )
+    offset = stacked([task.offset for task in tasks], device)
+    return matched(search, guides, [task.frame for task in tasks], sources, targets, offset)
+
+
+def matched(
+    search: Search,
+    guides: Guides,
+    frames: Sequence[int],
+    sources: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    offset: Tensor,
+) -> Tensor:
+    """`match` of what is on the device already.
+
+    Args:
+        search: how far to look.
+        guides: their weights.
+        frames: the number of each frame, the seed of its random candidates.
+        sources, targets: both kinds of guides (see `guides.GuidedPicture`) of the key frames and
+            the frames, ``[B,H+4,W+4,16]`` and ``[B,H+4,W+4,8]`` bytes.
+        offset: ``[B,H,W,2]`` from frames to key frames.
+    """
+    _, height, width, _ = offset.shape
+    field = begin(offset)
+    every = [search.rounds(guides, width, frame, True) for frame in frames]
     first, hard, fine = zip(*every, strict=True)
     for rounds, kind in ((first, 0), (hard, 1)):
-        pair = packs(tasks, kind, STRIDE, device)
+        pair = Packs(sources[kind], targets[kind], (height, width, STRIDE))
         cost = pair.cost(field.x, field.y, field.cost > rounds[0].plan.hard)
         field = field._replace(cost=torch.where(cost < 0, field.cost, cost))
         field = passes(pair, field, rounds)
-    pair = packs(tasks, 1, 1, device)
+    pair = Packs(sources[1], targets[1], (height, width, 1))
     return torch.stack(passes(pair, spread(pair, field, fine[0].plan.hard), fine)[:2], -1)
 
 
 def passes(pair: Packs, field: Field, rounds: Sequence[Round]) -> Field:
     """The sweeps of a round, in step over all frames."""
-    for plans in zip(*(round_.plans for round_ in rounds), strict=True):
-        field = sweep(pair, field, plans, rounds[0].radii)
+    seeds = torch.tensor([round_.plan.seed for round_ in rounds], device=field.x.device)
+    for plan in rounds[0].plans:
+        field = sweep(pair, field, plan, seeds + (plan.seed - rounds[0].plan.seed), rounds[0].radii)
     return field
-
-
-def packs(tasks: Sequence[Task], kind: int, stride: int, device: torch.device) -> Packs:
-    """One of the two kinds of guides (see `guides.Guided`) of all frames."""
-    height, width, _ = tasks[0].offset.shape
-    source = stacked([task.source[kind] for task in tasks], device)
-    target = stacked([task.target[kind] for task in tasks], device)
-    return Packs(source, target, (height, width, stride))
 
 
 def spread(pair: Packs, field: Field, easy: int) -> Field:
@@ -125,11 +145,10 @@ def quiet(field: Field, easy: int) -> Tensor:
     return same & calm & calm[:, :, right]
 
 
-def begin(tasks: Sequence[Task], device: torch.device) -> Field:
-    """Matches where flow points to, not yet weighed."""
-    offset = stacked([task.offset for task in tasks], device)
+def begin(offset: Tensor) -> Field:
+    """Matches where flow ``[B,H,W,2]`` points to, not yet weighed."""
     height, width = offset.shape[1:3]
-    x, y = places(height, width, STRIDE, device)
+    x, y = places(height, width, STRIDE, offset.device)
     reached = offset[:, ::STRIDE, ::STRIDE].double()
     sx = (x + reached[..., 0]).round().long().clamp(0, width - 1)
     sy = (y + reached[..., 1]).round().long().clamp(0, height - 1)
@@ -156,6 +175,11 @@ class Packs(NamedTuple):
 
     def cost(self, x: Tensor, y: Tensor, wanted: Tensor) -> Tensor:
         """What matches cost, ``[B,h,w]``; -1 where none is wanted or it lies outside."""
+        if self.source.is_cuda:
+            # Triton comes with PyTorch for CUDA only. There is one kernel and no wait for a count.
+            from rerender.propagation.patches import triton_cost
+
+            return triton_cost.cost(self.source, self.target, self.size, (x, y), wanted, SIDE)
         height, width, stride = self.size
         inside = wanted & (x >= 0) & (y >= 0) & (x < width) & (y < height)
         result = torch.full_like(x, -1)
@@ -181,13 +205,14 @@ def patches(packs: Tensor, frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return packs.reshape(-1)[first[:, None, None] + rows + inner].int()
 
 
-def sweep(pair: Packs, field: Field, plans: Sequence[Plan], radii: Sequence[int]) -> Field:
-    """One pass over all patches of all frames at once (see `kernels.sweep`)."""
-    old, open_ = field, field.cost > plans[0].hard
-    for x, y in neighbours(old, plans[0]):
+def sweep(pair: Packs, field: Field, plan: Plan, seeds: Tensor, radii: Sequence[int]) -> Field:
+    """One pass over all patches of all frames at once (see `kernels.sweep`), by the first frame's
+    plan with the seeds ``[B]`` of all."""
+    old, open_ = field, field.cost > plan.hard
+    for x, y in neighbours(old, plan):
         field = better(pair, field, x, y, open_)
     for candidate, radius in enumerate(radii, start=2):
-        noise = randoms(plans, candidate, field)
+        noise = randoms(seeds, candidate, field)
         across = (noise & 0xFFFF) * (2 * radius + 1) >> 16
         down = (noise >> 16) * (2 * radius + 1) >> 16
         field = better(pair, field, field.x + across - radius, field.y + down - radius, open_)
@@ -218,12 +243,11 @@ def better(pair: Packs, field: Field, x: Tensor, y: Tensor, wanted: Tensor) -> F
     return Field(*(torch.where(won, a, b) for a, b in zip((x, y, cost), field, strict=True)))
 
 
-def randoms(plans: Sequence[Plan], candidate: int, field: Field) -> Tensor:
+def randoms(seeds: Tensor, candidate: int, field: Field) -> Tensor:
     """A random number of 32 bit for each patch, ``[B,h,w]``."""
     _, rows, columns = field.x.shape
     device = field.x.device
-    seeds = torch.tensor([plan.seed for plan in plans], device=device)[:, None, None]
-    key = scramble(seeds * 40503 + torch.arange(rows, device=device)[:, None])
+    key = scramble(seeds[:, None, None] * 40503 + torch.arange(rows, device=device)[:, None])
     return scramble(key + 32 * torch.arange(columns, device=device) + candidate)
 
 
@@ -243,13 +267,17 @@ def vote(pictures: Tensor, matches: Tensor) -> Tensor:
         pictures: ``[B,H+4,W+4,C]`` of the sources.
         matches: ``[B,H,W,2]``.
     """
-    frame = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    count, rows, pitch, channels = pictures.shape
+    frame = torch.arange(count, device=pictures.device)[:, None, None]
     sums = torch.zeros_like(pictures)
     x, y = matches.unbind(-1)
     _, height, width = x.shape
+    first = ((frame * rows + y) * pitch + x).reshape(-1)
+    pixels = pictures.reshape(-1, channels)
     # A patch that comes earlier in the image covers a pixel by a later part of itself.
     for dy in reversed(range(SIDE)):
         for dx in reversed(range(SIDE)):
-            part = pictures[frame, y + dy, x + dx]
+            part = pixels.index_select(0, first + (dy * pitch + dx))
+            part = part.view(count, height, width, channels)
             sums[:, dy : dy + height, dx : dx + width] += part
     return sums[:, 2:-2, 2:-2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,6 +18,17 @@ import pytest
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of collected tests and the imported libraries are made of stays until the end:
+    not to be gone through by every collection of garbage, nor copied by it in every forked run."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is left at the end is let go in order
 
 
 @pytest.fixture(scope="session")

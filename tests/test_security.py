@@ -754,6 +754,7 @@ def test_loops_work_where_their_compiled_form_cannot_be_kept(
 
     from rerender.compiled import compiled, reassociated, warn_unkept
 
+    monkeypatch.setattr("rerender.compiled._unkept", [])  # later tests are not told of these
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
     assert compiled(lambda number: number + 1)(2) == 3
     assert reassociated(lambda number: number + 1)(2.0) == 3.0

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from rerender import files
-from rerender.codec import Planes, encode, open_video
+from rerender.codec import Planes, encode, open_video, planes
 from rerender.data import picture
 from rerender.data.demo import Demo
 from rerender.jobs import render_clip
 from rerender.jobs.run_job import JobRun
-from rerender.propagate_keys import main, numbered
+from rerender.keyframes._numbered import numbered
+from rerender.propagate_keys import main
 from rerender.run import main as run
 from rerender.run_folder import read_facts
 from rerender.video import MemoryVideo, Video
@@ -287,13 +288,13 @@ def test_a_run_takes_key_frames_from_a_folder(
     said = ["data=video", f"data.path={path}", "data.size=32", "propagation=warp", "out=run"]
     said += ["keyframes=folder", "keyframes.path=keys", f"keyframes.harmonise={harmonise}"]
     monkeypatch.setattr(JobRun, "_load", None)
-    real, made = render_clip.planes, []
+    made: list[int] = []
 
     def failing(image: torch.Tensor, video: Video, index: int) -> Planes:
         made.append(index)
         if made == [0, 1, 2, 3, 4, 5]:
             raise MemoryError
-        return real(image, video, index)
+        return planes(image, video, index)
 
     monkeypatch.setattr(render_clip, "planes", failing)
     assert run([*said, *RUN]) == 5

@@ -18,11 +18,12 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # library: the places that may import it
 COMPOSING = ("rerender/run.py", "rerender/config/", "experiments/")
+BENCH = ("experiments/bench/cuda/", "experiments/bench/gpu/")
 FENCES = {
     "hydra": COMPOSING,
     "omegaconf": COMPOSING,
-    "diffusers": ("rerender/model/", "training/", "eval/metrics/", "experiments/bench/cuda/"),
-    "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/"),
+    "diffusers": ("rerender/model/", "training/", "eval/metrics/", *BENCH),
+    "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/", *BENCH),
     "av": ("rerender/codec/", "experiments/bench/damage/"),
     "wandb": ("rerender/tracker/",),
     "joblib": ("rerender/launcher/",),

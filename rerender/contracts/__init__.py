@@ -15,6 +15,7 @@ from rerender.contracts.constraint import (
     JointEdits,
     Part,
 )
+from rerender.contracts.context import AttentionContext, StoredContext
 from rerender.contracts.mask import Mask
 from rerender.contracts.network import (
     Adapter,
@@ -49,6 +50,7 @@ __all__ = [
     "Adapter",
     "Attend",
     "AttendJointly",
+    "AttentionContext",
     "AttentionMapEdit",
     "AttentionProcessor",
     "Canvas",
@@ -84,6 +86,7 @@ __all__ = [
     "Start",
     "StartContext",
     "StepOutput",
+    "StoredContext",
     "Tracker",
     "guide",
     "require_window",

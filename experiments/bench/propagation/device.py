@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +96,8 @@ def measured(height: int, width: int, device: torch.device, compared: bool) -> d
         "size": f"{width}x{height}",
         "device": named(device),
         "torch": torch.__version__,
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "segments": segments,
         "ms": {stage: round(1000 * min(runs[1:]) / segments, 3) for stage, runs in times.items()},
     }
@@ -112,6 +116,12 @@ def measured(height: int, width: int, device: torch.device, compared: bool) -> d
 def named(device: torch.device) -> str:
     """What the device is called."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
+def commit() -> str:
+    """The commit that is measured, empty where git does not know."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def opened(height: int, width: int, segments: int, device: torch.device) -> Lanes:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.flow.field import warp
+from rerender.propagation.patches.gpu import fused
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.merge import WINDOW
 from rerender.propagation.patches.simd import BARE, CHANNELS, SIDE, SIMD_WIDTH
@@ -99,6 +100,10 @@ def paired(style: Tensor, source: Tensor) -> Tensor:
 def warped(both: Tensor, offset: Tensor, target: Tensor) -> Guesses:
     """`cubic.warped`: key frames ``[B,H+4,W+4,8]`` moved by ``offset [B,H,W,2]``, judged by
     ``target [B,H,W,3]``."""
+    if fused(both.device):
+        from rerender.propagation.patches import triton_pictures
+
+        return judged(triton_pictures.warp(both.contiguous(), offset.contiguous()), target)
     # PyTorch's bicubic kernel is Keys' with the same slope, and clamps each of its taps.
     planes = both[:, 2:-2, 2:-2].permute(0, 3, 1, 2)
     moved = warp(planes, offset.permute(0, 3, 1, 2), "bicubic", "border")

@@ -43,7 +43,14 @@ from rerender.contracts.sampling import (
     StartContext,
     StepOutput,
 )
-from rerender.contracts.source import Control, Data, FlowEstimator, KeyFrames, require_window
+from rerender.contracts.source import (
+    BatchedFlowEstimator,
+    Control,
+    Data,
+    FlowEstimator,
+    KeyFrames,
+    require_window,
+)
 
 __all__ = [
     "Adapter",
@@ -51,6 +58,7 @@ __all__ = [
     "AttendJointly",
     "AttentionMapEdit",
     "AttentionProcessor",
+    "BatchedFlowEstimator",
     "Canvas",
     "Cell",
     "Checkpoint",

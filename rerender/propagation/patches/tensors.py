@@ -54,6 +54,22 @@ def box(planes: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(across, (side, 1), 1)
 
 
+def area(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Means over the areas of ``size`` cells, as `cv2.INTER_AREA` shrinks."""
+    height, width = planes.shape[-2:]
+    down = cells(height, size[0], planes.device)
+    across = cells(width, size[1], planes.device)
+    return down @ planes @ across.T
+
+
+def cells(length: int, count: int, device: torch.device) -> Tensor:
+    """``[count,length]`` how much of each of ``count`` equal cells a pixel of a line covers."""
+    first = torch.arange(count, device=device, dtype=torch.float64)[:, None] * (length / count)
+    pixel = torch.arange(length, device=device, dtype=torch.float64)
+    overlap = torch.minimum(first + length / count, pixel + 1) - torch.maximum(first, pixel)
+    return (overlap.clamp(min=0) * (count / length)).float()
+
+
 def edges(colour: Tensor) -> Tensor:
     """`guides.edges` of ``[B,H,W,3]`` in levels."""
     whole = reflected(colour.round().permute(0, 3, 1, 2), 1)

@@ -38,7 +38,7 @@ def distance(  # type: ignore[no-untyped-def]
     return tl.sum(total, 1)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
 def scramble(state):  # type: ignore[no-untyped-def]
     """`kernels.scramble` on whole numbers of 64 bit, of which the lower 32 count."""
     state = (state + 0x9E3779B9) & 0xFFFFFFFF

@@ -65,6 +65,13 @@ class PatchMatch(Propagation):
 
         yield from join(segment, side, self.blend, links)
 
+    def batches(self) -> bool:
+        return self.lanes() is not None
+
+    def fill_all(self, segments: Sequence[Segment], flow: FlowEstimator) -> Iterator[Tensor]:
+        lanes = self.lanes()
+        yield from lanes.fill(segments, flow) if lanes else super().fill_all(segments, flow)
+
     def lanes(self) -> Lanes | None:
         """How frames are made in torch; None where that is not asked for."""
         gpu = torch.cuda.is_available()

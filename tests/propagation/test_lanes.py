@@ -13,12 +13,14 @@ from rerender.contracts import Propagation
 from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
 from rerender.flow.dis_torch import DisTorch
+from rerender.propagate import propagate
 from rerender.propagation.blending.blend import Soft, TwoBand
 from rerender.propagation.lanes import Lanes
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patchmatch import PatchMatch
 from rerender.video import Frame, Segment
+from tests.propagation.scenes import translated
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -85,3 +87,14 @@ def test_a_segment_without_an_end_is_followed_by_any_blend() -> None:
     soft: Propagation = PatchMatch(blend=Soft(12.0), backend="torch")
     both = list(soft.fill(segment, DisTorch()))
     assert psnr(both, truth[1:4]) > psnr(made, truth[1:4]) - 1
+
+
+def test_working_ahead_fills_several_segments_at_once() -> None:
+    (segment,), truth = segments(8, (0, 8))
+    video, part = segment.video, PatchMatch(backend="torch")
+    runs = []
+    for ahead in (1, 2):
+        stream = (translated(index, truth[index]) for index in (0, 3, 5, 8))
+        runs.append(list(propagate(video, stream, part, DisTorch(), ahead=ahead)))
+    assert len(runs[0]) == len(runs[1]) == 9
+    assert all((a - b).abs().mean() < 1e-3 for a, b in zip(*runs, strict=True))

@@ -40,9 +40,9 @@ class PatchMatch(Propagation):
         search: how far they are looked for.
         tolerance: error in levels up to which warp and patches are equally good.
         blend: how the two directions become one.
-        backend: where frames are made from flow: ``"numba"`` one patch after the other on the
-            processor, each direction in a thread; ``"torch"`` warping, guides, search, votes and
-            two-band blending of both directions at once in torch, on the GPU if there is one;
+        backend: ``"numba"`` one patch after the other on the processor, each direction in a thread;
+            ``"torch"`` both directions at once in torch, on the GPU if there is one, with flow,
+            light and refinement where the estimator works on batches (`flow.dis_torch`);
             ``"auto"`` torch on a GPU, else numba in torch's order. Torch's order is a little worse,
             since no match runs along within a pass. The search alone is the same in bytes.
     """

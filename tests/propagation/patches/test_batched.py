@@ -96,11 +96,12 @@ def test_votes_are_added_in_the_same_order(device: torch.device) -> None:
 
 INTERPRETED = """
 import torch
+from rerender.propagation.motion import tensors as refinement
 from rerender.propagation.patches import batched, tensors
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 
-height, width, generator = 13, 18, torch.Generator().manual_seed(1)
+height, width, generator = 13, 14, torch.Generator().manual_seed(1)
 
 def guides(channels):
     shape = (2, height + 4, width + 4, channels)
@@ -121,17 +122,24 @@ def everything(search):
     moved = tensors.warped(both, 3.3 * offset, frame)
     return found, batched.vote(pictures, found), moved
 
-search = Search(hard=900.0, hard_sweeps=2, hard_radii=(200, 2))
+search = Search(hard=900.0, hard_sweeps=2, hard_radii=(200,))
 expected = everything(search)
 batched.fused = tensors.fused = lambda device: True
 found = everything(search)
 assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 for mine, theirs in zip(found[2], expected[2]):
     assert torch.allclose(mine, theirs, atol=0.05), (mine - theirs).abs().max()
+
+source, target = (images.permute(0, 3, 1, 2) for images in (both[:, 2:-2, 2:-2, :3], frame))
+flow = torch.randn(2, 2, height, width, generator=generator)
+expected = refinement.refine(source, target, flow)
+refinement.fused = lambda device: True
+found = refinement.refine(source, target, flow)
+assert torch.allclose(found, expected, atol=1e-4) and (found - flow).abs().mean() > 0.01
 """
 
 
-def test_kernels_for_gpus_search_vote_and_warp_alike() -> None:
+def test_kernels_for_gpus_do_what_torch_does() -> None:
     """By Triton's interpreter, which needs no GPU; it is chosen before Triton is imported."""
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -203,7 +203,7 @@ class StableDiffusion(Model):
             hidden,
             control_embeds,
             pooled_embeds=None if pooled is None else pooled.to(self.dtype),
-            guidance_embed=self._guidance_embed(guidance_scale) if told else None,
+            guidance_embed=self._told(guidance_scale) if told else None,
             image_latents=None if seen is None else seen.expand(len(hidden), -1, -1, -1),
         )
 
@@ -222,15 +222,11 @@ class StableDiffusion(Model):
         """Whether the network is told the guidance scale, and answers as if guided by it."""
         return self.parts.unet.config.get("time_cond_proj_dim") is not None
 
-    def _guidance_embed(self, scale: float) -> Tensor:
-        """The embedding ``[1,E]`` of w = scale - 1, in thousands, by sines and cosines (Meng et al.
-        2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+    def _told(self, scale: float) -> Tensor:
         width = int(self.parts.unet.config.time_cond_proj_dim)
-        half = width // 2
-        rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1)))
-        angles = (scale - 1) * 1000.0 * rates
-        embed = torch.cat([angles.sin(), angles.cos()])
-        return nn.functional.pad(embed, (0, width % 2))[None].to(self.device, self.dtype)
+        return guidance_embedding(torch.tensor([scale], dtype=torch.float64), width).to(
+            self.device, self.dtype
+        )
 
     def token_ids(self, prompt: str) -> Sequence[int]:
         return self._text.token_ids(prompt)
@@ -378,6 +374,16 @@ def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
         key = (branches, adapters, index if alone else -1)
         groups.setdefault(key, []).append(index)
     return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
+
+
+def guidance_embedding(scale: Tensor, width: int) -> Tensor:
+    """The embedding ``[B,width]`` of w = scale - 1, in thousands, of ``[B]`` guidance scales, by
+    sines and cosines (Meng et al. 2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1))).to(scale.device)
+    angles = ((scale - 1) * 1000.0).float()[:, None] * rates
+    embed = torch.cat([angles.sin(), angles.cos()], 1)
+    return nn.functional.pad(embed, (0, width % 2))
 
 
 def repeated(like: Tensor, values: Sequence[float], times: int = 1) -> Tensor:

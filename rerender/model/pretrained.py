@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from rerender.contracts import Checkpoint
-from rerender.errors import ConfigError
+from rerender.errors import ConfigError, WeightsError
 from rerender.kinds import Device, HubModel, LocalModel, Word
 from rerender.model import _agreement, _described, _embeddings, _hub, _lora, _noising, _single_file
 from rerender.model._files import header, read
@@ -41,6 +41,8 @@ class Pretrained(Checkpoint):
         controlnets: folder, file or hub id of the ControlNet for each control name; relative
             folders are looked for inside ``path`` first.
         vae: another autoencoder (folder, file or hub id); None takes the checkpoint's own.
+        unet: another denoising network (folder or hub id), such as one distilled to few steps;
+            None takes the checkpoint's own.
         config: folder in diffusers layout that says how a single file is built; None tells it from
             the file.
         loras: LoRAs on the checkpoint, in order.
@@ -61,6 +63,7 @@ class Pretrained(Checkpoint):
     path: HubModel
     controlnets: Mapping[str, HubModel] = field(default_factory=dict)
     vae: HubModel | None = None
+    unet: HubModel | None = None
     config: LocalModel | None = None
     loras: tuple[Lora, ...] = ()
     embeddings: Mapping[str, LocalModel] | None = None
@@ -90,9 +93,10 @@ class Pretrained(Checkpoint):
                     f"only for {', '.join(self.controlnets) or 'none'}",
                     "choose another control or add it to model.controlnets",
                 )
-        folder = local(self.path)
-        if folder is not None and folder.is_dir():
-            check_manifest(folder)
+        for given in (self.path, self.unet):
+            folder = local(given) if given else None
+            if folder is not None and folder.is_dir():
+                check_manifest(folder)
         located = self._located(controls, "small")
         _agreement.check(located)
         for network in located.networks():
@@ -120,7 +124,7 @@ class Pretrained(Checkpoint):
         return tuple(self.embeddings or ())
 
     def revisions(self) -> Mapping[str, str]:
-        ids = [self.path, self.vae, *self.controlnets.values()]
+        ids = [self.path, self.vae, self.unet, *self.controlnets.values()]
         found = {
             name: _hub.revision(name)
             for name in ids
@@ -203,7 +207,9 @@ class Pretrained(Checkpoint):
             config = Path(self.config).expanduser() if self.config else None
             found = _single_file.pipeline(base, config, self.vae is None)
         else:
-            found = in_folder(place(self.path, _hub.whole(self.vae is None), fetching))
+            layout = _hub.whole(self.vae is None, self.unet is None)
+            found = in_folder(place(self.path, layout, fetching))
+        unet = found.unet if self.unet is None else self._other_unet(self.unet, fetching)
         vae = found.vae
         if self.vae is not None:
             file = local(self.vae)
@@ -214,6 +220,7 @@ class Pretrained(Checkpoint):
         return replace(
             found,
             changes={**found.changes, **(self.scheduler or {})},
+            unet=unet,
             vae=vae,
             own_vae=self.vae is None,
             controlnets=tuple(
@@ -223,6 +230,15 @@ class Pretrained(Checkpoint):
                 for control in controls
             ),
         )
+
+    @staticmethod
+    def _other_unet(path: str, fetching: _hub.Fetching) -> NetworkFiles:
+        file = local(path)
+        if file is not None and file.is_file():
+            problem = "is a single file, and says not how its network is built"
+            cure = "give the folder of its config.json, or a hub id"
+            raise WeightsError(file, problem, cure)
+        return NetworkFiles("unet", place(path, _hub.UNET, fetching))
 
     def _controlnet(self, path: str, located: Located, fetching: _hub.Fetching) -> NetworkFiles:
         if (located.base / path).is_dir():

@@ -20,6 +20,7 @@ from rerender.contracts import Adapter, Condition, Model, NoiseRequest
 from rerender.model._digest import digest_of
 from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
+from rerender.model._ip_adapter import ImagePrompt, Switch
 from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
 from rerender.model._source_channels import masked_source, source_latent
@@ -48,6 +49,7 @@ class Components:
         scheduler: the configuration of the checkpoint's scheduler.
         modes: for each control its number in a union; None of a ControlNet for it alone.
         loras: adapters that act in windows of the steps; the others are in the weights already.
+        image_prompt: what a UNet with IP-Adapters is shown.
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
@@ -60,7 +62,8 @@ class Components:
     controlnets: tuple[Any, ...]
     scheduler: Mapping[str, Any]
     modes: tuple[int | None, ...] = ()
-    loras: Sequence[Beside] = ()
+    loras: Sequence[Beside | Switch] = ()
+    image_prompt: ImagePrompt | None = None
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
     prompt_weights: bool = False
@@ -115,11 +118,12 @@ class StableDiffusion(Model):
 
     def _networks(self) -> list[Any]:
         parts = self.parts
-        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets]
+        shown = () if parts.image_prompt is None else (parts.image_prompt,)
+        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets, *shown]
 
     @property
     def adapters(self) -> Sequence[Adapter]:
-        return [each.lora for each in self.parts.loras]
+        return [each.adapter for each in self.parts.loras]
 
     @cached_property
     def vae_scale_factor(self) -> int:
@@ -205,6 +209,7 @@ class StableDiffusion(Model):
             pooled_embeds=None if pooled is None else pooled.to(self.dtype),
             guidance_embed=self._told(guidance_scale) if told else None,
             image_latents=None if seen is None else seen.expand(len(hidden), -1, -1, -1),
+            image_embeds=shown.embeds(len(hidden)) if (shown := self.parts.image_prompt) else None,
         )
 
     def _image_latents(self, source: Tensor | None, repainted: Tensor | None, guided: bool) -> Any:
@@ -257,7 +262,7 @@ class StableDiffusion(Model):
                 steps,
                 encoder_hidden_states=text,
                 timestep_cond=_joined(requests, "guidance_embed"),
-                added_cond_kwargs=added,
+                added_cond_kwargs=_with_pictures(added, _joined(requests, "image_embeds")),
                 down_block_additional_residuals=down,
                 mid_block_additional_residual=mid,
                 down_intrablock_additional_residuals=within,
@@ -397,6 +402,11 @@ def _joined(requests: Sequence[NoiseRequest], name: str) -> Tensor | None:
     """Something that conditions hold by branch, for a batch; None where they do not."""
     found = [getattr(request.condition, name) for request in requests]
     return None if found[0] is None else torch.cat(found)
+
+
+def _with_pictures(added: dict[str, Tensor] | None, embeds: Tensor | None) -> Any:
+    """What the UNet is told besides, with the tokens of pictures where there are any."""
+    return added if embeds is None else {**(added or {}), "image_embeds": embeds}
 
 
 def _traced(request: NoiseRequest) -> bool:

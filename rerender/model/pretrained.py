@@ -14,9 +14,19 @@ from pydantic import Field
 from rerender.contracts import Checkpoint
 from rerender.errors import ConfigError, WeightsError
 from rerender.kinds import Device, HubModel, LocalModel, Word
-from rerender.model import _agreement, _described, _embeddings, _hub, _lora, _noising, _single_file
+from rerender.model import (
+    _agreement,
+    _described,
+    _embeddings,
+    _hub,
+    _ip_adapter,
+    _lora,
+    _noising,
+    _single_file,
+)
 from rerender.model._files import header, read
 from rerender.model._freeu import FreeU
+from rerender.model._ip_adapter import IPAdapter
 from rerender.model._located import Located, NetworkFiles, in_folder
 from rerender.model._lora import Lora
 from rerender.model._places import check_manifest, local, place
@@ -46,6 +56,7 @@ class Pretrained(Checkpoint):
         config: folder in diffusers layout that says how a single file is built; None tells it from
             the file.
         loras: LoRAs on the checkpoint, in order.
+        ip_adapters: pictures that it is shown beside the words, in order.
         embeddings: file of a textual inversion for each word that stands for it in prompts; None
             for no such words.
         scheduler: keys of scheduler_config.json that are other than the checkpoint says; None for
@@ -66,6 +77,7 @@ class Pretrained(Checkpoint):
     unet: HubModel | None = None
     config: LocalModel | None = None
     loras: tuple[Lora, ...] = ()
+    ip_adapters: tuple[IPAdapter, ...] = ()
     embeddings: Mapping[str, LocalModel] | None = None
     scheduler: Mapping[str, bool | int | float | Word | list[float] | None] | None = None
     clip_skip: Annotated[int, Field(ge=0, le=10)] = 0
@@ -106,6 +118,7 @@ class Pretrained(Checkpoint):
                 if file.suffix == ".safetensors":
                     header(file)
         _lora.check(self.loras, located)
+        _ip_adapter.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)
 
     def distilled(self) -> bool:
@@ -159,6 +172,7 @@ class Pretrained(Checkpoint):
         ):
             return None
         files = [*located.files(), *(lora.file for lora in self.loras)]
+        files += [file for adapter in self.ip_adapters for file in adapter.files()]
         files += [Path(file).expanduser() for file in (self.embeddings or {}).values()]
         found = hashlib.sha256()
         for file in files:
@@ -185,6 +199,8 @@ class Pretrained(Checkpoint):
         text_encoders = [load(network) for network in located.text_encoders]
         words = _embeddings.add(self.embeddings or {}, tokenizers, text_encoders)
         unet = load(located.unet)
+        loras = _lora.apply(self.loras, unet, text_encoders)
+        shown = _ip_adapter.apply(self.ip_adapters, unet, device, dtype)
         parts = Components(
             tokenizers=tuple(tokenizers),
             text_encoders=tuple(text_encoders),
@@ -193,7 +209,8 @@ class Pretrained(Checkpoint):
             controlnets=tuple(load(network) for network in located.controlnets),
             scheduler=_noising.checked(located.scheduler(), located.scheduler_file),
             modes=tuple(_agreement.mode(network) for network in located.controlnets),
-            loras=_lora.apply(self.loras, unet, text_encoders),
+            loras=[*loras, *(shown.switches if shown else ())],
+            image_prompt=shown,
             words=words,
             empty_is_zero=_agreement.empty_is_zero(located),
             prompt_weights=self.prompt_weights,

@@ -200,6 +200,9 @@ def _ended(sweep: Sweep, folder: Path, tables: bool) -> int:
     if len(statuses) == 1:
         return int(statuses[0]["code"])
     folders = [Path(status["folder"]) for status in statuses if status["folder"]]
+    if tables and not any(tree.get("metrics") for tree in sweep.jobs):
+        report(f"{sweep.name}: metrics=[] measures nothing to compare", "no tables")
+        tables = False
     code = _tabled(sweep, folders) if tables else 0
     if not failed:
         return code

@@ -324,6 +324,7 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
         "seconds": dict(result.rendered.seconds),
         "peak_memory": result.rendered.peak,
         "keys": list(result.keys),
+        "vae_generations": [list(each) for each in result.rendered.generations],
         **_master(result, folder),
         **_origin(result.clip),
         "scores": {

@@ -46,7 +46,7 @@ class ClipTask:
         folder: where its files go.
         parts: the method.
         seed: of all noise.
-        load: loads the model when it is needed.
+        load: loads the model when it is needed; told the LoRAs of a range where it has some.
         stages: the keys of its stages.
         cache: the stage store.
         record: shows progress and keeps pictures.
@@ -57,7 +57,7 @@ class ClipTask:
     folder: Path
     parts: Parts
     seed: int
-    load: Callable[[], Model]
+    load: Callable[..., Model]
     stages: Stages
     cache: Cache
     record: Record

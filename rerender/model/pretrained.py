@@ -125,6 +125,10 @@ class Pretrained(Checkpoint):
         _ip_adapter.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)
 
+    def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:
+        more = tuple(Lora(path=file, scale=scale) for file, scale in loras)
+        return replace(self, loras=(*self.loras, *more))
+
     def distilled(self) -> bool:
         return self._located((), "nothing").unet.config().get("time_cond_proj_dim") is not None
 

@@ -110,7 +110,7 @@ class StableDiffusion(Model):
             nn.Module.to(network, self.device, kept)
             network.eval().requires_grad_(False)
         if channels_last:
-            from rerender.model._group_norm import to_channels_last
+            from rerender.model._channels_last import to_channels_last
 
             for network in (parts.vae, parts.unet, *parts.controlnets):
                 to_channels_last(network)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rerender import parts
 from rerender.contracts import NoiseRequest
-from rerender.model._replays import Named, Replays
+from rerender.model._replays import CudaGraphs, Named, Replays
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components
 from rerender.scene import Translation
@@ -171,3 +171,23 @@ def test_a_replayed_key_frame_waits_for_nothing_in_its_evaluations() -> None:
         model.__class__ = Counting
         assert len(translated(model, "+method=rerender", "sampling.steps=8")) == KEYS
     assert capture.replayed > 0 and inside == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_graphs_of_a_device_are_what_is_called_there(
+    dtype: torch.dtype, channels_last: bool
+) -> None:
+    device = torch.device("cuda")
+    settings = ("+method=rerender", "sampling.steps=8", "sampling.batch_size=2")
+    found = []
+    for capture, turned in ((CudaGraphs(device), channels_last), (None, False)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = StableDiffusion(
+                components(1), device, dtype, capture=capture, channels_last=turned
+            )
+        found.append(torch.stack([each.image for each in translated(model, *settings)]))
+    error = (found[0] - found[1]).square().mean()
+    assert error < (1e-5 if channels_last else 1e-10)

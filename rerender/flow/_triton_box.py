@@ -11,8 +11,12 @@ BLOCK = 128
 """Pixels of a row that one program averages."""
 
 
+PLAIN = ["height", "width", "reach"]
+"""Numbers that take any value in one compiled kernel: else there is one for each kind of size."""
+
+
 # Triton reads the source of a kernel: its parameters have no Python types, but for the constants.
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator,unused-ignore]
 def averaging(  # type: ignore[no-untyped-def]
     planes, out, height, width, reach,
     across: tl.constexpr, reflect: tl.constexpr, block: tl.constexpr,
@@ -32,10 +36,7 @@ def averaging(  # type: ignore[no-untyped-def]
         if reflect:
             there = last - tl.abs(last - tl.abs(there))
             known = exists
-        if across:
-            at = y * width + there
-        else:
-            at = there * width + x
+        at = y * width + there if across else there * width + x
         total += tl.load(planes + first + at, known, other=0.0)
     count = tl.minimum(place + reach, last) - tl.maximum(place - reach, 0) + 1
     if reflect:

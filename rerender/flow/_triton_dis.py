@@ -13,6 +13,9 @@ from torch import Tensor
 
 from rerender.flow._triton_box import BLOCK, averaging, box
 
+PLAIN = ["height", "width", "reach"]
+"""Numbers that take any value in one compiled kernel: else there is one for each kind of size."""
+
 # Triton reads the source of a kernel: its parameters have no Python types, but for the constants.
 
 
@@ -26,7 +29,7 @@ def slope(image, x, y, height, width, exists):  # type: ignore[no-untyped-def]
     return (right - left) / 2, (below - above) / 2
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator,unused-ignore]
 def products(target, out, height, width, block: tl.constexpr):  # type: ignore[no-untyped-def]
     """Products of gradients (xx, xy, yy), summed over colours."""
     x = tl.program_id(0) * block + tl.arange(0, block)
@@ -47,7 +50,7 @@ def products(target, out, height, width, block: tl.constexpr):  # type: ignore[n
     tl.store(place + 2 * area, yy, exists)
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator,unused-ignore]
 def differing(  # type: ignore[no-untyped-def]
     target, source, offset, out, height, width, absolute: tl.constexpr, block: tl.constexpr
 ):
@@ -88,7 +91,7 @@ def differing(  # type: ignore[no-untyped-def]
         tl.store(out + (lane * 2 + 1) * area + place, yt, exists)
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator,unused-ignore]
 def stepping(  # type: ignore[no-untyped-def]
     rows, systems, offset, height, width, reach, noise, block: tl.constexpr
 ):

@@ -44,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    return command(_run, arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["studio"]:  # a word without = is no setting
+        from rerender.studio.main import main as studio
+
+        return studio(given[1:])
+    return command(_run, given)
 
 
 def _run(given: list[str]) -> int:

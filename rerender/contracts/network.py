@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rerender.errors import ConfigError
 from rerender.scene import DecoderBlock, Layer
 from rerender.video import sha256_file
 
@@ -417,6 +418,17 @@ class Checkpoint(ABC):
             digest: the sha256 of a file; callers may know it from before.
         """
         return None
+
+    def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:
+        """The same checkpoint with more LoRAs, each a file and its scale.
+
+        Raises:
+            ConfigError: it takes none.
+        """
+        if not loras:
+            return self
+        problem = f"the model {type(self).__name__} takes no LoRAs, {loras[0][0]} is asked for"
+        raise ConfigError("prompts", problem, "leave the column loras empty, or choose model=sd15")
 
     @abstractmethod
     def load(self, controls: Sequence[str]) -> Model:

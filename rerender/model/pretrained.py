@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -65,6 +66,8 @@ class Pretrained(Checkpoint):
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts; they are letters otherwise.
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
+        compile: graphs captures evaluations as CUDA graphs, with networks in channels_last; eager
+            calls the networks each time; auto is graphs on a CUDA device, eager elsewhere.
         freeu: FreeU strengths; None leaves the network as it is.
         recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
@@ -84,6 +87,7 @@ class Pretrained(Checkpoint):
     prompt_weights: bool = False
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
+    compile: Literal["auto", "eager", "graphs"] = "auto"
     freeu: FreeU | None = None
     recommended: Mapping[str, float] = field(default_factory=dict)
     styles: tuple[Word, ...] = ()
@@ -120,6 +124,10 @@ class Pretrained(Checkpoint):
         _lora.check(self.loras, located)
         _ip_adapter.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)
+
+    def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:
+        more = tuple(Lora(path=file, scale=scale) for file, scale in loras)
+        return replace(self, loras=(*self.loras, *more))
 
     def distilled(self) -> bool:
         return self._located((), "nothing").unet.config().get("time_cond_proj_dim") is not None
@@ -186,11 +194,12 @@ class Pretrained(Checkpoint):
             WeightsError: a file is unreadable, of another architecture, or not finite.
         """
         from rerender.model._loading import load_network, load_tokenizer
+        from rerender.model._replays import CudaGraphs
         from rerender.model.diffusion import Components, StableDiffusion
 
         located = self._located(controls, "all")
         device = self._device()
-        dtype = self._dtype(device)
+        dtype, graphs = self._dtype(device), self._graphs(device)
 
         def load(network: NetworkFiles) -> object:
             return load_network(network, dtype, device)
@@ -215,7 +224,16 @@ class Pretrained(Checkpoint):
             empty_is_zero=_agreement.empty_is_zero(located),
             prompt_weights=self.prompt_weights,
         )
-        return StableDiffusion(parts, device, dtype, self.freeu, self.clip_skip)
+        return StableDiffusion(
+            parts,
+            device,
+            dtype,
+            self.freeu,
+            self.clip_skip,
+            capture=CudaGraphs(device) if graphs else None,
+            # Without Triton, which some platforms lack, channels_last is slower than the default.
+            channels_last=graphs and find_spec("triton") is not None,
+        )
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:
         """The parts of the checkpoint."""
@@ -278,6 +296,12 @@ class Pretrained(Checkpoint):
                 "model.device", f"cannot compute on {self.device!r} ({error})", "use cpu or auto"
             ) from None
         return device
+
+    def _graphs(self, device: torch.device) -> bool:
+        if self.compile == "graphs" and device.type != "cuda":
+            problem = f"CUDA graphs need a CUDA device, received {device.type}"
+            raise ConfigError("model.compile", problem, "use auto or eager")
+        return self.compile == "graphs" or (self.compile == "auto" and device.type == "cuda")
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         import torch

@@ -14,6 +14,7 @@ from rerender.config.parts import Parts
 from rerender.contracts import (
     Condition,
     Constraint,
+    FlowEstimator,
     Model,
     NoiseRequest,
     Schedule,
@@ -22,6 +23,7 @@ from rerender.contracts import (
 from rerender.flow.field import Flow, colored
 from rerender.scene import Noise, Reference, Scene, State, Trace, Translation, Watch
 from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
+from rerender.translation.flow_ahead import ahead
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
@@ -33,6 +35,12 @@ from rerender.video import Clip, Frame, KeyFrame
 
 Draw = Callable[[KeyFrame], Noise]
 """The noise of a key frame; the default is `rerender.translation.noise.keyed`."""
+
+
+def too_little_seen(flow: FlowEstimator, floor: float | None, key: Frame, anchor: Frame) -> bool:
+    """Whether less than a share ``floor`` of a key frame is visible in its anchor; None is never
+    too little."""
+    return floor is not None and 1 - float(flow.between(key, anchor).occluded.mean()) < floor
 
 
 @dataclass(frozen=True)
@@ -90,16 +98,19 @@ class KeyFrameTranslator:
             first: ordinal of the first key frame to translate.
             references: what that one refers to.
         """
-        for ordinal, index in enumerate(shot[first:], first):
-            layers = self._remembered_layers(ordinal)
-            if self.parts.sampling.reanchor is not None:  # each may become the anchor
-                layers |= self._remembered_layers(0)
-            dtype, device = self.parts.sampling.storage()
-            translation = Translation(self._key(index, number), Trace(dtype=dtype, device=device))
-            recorder = Recorder(translation.trace, layers)
-            references = self.reanchored(translation.key, references)
-            yield self.translate(translation, references, palette, recorder)
-            references = self.next_references(translation, references, ordinal)
+        with ahead(self.parts.flow, self.clip, self.model.device) as flows:
+            own = self if flows is None else replace(self, parts=replace(self.parts, flow=flows))
+            for ordinal, index in enumerate(shot[first:], first):
+                key = own._key(index, number)
+                references = own.reanchored(key, references)
+                dtype, device = self.parts.sampling.storage()
+                translation = Translation(key, Trace(dtype=dtype, device=device))
+                recorder = Recorder(translation.trace, self._recorded_layers(ordinal))
+                job = own.translate(translation, references, palette, recorder)
+                references = self.next_references(translation, references, ordinal)
+                if flows is not None and ordinal + 1 < len(shot):
+                    flows.expect(shot[ordinal + 1], sorted({references.anchor.key.index, index}))
+                yield job
 
     def next_references(
         self, translation: Translation, before: References | None, ordinal: int
@@ -112,12 +123,11 @@ class KeyFrameTranslator:
         little of the old anchor is seen in it. That one was made with the old anchor, so what is
         handed on does not jump."""
         floor = self.parts.sampling.reanchor
-        if references is None or floor is None or not self.parts.sequential:
+        if references is None or not self.parts.sequential:
             return references
         if references.anchor is references.previous:
             return references
-        hidden = self.parts.flow.between(key, references.anchor.key).occluded
-        if 1 - float(hidden.mean()) >= floor:
+        if not too_little_seen(self.parts.flow, floor, key, references.anchor.key):
             return references
         old, anchor = references.anchor, references.previous
         remembered = anchor if references.remembered is old else references.remembered
@@ -209,6 +219,13 @@ class KeyFrameTranslator:
             for layer in self.model.layers()
             if any(constraint.remembers(layer, ordinal) for constraint in constraints)
         )
+
+    def _recorded_layers(self, ordinal: int) -> frozenset[str]:
+        """Layers whose hidden states a key frame leaves to later ones."""
+        layers = self._remembered_layers(ordinal)
+        if self.parts.sampling.reanchor is not None:  # each may become the anchor
+            layers |= self._remembered_layers(0)
+        return layers
 
     def _key(self, index: int, shot: int) -> KeyFrame:
         image = self.clip.video[index]

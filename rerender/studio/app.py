@@ -118,12 +118,14 @@ class Studio:
 
     def plan(self, asked: StudioSettings) -> Any:
         """The shots and key frames of what is asked, or why it is refused."""
-        return planned(self.runs.full(self._arguments(asked)[1]), self.clips.video(asked.clip))
+        return planned(self.runs.full(self._arguments(asked)[1]), self.clips.clip(asked.clip).path)
 
     def start(self, asked: StudioSettings) -> Any:
         """Start a run, or find the one that is there."""
         _, arguments = self._arguments(asked)
-        planned(self.runs.full(arguments), self.clips.video(asked.clip))  # refused here, not later
+        planned(
+            self.runs.full(arguments), self.clips.clip(asked.clip).path
+        )  # refused now, not later
         shown = asked.model_dump(exclude_defaults=True)
         return self.runs.state(self.runs.start(asked.clip, shown, arguments))
 

@@ -54,6 +54,10 @@ async function open(found) {
 async function send(file) {
   if (!file) return;
   complain(null);
+  if (file.size > form.about.largest) {
+    $("file").value = "";
+    return complain(new Error(`${file.name}: is larger than ${Math.round(form.about.largest / 2 ** 20)} MiB; cut it, or start the studio with --largest MIB`));
+  }
   const bar = $("uploading");
   bar.hidden = false;
   $("limit").textContent = `Sending ${file.name}`;
@@ -219,7 +223,7 @@ function drawKeys(run) {
 
 function drawResult(run) {
   const ready = run?.state === "done", address = ready ? `/api/runs/${run.id}/video.mp4?t=${run.time}` : "";
-  $("result").hidden = !ready;
+  $("result").hidden = $("done").hidden = !ready;
   if ($("video").dataset.address === address) return;
   $("video").dataset.address = address;
   if (!ready) { $("video").removeAttribute("src"); $("video").load(); return; }

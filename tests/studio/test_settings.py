@@ -185,10 +185,10 @@ def test_a_plan_is_what_the_run_will_do(client: Any, film: bytes) -> None:
         ({"preset": "nothing"}, "preset: no choice"),
     ]
     for more, said in refused:
-        answer = client.post("/api/plan", json={**asked, **more})
+        assert said in client.post("/api/plan", json={**asked, **more}).json()["refused"]
+        answer = client.post("/api/runs", json={**asked, **more})
         assert answer.status_code == 400
         assert said in answer.json()["error"]
-        assert client.post("/api/runs", json={**asked, **more}).status_code == 400
     assert client.post("/api/plan", content=b"{").status_code == 400
     assert client.post("/api/plan", content=b"[" * 2**21).status_code == 413
     assert client.post("/api/plan", content=b"[" * 2**19).status_code == 400

@@ -14,6 +14,7 @@ from rerender.config.parts import Parts
 from rerender.contracts import (
     Condition,
     Constraint,
+    FlowEstimator,
     Model,
     NoiseRequest,
     Schedule,
@@ -34,6 +35,12 @@ from rerender.video import Clip, Frame, KeyFrame
 
 Draw = Callable[[KeyFrame], Noise]
 """The noise of a key frame; the default is `rerender.translation.noise.keyed`."""
+
+
+def too_little_seen(flow: FlowEstimator, floor: float | None, key: Frame, anchor: Frame) -> bool:
+    """Whether less than a share ``floor`` of a key frame is visible in its anchor; None is never
+    too little."""
+    return floor is not None and 1 - float(flow.between(key, anchor).occluded.mean()) < floor
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,11 @@ class KeyFrameTranslator:
         little of the old anchor is seen in it. That one was made with the old anchor, so what is
         handed on does not jump."""
         floor = self.parts.sampling.reanchor
-        if references is None or floor is None or not self.parts.sequential:
+        if references is None or not self.parts.sequential:
             return references
         if references.anchor is references.previous:
             return references
-        hidden = self.parts.flow.between(key, references.anchor.key).occluded
-        if 1 - float(hidden.mean()) >= floor:
+        if not too_little_seen(self.parts.flow, floor, key, references.anchor.key):
             return references
         old, anchor = references.anchor, references.previous
         remembered = anchor if references.remembered is old else references.remembered

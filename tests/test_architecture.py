@@ -18,11 +18,12 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # library: the places that may import it
 COMPOSING = ("rerender/run.py", "rerender/config/", "experiments/")
+BENCH = ("experiments/bench/cuda/", "experiments/bench/gpu/")
 FENCES = {
     "hydra": COMPOSING,
     "omegaconf": COMPOSING,
-    "diffusers": ("rerender/model/", "training/", "eval/metrics/", "experiments/bench/cuda/"),
-    "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/"),
+    "diffusers": ("rerender/model/", "training/", "eval/metrics/", *BENCH),
+    "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/", *BENCH),
     "av": ("rerender/codec/", "experiments/bench/damage/"),
     "wandb": ("rerender/tracker/",),
     "joblib": ("rerender/launcher/",),
@@ -31,6 +32,8 @@ FENCES = {
     "lpips": ("eval/metrics/",),
     "pandas": ("eval/", "experiments/"),
     "matplotlib": ("eval/", "experiments/"),
+    "starlette": ("rerender/studio/",),
+    "uvicorn": ("rerender/studio/",),
     "skimage": (),
     "pickle": (),
 }
@@ -73,6 +76,7 @@ COMMANDS = (
     "rerender.propagate.__main__",
     "rerender.store.__main__",
     "rerender.run",
+    "rerender.studio",
 )
 ROWS = (("rerender",), NOUNS, CONTRACTS, TOOLS, CHOICES, CONFIG, VERBS, STORE, JOBS, COMMANDS)
 ABOVE_EVAL = ("experiments", "training", *COMMANDS, *VERBS, *STORE, *JOBS)

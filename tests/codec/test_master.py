@@ -21,7 +21,8 @@ from rerender.video import MemoryVideo
 from tests.codec.making import make, pictures
 
 SIZE = (131, 257)  # odd: what needs even sides repeats its last column
-LOSSLESS = ("ffv1", "ffv1_16", "qtrle")
+CLEAR = ("ffv1", "ffv1_16", "qtrle")
+LOSSLESS = ("h264_lossless", *CLEAR)
 
 
 def smooth(count: int = 3, bits: int = 8) -> list[Tensor]:
@@ -77,7 +78,7 @@ def test_edit_formats_have_colours_times_and_even_sides(
         assert (found[index][:, :, :width] - image).abs().max() * 255 <= levels
 
 
-@pytest.mark.parametrize("name", [*LOSSLESS, "prores4444"])
+@pytest.mark.parametrize("name", [*CLEAR, "prores4444"])
 def test_alpha_comes_back_to_the_byte(name: str, tmp_path: Path) -> None:
     video = Clear([torch.zeros(3, *SIZE)] * 3)
     found = open_video(film(name, video, tmp_path))

@@ -32,6 +32,8 @@ FENCES = {
     "lpips": ("eval/metrics/",),
     "pandas": ("eval/", "experiments/"),
     "matplotlib": ("eval/", "experiments/"),
+    "starlette": ("rerender/studio/",),
+    "uvicorn": ("rerender/studio/",),
     "skimage": (),
     "pickle": (),
 }
@@ -74,6 +76,7 @@ COMMANDS = (
     "rerender.propagate.__main__",
     "rerender.store.__main__",
     "rerender.run",
+    "rerender.studio",
 )
 ROWS = (("rerender",), NOUNS, CONTRACTS, TOOLS, CHOICES, CONFIG, VERBS, STORE, JOBS, COMMANDS)
 ABOVE_EVAL = ("experiments", "training", *COMMANDS, *VERBS, *STORE, *JOBS)

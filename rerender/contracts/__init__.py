@@ -44,7 +44,14 @@ from rerender.contracts.sampling import (
     StartContext,
     StepOutput,
 )
-from rerender.contracts.source import Control, Data, FlowEstimator, KeyFrames, require_window
+from rerender.contracts.source import (
+    BatchedFlowEstimator,
+    Control,
+    Data,
+    FlowEstimator,
+    KeyFrames,
+    require_window,
+)
 
 __all__ = [
     "Adapter",
@@ -53,6 +60,7 @@ __all__ = [
     "AttentionContext",
     "AttentionMapEdit",
     "AttentionProcessor",
+    "BatchedFlowEstimator",
     "Canvas",
     "Cell",
     "Checkpoint",

@@ -132,6 +132,7 @@ class FlowEstimator(ABC):
     """Optical flow between two frames."""
 
     costly: ClassVar[bool] = False  # takes longer than reading a flow from a disk
+    in_background: ClassVar[bool] = False  # on the processor, safe in a thread beside others
 
     def open(self, clip: Clip) -> FlowEstimator:
         """The estimator for one clip (an estimator that reads the truth needs to know whose)."""
@@ -172,6 +173,22 @@ class FlowEstimator(ABC):
     def between(self, target: Frame, source: Frame) -> Flow:
         """The flow from target to source, with occlusion."""
         return self.pair(target, source)[0]
+
+
+class BatchedFlowEstimator(FlowEstimator):
+    """Optical flow of many pairs of images at once, on the device that these are on."""
+
+    def rough(self) -> BatchedFlowEstimator:
+        return self
+
+    @abstractmethod
+    def estimate(self, target: Tensor, source: Tensor, start: Tensor | None) -> Tensor:
+        """Offsets ``[B,2,H,W]`` in pixels, (x, y), from targets to sources.
+
+        Args:
+            target, source: ``[B,3,H,W]`` in 0..1; values outside are clipped.
+            start: a first guess ``[B,2,H,W]``; None where there is none.
+        """
 
 
 def require_window(where: str, start: float, stop: float) -> None:

@@ -21,6 +21,7 @@ from rerender.model._contexts import Contexts
 from rerender.model._digest import digest_of
 from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
+from rerender.model._ip_adapter import ImagePrompt, Switch
 from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
 from rerender.model._replays import Capture, Named, Replays
@@ -50,6 +51,7 @@ class Components:
         scheduler: the configuration of the checkpoint's scheduler.
         modes: for each control its number in a union; None of a ControlNet for it alone.
         loras: adapters that act in windows of the steps; the others are in the weights already.
+        image_prompt: what a UNet with IP-Adapters is shown.
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
@@ -62,7 +64,8 @@ class Components:
     controlnets: tuple[Any, ...]
     scheduler: Mapping[str, Any]
     modes: tuple[int | None, ...] = ()
-    loras: Sequence[Beside] = ()
+    loras: Sequence[Beside | Switch] = ()
+    image_prompt: ImagePrompt | None = None
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
     prompt_weights: bool = False
@@ -128,11 +131,12 @@ class StableDiffusion(Model):
 
     def _networks(self) -> list[Any]:
         parts = self.parts
-        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets]
+        shown = () if parts.image_prompt is None else (parts.image_prompt,)
+        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets, *shown]
 
     @property
     def adapters(self) -> Sequence[Adapter]:
-        return [each.lora for each in self.parts.loras]
+        return [each.adapter for each in self.parts.loras]
 
     @cached_property
     def vae_scale_factor(self) -> int:
@@ -230,8 +234,9 @@ class StableDiffusion(Model):
             hidden,
             control_embeds,
             pooled_embeds=None if pooled is None else pooled.to(self.dtype),
-            guidance_embed=self._guidance_embed(guidance_scale) if told else None,
+            guidance_embed=self._told(guidance_scale) if told else None,
             image_latents=None if seen is None else seen.expand(len(hidden), -1, -1, -1),
+            image_embeds=shown.embeds(len(hidden)) if (shown := self.parts.image_prompt) else None,
         )
 
     def _image_latents(self, source: Tensor | None, repainted: Tensor | None, guided: bool) -> Any:
@@ -249,15 +254,11 @@ class StableDiffusion(Model):
         """Whether the network is told the guidance scale, and answers as if guided by it."""
         return self.parts.unet.config.get("time_cond_proj_dim") is not None
 
-    def _guidance_embed(self, scale: float) -> Tensor:
-        """The embedding ``[1,E]`` of w = scale - 1, in thousands, by sines and cosines (Meng et al.
-        2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+    def _told(self, scale: float) -> Tensor:
         width = int(self.parts.unet.config.time_cond_proj_dim)
-        half = width // 2
-        rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1)))
-        angles = (scale - 1) * 1000.0 * rates
-        embed = torch.cat([angles.sin(), angles.cos()])
-        return nn.functional.pad(embed, (0, width % 2))[None].to(self.device, self.dtype)
+        return guidance_embedding(torch.tensor([scale], dtype=torch.float64), width).to(
+            self.device, self.dtype
+        )
 
     def token_ids(self, prompt: str) -> Sequence[int]:
         return self._text.token_ids(prompt)
@@ -308,7 +309,7 @@ class StableDiffusion(Model):
             "text": text,
             "steps": repeated(text.new_empty(0).long(), [q.timestep for q in requests], branches),
         }
-        for name in ("image_latents", "guidance_embed", "pooled_embeds"):
+        for name in ("image_latents", "guidance_embed", "pooled_embeds", "image_embeds"):
             told = _joined(requests, name)
             if told is not None:
                 found[name] = told
@@ -334,7 +335,7 @@ class StableDiffusion(Model):
             steps,
             encoder_hidden_states=text,
             timestep_cond=inputs.get("guidance_embed"),
-            added_cond_kwargs=added,
+            added_cond_kwargs=_with_pictures(added, inputs.get("image_embeds")),
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
             down_intrablock_additional_residuals=within,
@@ -443,6 +444,16 @@ def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
     return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
 
 
+def guidance_embedding(scale: Tensor, width: int) -> Tensor:
+    """The embedding ``[B,width]`` of w = scale - 1, in thousands, of ``[B]`` guidance scales, by
+    sines and cosines (Meng et al. 2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1))).to(scale.device)
+    angles = ((scale - 1) * 1000.0).float()[:, None] * rates
+    embed = torch.cat([angles.sin(), angles.cos()], 1)
+    return nn.functional.pad(embed, (0, width % 2))
+
+
 def repeated(like: Tensor, values: Sequence[float], times: int = 1) -> Tensor:
     """Each value so many times in a row, ``[len(values) * times]``, in the type and on the device
     of ``like``. Filled there: the processor waits for a copy of numbers to a device, not for a
@@ -454,6 +465,11 @@ def _joined(requests: Sequence[NoiseRequest], name: str) -> Tensor | None:
     """Something that conditions hold by branch, for a batch; None where they do not."""
     found = [getattr(request.condition, name) for request in requests]
     return None if found[0] is None else torch.cat(found)
+
+
+def _with_pictures(added: dict[str, Tensor] | None, embeds: Tensor | None) -> Any:
+    """What the UNet is told besides, with the tokens of pictures where there are any."""
+    return added if embeds is None else {**(added or {}), "image_embeds": embeds}
 
 
 def _traced(request: NoiseRequest) -> bool:

@@ -95,6 +95,11 @@ def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+@cache
+def imports_of(file: Path) -> tuple[tuple[str, ast.stmt], ...]:
+    return tuple(imported(parsed(file)))
+
+
 def imported(node: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
     """(module, statement) of every import below a node."""
     for child in ast.walk(node):
@@ -134,7 +139,7 @@ def test_a_library_stays_behind_its_fence(library: str) -> None:
     breaches = {
         str(file.relative_to(ROOT))
         for file in FILES
-        for name, _ in imported(parsed(file))
+        for name, _ in imports_of(file)
         if name.partition(".")[0] == library
         and not file.relative_to(ROOT).as_posix().startswith(FENCES[library] or ("-",))
     }
@@ -168,7 +173,7 @@ def below(name: str, prefixes: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("file", FILES, ids=module)
 def test_a_module_imports_from_its_own_row_and_above(file: Path) -> None:
-    name, names = module(file), ours({name for name, _ in imported(parsed(file))})
+    name, names = module(file), ours({name for name, _ in imports_of(file)})
     if name.startswith("rerender"):
         down = {n for n in names if n.startswith("rerender.") and row(n) > row(name)}
         assert not down, f"{name} imports {down}"
@@ -190,7 +195,7 @@ def test_choices_do_not_know_each_other(group: str) -> None:
     for file in FILES:
         if module(file) not in choices:
             continue
-        names = ours({name for name, _ in imported(parsed(file))})
+        names = ours({name for name, _ in imports_of(file)})
         assert not names & choices - {module(file)}, f"{module(file)} imports another choice"
 
 

@@ -755,7 +755,6 @@ def test_loops_work_where_their_compiled_form_cannot_be_kept(
     from rerender import compiled as loops
     from rerender.compiled import compiled, reassociated, warn_unkept
 
-    monkeypatch.setattr("rerender.compiled._unkept", [])  # later tests are not told of these
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
     monkeypatch.setattr(loops, "_unkept", [])  # what this process says at its end stays as it was
     assert compiled(lambda number: number + 1)(2) == 3

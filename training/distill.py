@@ -148,7 +148,7 @@ class Distillation(TrainingStage):
                     for part in torch.split(pictures.tokens, _CHUNK)
                 ]
             )
-            self.untold: Tensor = text(_token_ids(folder, [""]).to(device)).last_hidden_state
+            self.untold: Tensor = text(token_ids(folder, [""]).to(device)).last_hidden_state
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         self.alphas: Tensor = scheduler.alphas_cumprod.to(device)
         apart = len(self.alphas) // settings.steps
@@ -362,7 +362,7 @@ def draw_pictures(
             shown = torch.from_numpy(frames).to(device).float() / 127.5 - 1
             with torch.no_grad():
                 code = vae.encode(shown).latent_dist.mean * vae.config.scaling_factor
-            tokens = _token_ids(folder, prompts)
+            tokens = token_ids(folder, prompts)
             parts.append((code.half().contiguous().cpu(), tokens, torch.from_numpy(maps)))
     codes, tokens, maps = (torch.cat(each).contiguous() for each in zip(*parts, strict=True))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -385,7 +385,8 @@ def _network(kind: Any, folder: Path, device: str) -> Any:
     return found.eval().requires_grad_(False)
 
 
-def _token_ids(folder: Path, prompts: list[str]) -> Tensor:
+def token_ids(folder: Path, prompts: list[str]) -> Tensor:
+    """Token numbers ``[N,T]`` of prompts, by the tokenizer of a weights folder."""
     found: Tensor = _tokenizer(folder)(
         prompts, padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids

@@ -132,7 +132,6 @@ class FlowEstimator(ABC):
     """Optical flow between two frames."""
 
     costly: ClassVar[bool] = False  # takes longer than reading a flow from a disk
-    in_background: ClassVar[bool] = False  # on the processor, safe in a thread beside others
 
     def open(self, clip: Clip) -> FlowEstimator:
         """The estimator for one clip (an estimator that reads the truth needs to know whose)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,8 +32,6 @@ class Dis(FlowEstimator):
         led: the preset where a first guess is given.
         chain: the preset for neighbouring frames that are only links of a longer chain.
     """
-
-    in_background: ClassVar[bool] = True
 
     preset: Preset = "medium"
     led: Preset = "fine"

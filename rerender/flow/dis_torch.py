@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.contracts import BatchedFlowEstimator
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow, occlusion, pair, warp
@@ -81,6 +82,11 @@ class DisTorch(BatchedFlowEstimator):
 
     def descended(self, target: Tensor, source: Tensor, offset: Tensor) -> Tensor:
         """The offsets of one level after all steps."""
+        if fused(target.device):
+            from rerender.flow import _triton_dis
+
+            images = target, source, offset
+            return _triton_dis.descended(*images, self.steps, self.window, NOISE)
         gx, gy = gradients(target)
         products = [(gx * gx).sum(1), (gx * gy).sum(1), (gy * gy).sum(1)]
         xx, xy, yy = self.mean(torch.stack(products, 1)).unbind(1)

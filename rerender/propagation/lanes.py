@@ -18,10 +18,10 @@ from rerender.propagation.motion import batched as motion
 from rerender.propagation.motion.batched import Shown, Steps, Way
 from rerender.propagation.motion.chain import Links, follow, link
 from rerender.propagation.patches import batched, tensors
-from rerender.propagation.patches.gpu import upload
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patches.tensors import Guesses
+from rerender.propagation.patches.upload import upload
 from rerender.video import Frame, Segment
 
 BATCH = 8

@@ -117,13 +117,16 @@ class Studio:
         }
 
     def plan(self, asked: StudioSettings) -> Any:
-        """The shots and key frames of what is asked, or why it is refused."""
-        return planned(self.runs.full(self._arguments(asked)[1]), self.clips.video(asked.clip))
+        """The shots and key frames of what is asked, and its command."""
+        command = self.command(asked)
+        return {**planned(command["arguments"], self.clips.clip(asked.clip).path), **command}
 
     def start(self, asked: StudioSettings) -> Any:
         """Start a run, or find the one that is there."""
         _, arguments = self._arguments(asked)
-        planned(self.runs.full(arguments), self.clips.video(asked.clip))  # refused here, not later
+        planned(
+            self.runs.full(arguments), self.clips.clip(asked.clip).path
+        )  # refused now, not later
         shown = asked.model_dump(exclude_defaults=True)
         return self.runs.state(self.runs.start(asked.clip, shown, arguments))
 
@@ -201,7 +204,7 @@ def application(root: Path, told: Sequence[str], largest: int) -> Starlette:
         Route(clip + "/masks", studio.mask, methods=["POST"]),
         Route(clip + "/masks/{mask}", _get(studio.mask_file)),
         Route("/api/command", _post(studio.command), methods=["POST"]),
-        Route("/api/plan", _post(studio.plan), methods=["POST"]),
+        Route("/api/plan", _post(studio.plan, asking=True), methods=["POST"]),
         Route("/api/runs", _get(studio.history)),
         Route("/api/runs", _post(studio.start), methods=["POST"]),
         Route(run, _get(studio.state)),
@@ -234,8 +237,13 @@ def _get(answer: Callable[[Request], Any]) -> Endpoint:
     return endpoint
 
 
-def _post(answer: Callable[[StudioSettings], Any]) -> Endpoint:
-    """An endpoint that is sent the settings of the page."""
+def _post(answer: Callable[[StudioSettings], Any], asking: bool = False) -> Endpoint:
+    """An endpoint that is sent the settings of the page.
+
+    Args:
+        answer: what it does with them.
+        asking: the page asks whether they are refused: a refusal is an answer, and no error.
+    """
 
     async def endpoint(request: Request) -> Response:
         data = await _body(request, _JSON_BYTES, "settings")
@@ -243,7 +251,12 @@ def _post(answer: Callable[[StudioSettings], Any]) -> Endpoint:
             given = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise ConfigError("settings", "are no JSON", "use the page itself") from error
-        found = await run_in_threadpool(lambda: answer(StudioSettings.of(given)))
+        try:
+            found = await run_in_threadpool(lambda: answer(StudioSettings.of(given)))
+        except RerenderError as error:
+            if not asking:
+                raise
+            found = {"refused": str(error)}
         return JSONResponse(found, headers=_NOW)
 
     return endpoint

@@ -7,6 +7,7 @@ import io
 import re
 import threading
 import unicodedata
+from asyncio import to_thread
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class ClipFolder:
                     self._check(total, safe)
                     digest.update(block)
                     file.write(block)
-            return await _threaded(self._settle, inbox, safe, name, digest.hexdigest()[:16])
+            return await to_thread(self._settle, inbox, safe, name, digest.hexdigest()[:16])
         finally:
             files.remove(inbox)
 
@@ -136,10 +137,6 @@ class ClipFolder:
             raise InputError("clip", f"there is no {id[:40]!r}", "upload it")
         facts = read_json(self._root / id / FACTS)
         return ClipFile(id, self._root / id / safe_name(str(facts["file"])), facts)
-
-    def video(self, id: str) -> FileVideo:
-        """A clip, opened."""
-        return opened(self.clip(id).path)
 
     def add_mask(self, id: str, data: bytes) -> str:
         """Keep a painted mask, white where the clip is restyled; returns its name.
@@ -258,9 +255,3 @@ class Pictures8:
             while self._bytes > _KEPT:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return data
-
-
-async def _threaded(function: Any, *args: Any) -> Any:
-    from starlette.concurrency import run_in_threadpool
-
-    return await run_in_threadpool(function, *args)

@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-rerender-studio"  # of every request that changes something
@@ -53,7 +53,7 @@ class Guard:
         refused = self._refused(scope["method"], headers)
         given = self._given(scope)
         if refused:
-            answer = JSONResponse({"error": refused}, 403)
+            answer: Response = JSONResponse({"error": refused}, 403)
         elif self._token is not None and given is not None and self._is(given):
             answer = RedirectResponse("/", 303)
             answer.set_cookie(self._cookie, given, httponly=True, samesite="strict", path="/")
@@ -120,7 +120,7 @@ class Guard:
         except CookieError:
             return ""
         found = cookies.get(self._cookie)
-        return found.value if found else ""
+        return str(found.value) if found else ""
 
     def _is(self, given: str) -> bool:
         return secrets.compare_digest(given.encode(), (self._token or "").encode())

@@ -8,8 +8,8 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from rerender.config.compose import Composer, literal
 from rerender.errors import ConfigError, ResourceError
@@ -82,10 +82,16 @@ def run(given: list[str]) -> int:
         sys.stdout.write(f"http://{shown}:{port}/{f'?token={token}' if token else ''}\n")
         sys.stdout.write("Ctrl-C ends it, and the run under way; what is finished is kept\n")
         sys.stdout.flush()
-        config: Any = uvicorn.Config(
-            guarded, log_level="warning", access_log=False, server_header=False, ws="none"
+        config = uvicorn.Config(
+            guarded,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run(sockets=[sockets])
+        with suppress(KeyboardInterrupt):  # how it is meant to end
+            uvicorn.Server(config).run(sockets=[sockets])
     return 0
 
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from rerender.codec import FileVideo
 from rerender.config.compose import Composer, literal
 from rerender.config.job import Job
 from rerender.data.ranges import in_time
 from rerender.errors import ConfigError
 from rerender.fitting import fit
+from rerender.studio.clips import opened
 from rerender.video import Clip, Window
 
 _CHEAP = ("Uniform", "SceneCut", "Manual")  # picked without optical flow or diffusion
 _COMPOSING = threading.Lock()  # Hydra keeps one state for the whole process
 
 
-def planned(arguments: Sequence[str], video: FileVideo) -> dict[str, Any]:
+def planned(arguments: Sequence[str], path: Path) -> dict[str, Any]:
     """The plan of a run.
 
     Args:
         arguments: of the run command.
-        video: the clip that they name, opened.
+        path: of the clip that they name.
 
     Returns:
         first: number of the first frame in the file; frames: how many; size: (height, width) at
@@ -35,14 +36,15 @@ def planned(arguments: Sequence[str], video: FileVideo) -> dict[str, Any]:
     Raises:
         ConfigError, InputError: as the run command.
     """
-    return _planned(tuple(arguments), video)
+    return _planned(tuple(arguments), path)
 
 
 @lru_cache(64)
-def _planned(arguments: tuple[str, ...], video: FileVideo) -> dict[str, Any]:
+def _planned(arguments: tuple[str, ...], path: Path) -> dict[str, Any]:
     with _COMPOSING:
         sweep = Composer(literal(arguments)).sweep()
         job = Job.of(sweep.jobs[0])
+    video = opened(path)
     # The run itself reads the file again; here it is open already, and was looked through.
     first, asked = (sweep.jobs[0]["data"][key] for key in ("start", "frames"))
     stop = len(video) if asked is None else first + asked

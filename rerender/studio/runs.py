@@ -126,8 +126,8 @@ class StudioRuns:
         states = []
         for id in found:
             with suppress(RerenderError):  # taken away meanwhile
-                states.append(self.state(id))
-        states = [state for state in states if clip in (None, state["clip"])]
+                if clip in (None, self._asked(id)["clip"]):
+                    states.append(self.state(id))
         return sorted(states, key=lambda state: (-state["time"], state["id"]))
 
     def state(self, id: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from rerender.contracts import (
 )
 from rerender.flow.field import Flow, colored
 from rerender.scene import Noise, Reference, Scene, State, Trace, Translation, Watch
+from rerender.translation.ahead import FlowAhead
 from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
-from rerender.translation.flow_ahead import ahead
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
@@ -98,19 +98,40 @@ class KeyFrameTranslator:
             first: ordinal of the first key frame to translate.
             references: what that one refers to.
         """
-        with ahead(self.parts.flow, self.clip, self.model.device) as flows:
-            own = self if flows is None else replace(self, parts=replace(self.parts, flow=flows))
-            for ordinal, index in enumerate(shot[first:], first):
-                key = own._key(index, number)
-                references = own.reanchored(key, references)
-                dtype, device = self.parts.sampling.storage()
-                translation = Translation(key, Trace(dtype=dtype, device=device))
-                recorder = Recorder(translation.trace, self._recorded_layers(ordinal))
-                job = own.translate(translation, references, palette, recorder)
-                references = self.next_references(translation, references, ordinal)
-                if flows is not None and ordinal + 1 < len(shot):
-                    flows.expect(shot[ordinal + 1], sorted({references.anchor.key.index, index}))
-                yield job
+        if self.model.device.type == "cpu" or not self.parts.sequential:
+            yield from self._jobs(shot, number, palette, first, references)
+            return
+        with FlowAhead(self.parts.flow) as flow:
+            own = replace(self, parts=replace(self.parts, flow=flow))
+            yield from own._jobs(shot, number, palette, first, references)
+
+    def _jobs(
+        self,
+        shot: Sequence[int],
+        number: int,
+        palette: Tensor | None,
+        first: int,
+        references: References | None,
+    ) -> Iterator[Job]:
+        following: Frame | None = None
+        for ordinal, index in enumerate(shot[first:], first):
+            layers = self._remembered_layers(ordinal)
+            if self.parts.sampling.reanchor is not None:  # each may become the anchor
+                layers |= self._remembered_layers(0)
+            dtype, device = self.parts.sampling.storage()
+            key = self._key(following or Frame(index, self.clip.video[index]), number)
+            translation = Translation(key, Trace(dtype=dtype, device=device))
+            recorder = Recorder(translation.trace, layers)
+            references = self.reanchored(key, references)
+            following = None
+            if isinstance(self.parts.flow, FlowAhead) and ordinal + 1 < len(shot):
+                after = shot[ordinal + 1]
+                following = Frame(after, self.clip.video[after])
+                anchor = references.anchor.key if references else key
+                self.parts.flow.expect(following, anchor, "anchor")
+                self.parts.flow.expect(following, key, "previous")
+            yield self.translate(translation, references, palette, recorder)
+            references = self.next_references(translation, references, ordinal)
 
     def next_references(
         self, translation: Translation, before: References | None, ordinal: int
@@ -220,16 +241,8 @@ class KeyFrameTranslator:
             if any(constraint.remembers(layer, ordinal) for constraint in constraints)
         )
 
-    def _recorded_layers(self, ordinal: int) -> frozenset[str]:
-        """Layers whose hidden states a key frame leaves to later ones."""
-        layers = self._remembered_layers(ordinal)
-        if self.parts.sampling.reanchor is not None:  # each may become the anchor
-            layers |= self._remembered_layers(0)
-        return layers
-
-    def _key(self, index: int, shot: int) -> KeyFrame:
-        image = self.clip.video[index]
-        frame = Frame(index, image)
+    def _key(self, frame: Frame, shot: int) -> KeyFrame:
+        index = frame.index
         drawn = frame if self.imagined is None else Frame(index, self.imagined.clamp(0, 1))
         controls = tuple(
             control.frame_map(drawn if control.imagines else frame)
@@ -241,7 +254,7 @@ class KeyFrameTranslator:
             controls = self.region.controls(region, controls)
         for control, map_ in zip(self.parts.control, controls, strict=True):
             self.watch.picture(f"control_{control.name}", index, map_)
-        return KeyFrame(index, image, controls, shot, region)
+        return KeyFrame(index, frame.image, controls, shot, region)
 
     def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
         if self.draw is not None:

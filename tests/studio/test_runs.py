@@ -17,8 +17,8 @@ from rerender.errors import ConfigError, InputError
 from rerender.run_folder import sealed
 from rerender.studio.runs import StudioRuns, name_of
 
-# What stands in for the run command: it says what that says, leaves what that leaves, starts a process
-# of its own, and waits to be told to go on.
+# What stands in for the run command: it says what that says, leaves what that leaves, starts a
+# process of its own, and waits to be told to go on.
 PROGRAM = """
 import subprocess, sys, time
 from pathlib import Path

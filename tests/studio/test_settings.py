@@ -178,16 +178,17 @@ def test_a_plan_is_what_the_run_will_do(client: Any, film: bytes) -> None:
     assert plan["constraints"] == ["color", "cross_frame", "shape"]
     part = client.post("/api/plan", json={**asked, "start": 5, "frames": 9}).json()
     assert part["shots"] == [[5, 13]]
-    for more, said in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"start": 20, "frames": 5}, "data.frames: frames 20 to 24 are not in the clip"),
         ({"mask": "0123456789abcdef"}, "mask: there is no"),
         ({"ranges": [{"first": 0, "last": 99, "prompt": "a"}]}, "names frame 99"),
         ({"preset": "nothing"}, "preset: no choice"),
-    ]:
-        answer = client.post("/api/plan", json={**asked, **more})
+    ]
+    for more, said in refused:
+        assert said in client.post("/api/plan", json={**asked, **more}).json()["refused"]
+        answer = client.post("/api/runs", json={**asked, **more})
         assert answer.status_code == 400
         assert said in answer.json()["error"]
-        assert client.post("/api/runs", json={**asked, **more}).status_code == 400
     assert client.post("/api/plan", content=b"{").status_code == 400
     assert client.post("/api/plan", content=b"[" * 2**21).status_code == 413
     assert client.post("/api/plan", content=b"[" * 2**19).status_code == 400

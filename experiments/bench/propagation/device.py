@@ -1,7 +1,7 @@
 """Propagation on a device: ms a frame by stage, memory, and quality against the processor.
 
-    python -m experiments.bench.propagation.device [--device cuda] [--sizes 512x512 ...] [--toy]
-        [--out FILE]
+    python -m experiments.bench.propagation.device [--device cuda] [--sizes 512x512 ...] [--alone]
+        [--toy] [--out FILE]
 
 By stage: both directions of a few segments at once, on a clip of the demo world scaled to size,
 with its true flow somewhat disturbed. End to end: whole segments from frames in the processor's
@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="width x height")
+    parser.add_argument("--alone", action="store_true", help="without the compiled path")
     parser.add_argument("--toy", action="store_true", help="one small size, to see that it runs")
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
@@ -75,7 +76,7 @@ def main() -> None:
     for size in ("64x48",) if asked.toy else asked.sizes:
         width, height = map(int, size.split("x"))
         device = torch.device(asked.device)
-        row = measured(height, width, device, compared=height <= 512)
+        row = measured(height, width, device, compared=height <= 512 and not asked.alone)
         at_once = (1, 4) if device.type == "cuda" and height <= 1080 else (1,)
         row["end to end"] = [end_to_end(height, width, device, count) for count in at_once]
         rows.append(row)

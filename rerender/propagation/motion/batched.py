@@ -20,7 +20,7 @@ from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import FrameMotion, Links
 from rerender.propagation.motion.exposure_tensors import levelled
 from rerender.propagation.motion.tensors import refine
-from rerender.propagation.patches.gpu import upload
+from rerender.propagation.patches.upload import upload
 from rerender.video import Segment, Video
 
 PIXELS = 1 << 22

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.flow.field import warp
 from rerender.propagation.motion.variational import EDGE, NOISE, SIGMA, STIFFNESS, SWEEPS
-from rerender.propagation.patches.gpu import fused
 from rerender.propagation.patches.tensors import reflected
 
 

@@ -15,8 +15,12 @@ BLOCK = 256
 """Pixels of a row that one program solves, of both colours."""
 
 
+PLAIN = ["height", "width", "colour"]
+"""Numbers that take any value in one compiled kernel: else there is one for each kind of size."""
+
+
 # Triton reads the source of a kernel: its parameters have no Python types, but for the constants.
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator,unused-ignore]
 def relaxing(  # type: ignore[no-untyped-def]
     inverse, data, across, down, solved, height, width, colour, block: tl.constexpr
 ):

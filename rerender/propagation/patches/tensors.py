@@ -7,14 +7,15 @@ Nothing waits for the device.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.flow.field import warp
-from rerender.propagation.patches.gpu import fused
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.merge import WINDOW
 from rerender.propagation.patches.simd import BARE, CHANNELS, SIDE, SIMD_WIDTH
@@ -32,6 +33,7 @@ class Guesses(NamedTuple):
     error: Tensor
 
 
+@lru_cache(maxsize=64)
 def mirrored(length: int, reach: int, device: torch.device) -> Tensor:
     """The places -reach..length-1+reach of a line reflected about its first and last pixel, as
     OpenCV's default border (BORDER_REFLECT_101) reads them; a line of one pixel repeats it."""
@@ -50,6 +52,10 @@ def reflected(planes: Tensor, reach: int) -> Tensor:
 
 def box(planes: Tensor, side: int) -> Tensor:
     """The mean of ``[B,C,H,W]`` over a box of odd ``side``, as `cv2.blur` takes it."""
+    if fused(planes.device) and side // 2 < min(planes.shape[-2:]):
+        from rerender.flow import _triton_box
+
+        return _triton_box.box(planes, side, reflect=True)
     across = F.avg_pool2d(reflected(planes, side // 2), (1, side), 1)
     return F.avg_pool2d(across, (side, 1), 1)
 
@@ -62,6 +68,7 @@ def area(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return down @ planes @ across.T
 
 
+@lru_cache(maxsize=64)
 def cells(length: int, count: int, device: torch.device) -> Tensor:
     """``[count,length]`` how much of each of ``count`` equal cells a pixel of a line covers."""
     first = torch.arange(count, device=device, dtype=torch.float64)[:, None] * (length / count)

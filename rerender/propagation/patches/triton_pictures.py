@@ -13,8 +13,11 @@ from torch import Tensor
 
 from rerender.propagation.patches.triton_search import COLUMNS, ROWS, tiles
 
+PLAIN = ["height", "width"]
+"""Numbers that take any value in one compiled kernel: else there is one for each kind of size."""
 
-@triton.jit  # type: ignore[untyped-decorator]
+
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator]
 def voting(  # type: ignore[no-untyped-def]
     pictures, x, y, sums, height, width,
     channels: tl.constexpr, side: tl.constexpr, down: tl.constexpr, across: tl.constexpr,
@@ -59,7 +62,7 @@ def cubic(part, distance_from: tl.constexpr):  # type: ignore[no-untyped-def]
     return weight
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator]
 def warping(  # type: ignore[no-untyped-def]
     pictures, offset, out, height, width,
     channels: tl.constexpr, down: tl.constexpr, across: tl.constexpr,

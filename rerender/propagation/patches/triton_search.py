@@ -18,6 +18,9 @@ ROWS, COLUMNS = 8, 16
 Found = tuple[Tensor, Tensor, Tensor]
 """x, y and cost of matches, ``[B,h,w]`` whole numbers of 32 bit."""
 
+PLAIN = ["rows", "columns", "height", "width", "stride", "hard", "easy", "back", "turn", "randoms"]
+"""Numbers that take any value in one compiled kernel: else there is one for each kind of size."""
+
 # Triton reads the source of a kernel: parameters have no Python types, but for the constants.
 
 
@@ -47,7 +50,7 @@ def scramble(state):  # type: ignore[no-untyped-def]
     return state ^ (state >> 16)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator]
 def weighing(  # type: ignore[no-untyped-def]
     source, target, x, y, cost, new_cost, rows, columns, height, width, stride, hard,
     channels: tl.constexpr, side: tl.constexpr, down: tl.constexpr, across: tl.constexpr,
@@ -75,7 +78,7 @@ def weighing(  # type: ignore[no-untyped-def]
     tl.store(new_cost + place, result, exists)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator]
 def sweeping(  # type: ignore[no-untyped-def]
     source, target, x, y, cost, seeds, radii, new_x, new_y, new_cost, rows, columns, height, width,
     stride, hard, back, turn, randoms,
@@ -136,7 +139,7 @@ def sweeping(  # type: ignore[no-untyped-def]
     tl.store(new_cost + place, best, exists)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=PLAIN)  # type: ignore[untyped-decorator]
 def spreading(  # type: ignore[no-untyped-def]
     source, target, x, y, cost, new_x, new_y, new_cost, rows, columns, height, width, easy,
     channels: tl.constexpr, side: tl.constexpr, down: tl.constexpr, across: tl.constexpr,

@@ -41,7 +41,7 @@ export class Form {
 
   reset() {
     this.strength = this.constraints = this.mask = null;
-    this.planned = { constraints: [], strength: null };
+    this.planned ??= { constraints: [] }; // as composed, once the studio has said it
   }
 
   chip(text, act) {
@@ -86,7 +86,7 @@ export class Form {
       if (value("strength")) range.strength = Number(value("strength"));
       if (value("fade")) range.fade = Number(value("fade"));
       return range;
-    });
+    }).filter((range, i) => range.prompt || [...$("ranges").children[i].querySelectorAll("input")].some((each) => each.value));
   }
 
   settings(clip) {
@@ -101,7 +101,7 @@ export class Form {
     if ($("source-size").checked) found.source_size = true;
     if ($("score").checked) found.score = true;
     if (this.mask) Object.assign(found, { mask: this.mask, keep: $("keep").value, feather: Number($("feather").value) });
-    if ($("ranges").children.length) found.ranges = this.ranges();
+    if (this.ranges().length) found.ranges = this.ranges();
     return found;
   }
 
@@ -139,8 +139,8 @@ export class Form {
     $("constraints-reset").hidden = this.constraints === null;
     $("preset-hint").textContent = HINTS[this.preset] || "";
     const strength = this.strength ?? this.planned.strength;
-    if (strength !== null) $("strength").value = strength;
-    $("strength-value").textContent = strength === null ? "from noise" : Number(strength).toFixed(2);
+    if (strength) $("strength").value = strength;
+    $("strength-value").textContent = strength === undefined ? "" : strength === null ? "from noise" : strength.toFixed(2);
     if (this.planned.interval) $("interval").placeholder = this.planned.interval;
     if (this.planned.short_side) $("size").placeholder = this.planned.short_side;
     $("mask-more").hidden = $("mask-remove").hidden = $("mask-shown").hidden = !this.mask;

@@ -54,6 +54,10 @@ async function open(found) {
 async function send(file) {
   if (!file) return;
   complain(null);
+  if (file.size > form.about.largest) {
+    $("file").value = "";
+    return complain(new Error(`${file.name}: is larger than ${Math.round(form.about.largest / 2 ** 20)} MiB; cut it, or start the studio with --largest MIB`));
+  }
   const bar = $("uploading");
   bar.hidden = false;
   $("limit").textContent = `Sending ${file.name}`;
@@ -219,7 +223,7 @@ function drawKeys(run) {
 
 function drawResult(run) {
   const ready = run?.state === "done", address = ready ? `/api/runs/${run.id}/video.mp4?t=${run.time}` : "";
-  $("result").hidden = !ready;
+  $("result").hidden = $("done").hidden = !ready;
   if ($("video").dataset.address === address) return;
   $("video").dataset.address = address;
   if (!ready) { $("video").removeAttribute("src"); $("video").load(); return; }
@@ -251,28 +255,27 @@ function drawHistory() {
 function changed() {
   form.show();
   clearTimeout(planning);
-  planning = setTimeout(async () => {
-    if (!clip) return;
-    const settings = form.settings(clip), asked = settings.prompt ? settings : { ...settings, prompt: "nothing yet" };
-    $("mask-shown").src = form.mask ? `/api/clips/${clip.id}/masks/${form.mask}` : "";
-    try {
-      const [found, command] = await Promise.all(["plan", "command"].map((name) => call(`/api/${name}`, { method: "POST", json: asked })));
-      if (clip?.id !== asked.clip) return;
-      plan = { ...found, id: command.id };
-      form.plan(found);
-      $("refused").hidden = true;
-      $("command").textContent = command.command;
-      $("command").dataset.yaml = command.yaml;
-      $("command").dataset.name = command.name;
-      const known = runs.find((run) => run.id === command.id);
-      if (known && settings.prompt) select(known.id); else if (current) select(null);
-      draw();
-    } catch (error) {
-      plan = null;
-      $("refused").hidden = false;
-      $("refused").textContent = error.message;
-    }
-  }, 250);
+  planning = setTimeout(() => ask().catch(complain), 250);
+}
+
+// The plan of what the form says now; null where it is refused, which is said below the button.
+async function ask() {
+  clearTimeout(planning);
+  if (!clip) return null;
+  const settings = form.settings(clip), asked = settings.prompt ? settings : { ...settings, prompt: "nothing yet" };
+  if (form.mask) $("mask-shown").src = `/api/clips/${clip.id}/masks/${form.mask}`;
+  const found = await call("/api/plan", { method: "POST", json: asked });
+  if (clip?.id !== asked.clip || JSON.stringify(form.settings(clip)) !== JSON.stringify(settings)) return null;
+  $("refused").hidden = !found.refused;
+  $("refused").textContent = found.refused ?? "";
+  plan = found.refused ? null : found;
+  if (!plan) return null;
+  form.plan(plan);
+  $("command").textContent = plan.command;
+  const known = runs.find((run) => run.id === plan.id);
+  if (known && settings.prompt && known.id !== current) select(known.id);
+  draw();
+  return plan;
 }
 
 function buttons() {
@@ -292,13 +295,16 @@ function buttons() {
     $(id).addEventListener("change", () => { sides[number] = $(id).value || null; draw(); });
   }
   $("copy").addEventListener("click", async () => {
+    if (!$("form").reportValidity() || !(await ask().catch(complain))) return;
     $("command").hidden = false;
     try { await navigator.clipboard.writeText($("command").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("command")); }
     setTimeout(() => { $("copy").textContent = "Copy the command"; }, 1500);
   });
-  $("yaml").addEventListener("click", () => {
-    const address = URL.createObjectURL(new Blob([$("command").dataset.yaml], { type: "application/yaml" }));
-    el("a", { href: address, download: `${$("command").dataset.name}.yaml` }).click();
+  $("yaml").addEventListener("click", async () => {
+    const found = $("form").reportValidity() && (await ask().catch(complain));
+    if (!found) return;
+    const address = URL.createObjectURL(new Blob([found.yaml], { type: "application/yaml" }));
+    el("a", { href: address, download: `${found.name}.yaml` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   });
   $("paint").addEventListener("click", () => {

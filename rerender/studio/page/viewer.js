@@ -22,6 +22,7 @@ export class Viewer {
       const step = { ArrowLeft: -2, ArrowRight: 2, Home: -100, End: 100 }[event.key];
       if (step) { event.preventDefault(); this.setWipe(this.wipe + step); }
     });
+    new ResizeObserver(() => this.shape()).observe($("stage").parentElement);
     window.addEventListener("resize", () => this.shape());
   }
 

@@ -96,6 +96,7 @@ def test_votes_are_added_in_the_same_order(device: torch.device) -> None:
 
 INTERPRETED = """
 import torch
+from rerender.flow import dis_torch
 from rerender.propagation.motion import tensors as refinement
 from rerender.propagation.patches import batched, tensors
 from rerender.propagation.patches.guides import Guides
@@ -136,6 +137,19 @@ expected = refinement.refine(source, target, flow)
 refinement.fused = lambda device: True
 found = refinement.refine(source, target, flow)
 assert torch.allclose(found, expected, atol=1e-4) and (found - flow).abs().mean() > 0.01
+
+planes = torch.rand(2, 3, 9, 14, generator=generator)
+for side in (3, 17):
+    tensors.fused = lambda device: False
+    expected = tensors.box(planes, side)
+    tensors.fused = lambda device: True
+    assert torch.allclose(tensors.box(planes, side), expected, atol=1e-5)
+images = torch.nn.functional.interpolate(planes, (12, 30), mode="bicubic").chunk(2)
+start = 2 * torch.rand(1, 2, 12, 30, generator=generator)
+expected = dis_torch.DisTorch().estimate(*images, start)
+dis_torch.fused = lambda device: True
+found = dis_torch.DisTorch().estimate(*images, start)
+assert torch.allclose(found, expected, atol=2e-3) and (found - start).abs().mean() > 0.01
 """
 
 

@@ -19,7 +19,9 @@ from eval.contracts import Score
 from eval.references import TRUTH
 from eval.score import score_folder
 from experiments import experiment, pareto, tables
+from experiments.drift import drift_table
 from experiments.experiment import Experiment, is_floor
+from experiments.formats import Table
 from experiments.media import FOLDER, Media
 from experiments.report_data import Study, gather
 from rerender import files
@@ -82,13 +84,19 @@ def render(
         css=css,
         js=js,
         data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
-        tables=tables.tables(study.scores, study.costs, about or Experiment(), study.credits),
+        tables=_tables(study, about or Experiment()),
         published=tables.published(),
         front=front,
         failed=study.failed,
         runs=study.runs,
         warned=[run for run in study.runs if run.get("warnings")],
     )
+
+
+def _tables(study: Study, about: Experiment) -> list[Table]:
+    """Scores, costs, and the drift meter where clips are long enough for it."""
+    found = tables.tables(study.scores, study.costs, about, study.credits)
+    return [*found, drift_table(study.drifts, about)] if study.drifts else found
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:

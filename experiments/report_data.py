@@ -20,6 +20,7 @@ from eval.results import Outcome, discover
 from eval.runs.sources import Sources
 from experiments.costs import SECONDS, costs
 from experiments.credits import credits
+from experiments.drift import drifts
 from experiments.experiment import unfinished
 from experiments.media import Media
 from experiments.repro_command import command
@@ -37,6 +38,7 @@ class Study:
     Attributes:
         scores: rows of the score file.
         costs: what runs took, as rows for the table.
+        drifts: how fast results change along their clips, as rows for the table.
         credits: whose clips they are.
         clips: for the script: name, prompt, times, end.
         entries: for the script: one finished video each.
@@ -47,6 +49,7 @@ class Study:
 
     scores: list[Score]
     costs: list[Score] = field(default_factory=list)
+    drifts: list[Score] = field(default_factory=list)
     credits: list[str] = field(default_factory=list)
     clips: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -63,7 +66,8 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
         media: where the page's files go.
         tree: configuration that says what the clips are; None for the runs' own.
     """
-    study = Study(score_files.read(root / SCORES), costs(root), credits(root))
+    scores = score_files.read(root / SCORES)
+    study = Study(scores, costs(root), drifts(scores, root), credits(root))
     study.failed += [{"name": n, "reason": why} for n, why in unfinished(root).items()]
     outcomes = _found(root, study)
     sources = Sources(tree, outcomes)

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rerender import files
-from rerender.codec import Encoded, encode
+from rerender.codec import FORMATS, Encoded, FormatName, deliver
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
 from rerender.config.device import check_devices
@@ -61,24 +60,30 @@ def parts(*settings: str) -> Parts:
     return Job.of(_composed(settings)).parts
 
 
-def write_video(path: str | Path, frames: Iterable[Tensor], video: Video) -> Encoded:
-    """Write frames as an mp4 with the times and the sound of their source; the file appears when
-    it is complete.
+def write_video(
+    path: str | Path, frames: Iterable[Tensor], video: Video, format: FormatName = "mp4"
+) -> Encoded:
+    """Write frames with the times and the sound of their source; a file appears when it is complete.
 
     Args:
-        path: the file.
+        path: the file; for a format of pictures (``"png16"``, ``"exr"``) the folder that they go
+            into, new or empty.
         frames: as many images ``[3,H,W]`` in 0..1 as the source has, such as `render` yields.
         video: the source.
+        format: as ``format=`` of a run.
 
     Returns:
         What was written.
 
     Raises:
+        ConfigError: the format is unknown or cannot hold the video, or the folder has files.
         ResourceError: the file cannot be written.
-        InputError: the source's times do not fit into an mp4.
+        InputError: the source's times do not fit into the file.
     """
-    with files.writing(Path(path)) as file:
-        return encode(frames, video, file)
+    if format != "mp4" and format not in FORMATS:
+        cure = f"choose mp4, {', '.join(FORMATS)}"
+        raise ConfigError("format", f"unknown format {format!r}", cure)
+    return deliver(Path(path), frames, video, FORMATS.get(format))
 
 
 def _composed(settings: Sequence[str]) -> Mapping[str, Any]:

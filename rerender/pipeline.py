@@ -21,7 +21,7 @@ from rerender.video import Clip, Video
 
 def render(
     clip: Clip,
-    model: Model | Callable[[], Model],
+    model: Model | Callable[..., Model],
     parts: Parts,
     seed: int = 0,
     watch: Watch | None = None,
@@ -36,7 +36,8 @@ def render(
     Args:
         clip: the source video, sized to ``model.size_multiple``, and its prompts.
         model: a diffusion model with one ControlNet for each control of ``parts``, or what loads
-            it: called when the first key frame is to be translated, never if all are finished.
+            it: called when the first key frame is to be translated, never if all are finished; with
+            the LoRAs of a range of the clip, where it has some.
         parts: the choices of the run.
         seed: of all noise.
         watch: told how far each stage is.
@@ -80,7 +81,7 @@ def blend(frames: Iterable[Tensor], source: Video, weight: float, first: int) ->
 
 def translate_key_frames(
     clip: Clip,
-    model: Model | Callable[[], Model],
+    model: Model | Callable[..., Model],
     parts: Parts,
     seed: int,
     watch: Watch | None,

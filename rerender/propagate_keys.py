@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rerender import files
-from rerender.codec import check_sound, encode, open_video
+from rerender.codec import (
+    FORMATS,
+    check_folder,
+    check_format,
+    check_sound,
+    deliver,
+    open_video,
+)
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
 from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
@@ -60,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 WINDOW = ("data.start", "data.frames", "data.allow_truncated")
-READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "debug")
+READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "format", "debug")
 """The settings that this command reads, with all below them."""
 
 RENAMED = {"--flow": "flow", "--propagation": "propagation"}
@@ -101,11 +108,11 @@ def composed(settings: Sequence[str], video: Path) -> Mapping[str, Any]:
 WRITTEN = (".mp4", ".m4v")
 """Endings of the names of what is written."""
 
-OUT_HELP = "an mp4 to write; with --suggest a png"
+OUT_HELP = "an mp4 to write, or what format=NAME says: .mov, .mkv or a folder; with --suggest a png"
 HARMONISE_HELP = "bring key frames that differ in colour where they show the same together"
 SUGGEST_HELP = "do not make a video: say which N frames to paint next, and what each would gain"
 SETTINGS_HELP = (
-    "settings of flow, propagation, smooth, mask, data.start and data.frames, as of a run"
+    "settings of flow, propagation, smooth, mask, format, data.start and data.frames, as of a run"
 )
 FIRST_HELP = "number that names give the first frame of the video (0; 1 where they count from 1)"
 
@@ -118,9 +125,13 @@ def run(options: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--{name}", f"must be at least {least}, received {value}", "raise it"
             )
-    endings = (".png",) if options.suggest else WRITTEN
-    check_out(options.out, options.video, options.keys, endings)
     tree = composed(options.settings, options.video)
+    form = None if options.suggest else FORMATS.get(tree["format"])
+    endings = (".png",) if options.suggest else (form.suffix,) if form else WRITTEN
+    if form is not None and form.pictures:
+        check_folder(options.out)
+    else:
+        check_out(options.out, options.video, options.keys, endings)
     propagation = part(tree, "propagation", Propagation)  # type: ignore[type-abstract]
     flow = part(tree, "flow", FlowEstimator)  # type: ignore[type-abstract]
     smooth = part(tree, "smooth", Smooth)  # type: ignore[type-abstract]
@@ -134,6 +145,8 @@ def run(options: argparse.Namespace) -> None:
     check_sound(source)
     video = fitted(source, pictures.size, options.keys)
     check_inside(paths, len(video), options.first)
+    if form is not None:
+        check_format(form, video)
     mask.check(video)
     flow = flow.open(Clip(options.video.stem, video, prompt=""))
     cuts = [] if options.one_shot else find_cuts(thumbnails(video), *CUT)
@@ -148,8 +161,7 @@ def run(options: argparse.Namespace) -> None:
     frames = propagate(video, keys, propagation, flow, progress, options.ahead, cuts=cuts)
     frames = mask.composite(smooth.run(frames, video, flow), video, flow)
     try:
-        with files.writing(options.out) as file:
-            written = encode(frames, video, file)
+        written = deliver(options.out, frames, video, form)
     finally:
         progress.close()
     sys.stdout.write(f"{options.out}: {written.frames} frames from {len(paths)} key frames\n")

@@ -216,6 +216,7 @@ class PromptRange:
         strength: as of the run's sampling; None is the run's.
         fade: number of frames, half of them before ``start``, over which the result goes over from
             the range before; 0 changes at once.
+        loras: files of LoRAs on the run's model in this range alone, each with its scale.
     """
 
     start: int
@@ -224,6 +225,7 @@ class PromptRange:
     negative_prompt: str = ""
     strength: float | None = None
     fade: int = 0
+    loras: tuple[tuple[str, float], ...] = ()
 
     @property
     def begin(self) -> int:

@@ -10,14 +10,17 @@ import pytest
 import torch
 
 from rerender.codec import open_video
+from rerender.data import picture
 from rerender.data.demo import Demo
 from rerender.data.ranges import in_time
-from rerender.errors import InputError
+from rerender.errors import ConfigError, InputError
 from rerender.pipeline import render
 from rerender.run import main
 from rerender.run_folder import read_facts
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip, PromptRange
+from tests.model.making import save
+from tests.model.test_lora import trained
 from tests.scenes import ALL, moving, parts
 
 CLIP = Clip("clip", moving(8), "a cat", negative_prompt="blurry")
@@ -144,3 +147,74 @@ def test_another_prompt_in_one_range_leaves_the_others(
     assert len(two) == 9
     differ = [not torch.equal(one[index], two[index]) for index in range(9)]
     assert not any(differ[:3]) and all(differ[5:])
+
+
+def test_the_column_of_loras(tmp_path: Path, tiny: Any) -> None:
+    lines = ["from,to,prompt,loras", "0,1,a,ink.safetensors:0.8; /b:c/glow", "2,3,b,", "4,5,c,x:-1"]
+    clip = in_time(CLIP, table(tmp_path / "t.csv", *lines))
+    ink, x = str(tmp_path / "ink.safetensors"), str(tmp_path / "x")
+    assert [asked.loras for asked in clip.ranges] == [
+        ((ink, 0.8), ("/b:c/glow", 1.0)),
+        (),
+        ((x, -1.0),),
+        (),
+    ]
+    with pytest.raises(InputError, match=r"line 2: the scale of a LoRA must lie in -10\.\.10"):
+        in_time(CLIP, table(tmp_path / "t.csv", "from,to,prompt,loras", "0,1,a,x:11"))
+    clip = ranged(PromptRange(0, 8, "a cat", loras=(("x", 1.0),)))
+    with pytest.raises(ConfigError, match="is loaded already"):
+        list(render(clip, tiny, parts()))
+
+
+def test_loras_of_a_range_are_those_of_a_run_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its frames are those of `model.loras`, the others those without; another scale makes the key
+    frames of its range alone again."""
+    monkeypatch.chdir(tmp_path)
+    trained(save(tmp_path / "sd"), tmp_path / "a.safetensors")
+    base = ["model=sd15", "model.path=sd", "model.controlnets={canny: controlnet}", "prompt=a cat"]
+    base += ["data.size=32", "data.frames=6", "keyframes=manual", "metrics=[]", "tracker=none"]
+    base += [
+        "keyframes.indices=[2,3]",
+        "model.vae=null",
+        "constraint=[]",
+        "propagation=hold",
+        "sampling.steps=4",
+        "model.device=cpu",
+    ]
+
+    def stored() -> set[str]:
+        return {path.name for path in (tmp_path / ".store/keys").iterdir() if path.is_dir()}
+
+    def frames(name: str, *more: str) -> list[torch.Tensor]:
+        assert main([*base, f"out={name}", *more]) == 0
+        return [picture.read(file).image for file in sorted(Path(name, "keys").iterdir())]
+
+    rows = ["from,to,prompt,loras", "0,2,a cat,", "3,5,a cat,a.safetensors:{}"]
+    table(tmp_path / "t.csv", *(row.format(0.9) for row in rows))
+    ranged = frames("ranged", "prompts=t.csv")
+    before = stored()
+    assert len(before) == 2
+    plain = frames("plain")
+    adapted = frames("adapted", "model.loras=[{path: a.safetensors, scale: 0.9}]")
+    assert len(ranged) == len(plain) == len(adapted)
+    half = len(ranged) // 2
+    assert all(torch.equal(a, b) for a, b in zip(ranged[:half], plain[:half], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(ranged[half:], adapted[half:], strict=True))
+    assert not torch.equal(plain[-1], adapted[-1])
+
+    before = stored()
+    table(tmp_path / "t.csv", *(row.format(0.3) for row in rows))
+    frames("weaker", "prompts=t.csv")
+    assert len(stored() - before) == 1 and before <= stored()
+    one, two = (read_facts(tmp_path / name) for name in ("ranged", "weaker"))
+    assert one["weights"] != two["weights"]
+    assert one["clips"][0]["prompts"][1]["loras"] == [[str(Path("a.safetensors")), 0.9]]
+
+    table(tmp_path / "t.csv", *(row.replace("a.safe", "no.safe").format(1) for row in rows))
+    assert main([*base, "out=none", "prompts=t.csv"]) == 4
+    assert "no such LoRA" in capsys.readouterr().err
+    tiny = [each for each in base if not each.startswith("model")]
+    assert main([*tiny, "model=tiny", "out=none", "prompts=t.csv"]) == 2
+    assert "takes no LoRAs" in capsys.readouterr().err

@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerender import files
-from rerender.codec import Planes, encode, open_video
+from rerender import files, write_video
+from rerender.codec import Planes, encode, open_video, planes
 from rerender.data import picture
 from rerender.data.demo import Demo
+from rerender.data.pictures import Pictures
+from rerender.errors import ConfigError
+from rerender.flow.dis import Dis
 from rerender.jobs import render_clip
 from rerender.jobs.run_job import JobRun
-from rerender.propagate_keys import main, numbered
+from rerender.keyframes._numbered import numbered
+from rerender.propagate import propagate
+from rerender.propagate_keys import main, translations
+from rerender.propagation.warp import Warp
 from rerender.run import main as run
 from rerender.run_folder import read_facts
 from rerender.video import MemoryVideo, Video
@@ -226,6 +232,62 @@ def test_settings_are_those_of_a_run(
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["h264_lossless", "ffv1", "png16"])
+def test_the_formats_are_those_of_a_run(
+    form: str,
+    tmp_path: Path,
+    clip: tuple[Path, MemoryVideo],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command's file, and that of `write_video`, is the one that lies beside a run's mp4."""
+    monkeypatch.chdir(tmp_path)
+    path, video = clip
+    keys = keyed(tmp_path / "keys", video, (1, 7))
+    said = ["data=video", f"data.path={path}", "propagation=warp", "out=run"]
+    assert run([*said, "keyframes=folder", "keyframes.path=keys", f"format={form}", *RUN]) == 0
+    facts = read_facts(Path("run"))["clips"][0]
+    place = Path("run") / facts["master"]
+
+    def contents(made: Path) -> list[bytes]:
+        return [file.read_bytes() for file in sorted(made.glob("*"))] or [made.read_bytes()]
+
+    films = ["--keys", "keys", "--video", str(path), "propagation=warp", f"format={form}"]
+    out = Path(f"by_command{place.suffix}")
+    assert main([*films, "--out", str(out)]) == 0
+    assert contents(out) == contents(place)
+    again = open_video(path)
+    frames = propagate(
+        again,
+        translations((1, 7), Pictures(tuple(numbered(keys).values()), rate=1), []),
+        Warp(),
+        Dis(),
+    )
+    name = f"by_program{place.suffix}"
+    assert write_video(name, frames, again, form).frames == 9  # type: ignore[arg-type]
+    assert contents(Path(f"by_program{place.suffix}")) == contents(place)
+    capsys.readouterr()
+    if form == "png16":
+        assert main([*films, "--out", str(out)]) == 2
+        assert "has files already" in capsys.readouterr().err
+        assert main([*films, "--out", str(path)]) == 2
+    else:
+        assert main([*films, "--out", "out.mp4"]) == 2
+        assert f"ends in {place.suffix}" in capsys.readouterr().err
+
+
+def test_frames_too_many_or_too_few_are_no_file(tmp_path: Path) -> None:
+    video = moving(3, 48, 64)
+    for count in (2, 4):
+        frames = [video[index % 3] for index in range(count)]
+        for form, name in (("ffv1", "out.mkv"), ("png", "frames")):
+            with pytest.raises(ValueError):
+                write_video(tmp_path / f"{count}{name}", frames, video, form)  # type: ignore[arg-type]
+            assert not (tmp_path / f"{count}{name}").is_file()
+    with pytest.raises(ConfigError, match="unknown format"):
+        write_video(tmp_path / "x.mkv", [], video, "divx")  # type: ignore[arg-type]
+
+
 def test_keys_that_differ_in_colour_are_brought_together(
     tmp_path: Path, clip: tuple[Path, MemoryVideo]
 ) -> None:
@@ -287,13 +349,13 @@ def test_a_run_takes_key_frames_from_a_folder(
     said = ["data=video", f"data.path={path}", "data.size=32", "propagation=warp", "out=run"]
     said += ["keyframes=folder", "keyframes.path=keys", f"keyframes.harmonise={harmonise}"]
     monkeypatch.setattr(JobRun, "_load", None)
-    real, made = render_clip.planes, []
+    made: list[int] = []
 
     def failing(image: torch.Tensor, video: Video, index: int) -> Planes:
         made.append(index)
         if made == [0, 1, 2, 3, 4, 5]:
             raise MemoryError
-        return real(image, video, index)
+        return planes(image, video, index)
 
     monkeypatch.setattr(render_clip, "planes", failing)
     assert run([*said, *RUN]) == 5

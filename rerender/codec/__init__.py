@@ -3,6 +3,7 @@
 from rerender.codec.audio import check_sound, sound_of
 from rerender.codec.container import MAX_PIXELS, SUFFIXES
 from rerender.codec.decode import FileVideo, open_video
+from rerender.codec.deliver import check_folder, deliver, say_times
 from rerender.codec.encode import Encoded, Encoder, Planes, encode, planes
 from rerender.codec.formats import FORMATS, Format, FormatName
 from rerender.codec.master import assemble, check_format, packed
@@ -18,11 +19,14 @@ __all__ = [
     "FormatName",
     "Planes",
     "assemble",
+    "check_folder",
     "check_format",
     "check_sound",
+    "deliver",
     "encode",
     "open_video",
     "packed",
     "planes",
+    "say_times",
     "sound_of",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -59,6 +60,10 @@ class Pixel(Constraint):
                     f"must lie in 0..1, received {getattr(self, key)}",
                     "see conf/constraint/pixel.yaml",
                 )
+
+    @property
+    def encodes(self) -> Sequence[Literal["anchor", "previous"]]:
+        return ("anchor", "previous") if self.anchored else ("previous",)
 
     def bind(self, scene: Scene, model: Model) -> Edits:
         references = [scene.anchor, scene.previous] if self.anchored else [scene.previous]

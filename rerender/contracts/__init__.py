@@ -15,6 +15,7 @@ from rerender.contracts.constraint import (
     JointEdits,
     Part,
 )
+from rerender.contracts.context import AttentionContext, StoredContext
 from rerender.contracts.mask import Mask
 from rerender.contracts.network import (
     Adapter,
@@ -56,6 +57,7 @@ __all__ = [
     "Adapter",
     "Attend",
     "AttendJointly",
+    "AttentionContext",
     "AttentionMapEdit",
     "AttentionProcessor",
     "BatchedFlowEstimator",
@@ -92,6 +94,7 @@ __all__ = [
     "Start",
     "StartContext",
     "StepOutput",
+    "StoredContext",
     "Tracker",
     "guide",
     "require_window",

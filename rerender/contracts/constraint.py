@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -95,6 +95,11 @@ class Constraint(Part):
 
     needs_draft: ClassVar[bool] = False  # wants the key frame translated once without it
     needs_previous: ClassVar[bool] = False  # reads clean latents of the key frame before
+
+    @property
+    def encodes(self) -> Sequence[Literal["anchor", "previous"]]:
+        """The earlier results whose pixels it encodes into this key frame, the one on top first."""
+        return ()
 
     def remembers(self, layer: Layer, ordinal: int) -> bool:
         """Whether later key frames read this layer's hidden states of the ``ordinal``-th key frame

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rerender.errors import ConfigError
 from rerender.scene import DecoderBlock, Layer
 from rerender.video import sha256_file
 
@@ -143,6 +144,7 @@ class Condition:
         image_latents: what networks that see the source take as further channels, ``[B,E,h,w]``:
             its latent (InstructPix2Pix, whose branches are nothing, the picture alone, picture and
             prompt), or a mask and the latent of the source without what it covers (inpainting).
+        image_embeds: tokens of pictures that are shown beside the words (IP-Adapter), ``[B,M,D]``.
     """
 
     prompt_embeds: Tensor
@@ -150,6 +152,7 @@ class Condition:
     pooled_embeds: Tensor | None = None
     guidance_embed: Tensor | None = None
     image_latents: Tensor | None = None
+    image_embeds: Tensor | None = None
 
     @property
     def positive(self) -> Condition:
@@ -158,7 +161,10 @@ class Condition:
         return replace(self, **last)
 
     def _by_branch(self) -> Iterator[tuple[str, Tensor]]:
-        for name in ("prompt_embeds", "pooled_embeds", "guidance_embed", "image_latents"):
+        for name in (
+            *("prompt_embeds", "pooled_embeds", "guidance_embed", "image_latents"),
+            "image_embeds",
+        ):
             value: Tensor | None = getattr(self, name)
             if value is not None:
                 yield name, value
@@ -412,6 +418,17 @@ class Checkpoint(ABC):
             digest: the sha256 of a file; callers may know it from before.
         """
         return None
+
+    def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:
+        """The same checkpoint with more LoRAs, each a file and its scale.
+
+        Raises:
+            ConfigError: it takes none.
+        """
+        if not loras:
+            return self
+        problem = f"the model {type(self).__name__} takes no LoRAs, {loras[0][0]} is asked for"
+        raise ConfigError("prompts", problem, "leave the column loras empty, or choose model=sd15")
 
     @abstractmethod
     def load(self, controls: Sequence[str]) -> Model:

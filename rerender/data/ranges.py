@@ -14,7 +14,7 @@ from rerender.errors import InputError
 from rerender.flow.field import Flow
 from rerender.video import Clip, PromptRange, Truth
 
-COLUMNS = ("from", "to", "prompt", "negative_prompt", "strength", "fade")
+COLUMNS = ("from", "to", "prompt", "negative_prompt", "strength", "fade", "loras")
 _NEEDED = ("from", "to", "prompt")
 
 
@@ -24,8 +24,9 @@ def in_time(clip: Clip, table: Path) -> Clip:
     Args:
         clip: the source; its prompts are asked for where the table says nothing.
         table: a csv file with a line for each range of frames: ``from`` and ``to``, the first and
-            the last of them, from 0; ``prompt``; and any of ``negative_prompt``, ``strength`` and
-            ``fade`` (see `PromptRange`).
+            the last of them, from 0; ``prompt``; and any of ``negative_prompt``, ``strength``,
+            ``fade`` and ``loras`` (see `PromptRange`): files with their scales, such as
+            ``ink.safetensors:0.8; glow.safetensors``; a relative one lies in the table's folder.
 
     Raises:
         InputError: it cannot be read, has other columns, a cell that is no number, a range that is
@@ -135,5 +136,23 @@ def _range(table: Path, line: int, row: Mapping[str, str], clip: Clip) -> Prompt
     strength = (
         number("strength", "", 1, whole=False) if (row.get("strength") or "").strip() else None
     )
-    negative = row.get("negative_prompt") or clip.negative_prompt
-    return PromptRange(start, last + 1, row["prompt"], negative, strength, int(number("fade", "0")))
+    negative, fade = row.get("negative_prompt") or clip.negative_prompt, int(number("fade", "0"))
+    loras = _loras(table, line, row.get("loras") or "")
+    return PromptRange(start, last + 1, row["prompt"], negative, strength, fade, loras)
+
+
+def _loras(table: Path, line: int, cell: str) -> tuple[tuple[str, float], ...]:
+    """The files of a cell with their scales, 1 where none is said."""
+    found = []
+    for said in filter(None, map(str.strip, cell.split(";"))):
+        name, colon, text = said.rpartition(":")
+        try:
+            scale = float(text) if colon else 1.0
+        except ValueError:  # the colon is one of the name
+            name, scale = said, 1.0
+        if not -10 <= scale <= 10:
+            problem = f"line {line}: the scale of a LoRA must lie in -10..10, received {text!r}"
+            raise InputError(table, problem, "0 to 1 is usual")
+        place = Path(name.strip() if colon else said).expanduser()
+        found.append((str(table.parent / place), scale))
+    return tuple(found)

@@ -3,20 +3,16 @@ file there, and brought to the run folder."""
 
 from __future__ import annotations
 
-import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from rerender import files
-from rerender.codec import Format, assemble, packed, sound_of
+from rerender.codec import Format, assemble, packed, say_times, sound_of
 from rerender.run_folder import FRAMES, SOUND
 from rerender.store.cache import Entry, Work
 from rerender.video import Video
-
-log = logging.getLogger(__name__)
 
 
 class MasterFrames:
@@ -54,7 +50,7 @@ class MasterFrames:
             with work.writing(SOUND) as file:
                 fate = sound_of(video, file)
             heard = [SOUND] if fate.startswith(("copied", "transcoded")) else []
-            _say_times(video)
+            say_times(video)
             return {"master": [*names, *heard], "sound": fate}
         name = f"video{form.suffix}"
         with work.writing(name) as file:
@@ -63,17 +59,6 @@ class MasterFrames:
 
     def _name(self, index: int, form: Format) -> str:
         return f"frame-{index:06d}{form.suffix if form.pictures else '.raw'}"
-
-
-def _say_times(video: Video) -> None:
-    """Pictures hold no times: what is to be known of them is said."""
-    times = [*video.timestamps, video.end]
-    steps = {round(float(after - before), 3) for before, after in pairwise(times)}
-    if max(steps) - min(steps) > 0.0015:  # containers round to a millisecond
-        log.warning(
-            "output: pictures hold no times, and the frames of the source do not last equally "
-            "long; video.mp4 has them"
-        )
 
 
 def delivered(entry: Entry, folder: Path) -> tuple[Path, ...]:

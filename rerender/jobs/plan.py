@@ -103,7 +103,8 @@ class _Look:
         shared = Cache(job.store) if job.store else None
         model = repr((job.model, job.parts.names(), job.store))
         loading = self._models.setdefault(model, Loading(job.model, job.parts.names(), shared))
-        if shared is None or not loading.known():
+        sets = {asked.loras for clip in clips for asked in clip.ranges}
+        if shared is None or not all(loading.adapted(loras).known() for loras in {*sets, ()}):
             return Todo(tree, len(clips), None if shared else {})
         stages = [stages_of(job, tree, identity, clip, loading) for clip in clips]
         found = {

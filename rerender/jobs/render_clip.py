@@ -30,6 +30,7 @@ from rerender.scene import Watch
 from rerender.store.cache import Cache, Entry, Work
 from rerender.store.key_frames import FinishedKeyFrames, StoredKeyFrames
 from rerender.store.stage_keys import Stages
+from rerender.translation.generations import generations
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
@@ -45,7 +46,7 @@ class ClipTask:
         folder: where its files go.
         parts: the method.
         seed: of all noise.
-        load: loads the model when it is needed.
+        load: loads the model when it is needed; told the LoRAs of a range where it has some.
         stages: the keys of its stages.
         cache: the stage store.
         record: shows progress and keeps pictures.
@@ -56,7 +57,7 @@ class ClipTask:
     folder: Path
     parts: Parts
     seed: int
-    load: Callable[[], Model]
+    load: Callable[..., Model]
     stages: Stages
     cache: Cache
     record: Record
@@ -74,6 +75,7 @@ class RenderedClip:
         peak: the most memory held meanwhile, in MiB; None where unknown.
         master: the files of the result in the format besides mp4, its sound last.
         sound: what became of the sound there, as `Encoded` says it.
+        generations: key frame and its VAE generation of each; () where unknown, or none are made.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class RenderedClip:
     peak: float | None = None
     master: tuple[Path, ...] = ()
     sound: str = "none"
+    generations: Sequence[Sequence[float]] = ()
 
 
 def render_clip(task: ClipTask) -> RenderedClip:
@@ -133,13 +136,29 @@ def _facts(task: ClipTask, encoded: Encoded, propagating: float) -> dict[str, An
     seconds = {"translate": translating, "propagate": propagating}
     peaks = [peak(), *(facts.get("peak") for facts in keys)]
     most = max((each for each in peaks if each is not None), default=None)
-    return {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
+    facts = {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
+    return facts | {"generations": _generations(task)}
+
+
+def _generations(task: ClipTask) -> list[list[float]]:
+    """Key frame and VAE generation of each, in the whole clip's frame numbers."""
+    if task.parts.keyframes.made_elsewhere:
+        return []
+    offset, found = task.clip.offset, []
+    for part, asked in zip(task.stages.parts, task.clip.ranges or (None,), strict=True):
+        if entry := task.cache.find(KEYS, part.keys):
+            parts = task.parts.with_strength(asked.strength if asked else None)
+            made = generations(part.clip, entry.facts["shots"], parts)
+            found += [[i + part.clip.offset - offset, round(g, 4)] for i, g in made.items()]
+    return found
 
 
 def _rendered(path: Path, entry: Entry) -> RenderedClip:
     frames, (height, width), (below, right), audio = entry.facts["encoded"]
     encoded = Encoded(frames, (height, width), (below, right), audio)
-    return RenderedClip(path, encoded, entry.facts["seconds"], entry.facts.get("peak"))
+    facts = entry.facts
+    seconds, generation = facts["seconds"], facts.get("generations", ())
+    return RenderedClip(path, encoded, seconds, facts.get("peak"), generations=generation)
 
 
 @contextmanager

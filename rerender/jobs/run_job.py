@@ -29,7 +29,7 @@ from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
 from rerender.jobs.score_clip import score_clip
 from rerender.run_folder import CONFIG, FRAMES, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
 from rerender.store.cache import Cache
-from rerender.store.checkpoint import Loading
+from rerender.store.checkpoint import Loading, Loras
 from rerender.store.network_outputs import kept
 from rerender.store.run_identity import Identity, check_apart, owner
 from rerender.store.stage_keys import device_of, stages_of
@@ -64,6 +64,7 @@ class JobRun:
     """A job that has its folder, and what all its clips have in common.
 
     Attributes:
+        weights: digest of all weights, those of LoRAs in ranges too.
         warnings: what was warned of so far; it grows.
     """
 
@@ -71,6 +72,7 @@ class JobRun:
     tree: Mapping[str, Any]
     identity: Identity
     loading: Loading
+    weights: str
     cache: Cache
     record: Record
     warnings: Sequence[str]
@@ -93,8 +95,8 @@ class JobRun:
             FORMATS.get(self.job.format),
         )
 
-    def _load(self) -> Model:
-        model = self.loading.model()
+    def _load(self, loras: Loras = ()) -> Model:
+        model = self.loading.adapted(loras).model()
         self.record.progress.count("load")
         return model
 
@@ -124,7 +126,7 @@ def run_job(
         clips, identity = check_job(job, tree, folder), Identity.of(tree)
         with claimed(folder, _owned_by(tree), _waiting(folder) if keep else None):
             shown = progress or Progress()
-            run = load_job(job, tree, identity, folder, warnings, keep, shown)
+            run = load_job(job, tree, identity, folder, warnings, keep, shown, clips)
             if run is None:
                 return []
             with logged(folder, tuple(warnings)):
@@ -157,7 +159,8 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
         if form := FORMATS.get(job.format):
             full = job.data.output == "source"  # else the model's multiple changes no output size
             check_format(form, clip.video if full else fit(clip.video, job.data.size, 2))
-    job.model.check(job.parts.names())
+    for loras in {(), *(asked.loras for clip in clips for asked in clip.ranges)}:
+        job.model.adapted(loras).check(job.parts.names())
     check_model(job.parts, job.model, clips)
     if job.parts.keyframes.made_elsewhere:
         return clips  # the model is told nothing
@@ -190,6 +193,7 @@ def load_job(
     warnings: Sequence[str],
     keep: bool,
     progress: Progress,
+    clips: Sequence[Clip] = (),
 ) -> JobRun | None:
     """What is known of the model, the stage store and the record of a job that has its folder; None
     where ``keep`` and the folder holds this very run, complete."""
@@ -198,7 +202,8 @@ def load_job(
         Cache(job.store).open()
     shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
     loading = Loading(job.model, job.parts.names(), shared)
-    done = keep and identity.finished(folder, loading.digest)
+    weights = loading.digest_with(asked.loras for clip in clips for asked in clip.ranges)
+    done = keep and identity.finished(folder, weights)
     progress.count("load")
     if done:
         progress.close()
@@ -206,7 +211,8 @@ def load_job(
         return None
     files.remove(folder / METRICS)  # it says that a run is complete
     record = Record(folder, job.tracker, job.pictures, progress)
-    return JobRun(job, tree, identity, loading, shared or Cache(folder / OWN), record, warnings)
+    cache = shared or Cache(folder / OWN)
+    return JobRun(job, tree, identity, loading, weights, cache, record, warnings)
 
 
 @contextmanager
@@ -288,7 +294,7 @@ def _facts(run: JobRun, results: Sequence[ClipResult]) -> dict[str, Any]:
         "clips": [_clip_facts(result, folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "computing": {name: round(s, 3) for name, s in run.record.progress.spent.items()},
-        "weights": run.loading.digest,
+        "weights": run.weights,
         "revisions": dict(run.job.model.revisions()),
         "warnings": list(run.warnings),
         "files": sums(folder, _finished(run, results)),
@@ -324,6 +330,7 @@ def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
         "seconds": dict(result.rendered.seconds),
         "peak_memory": result.rendered.peak,
         "keys": list(result.keys),
+        "vae_generations": [list(each) for each in result.rendered.generations],
         **_master(result, folder),
         **_origin(result.clip),
         "scores": {

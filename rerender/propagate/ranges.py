@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 
 from torch import Tensor
 
 from rerender.config.parts import Parts
 from rerender.contracts import Model
+from rerender.errors import ConfigError
 from rerender.propagate import propagate
 from rerender.propagate.detail import enlarged
 from rerender.scene import Translation, Watch
@@ -46,7 +47,7 @@ class RangeWatch(Watch):
 
 def translated(
     clip: Clip,
-    model: Model | Callable[[], Model],
+    model: Model | Callable[..., Model],
     parts: Parts,
     seed: int,
     watch: Watch | None,
@@ -65,7 +66,7 @@ def range_keys(
     number: int,
     clip: Clip,
     shots: Callable[[], Sequence[Sequence[int]]],
-    model: Model | Callable[[], Model],
+    model: Model | Callable[..., Model],
     parts: Parts,
     seed: int,
     watch: Watch | None,
@@ -79,8 +80,16 @@ def range_keys(
         shots: picks the key frames of the whole clip; asked where they are not known.
         model, parts, seed, watch: as of `rerender.pipeline.render`.
         resume: of the range.
+
+    Raises:
+        ConfigError: the range has LoRAs, and ``model`` cannot load them.
     """
     part, asked, span = clip.part(number), clip.ranges[number], clip.spans[number]
+    if asked.loras:
+        if not callable(model):
+            problem = "a range has LoRAs, and the model that is given is loaded already"
+            raise ConfigError("model", problem, "give what loads it: a function of the LoRAs")
+        model = partial(model, asked.loras)
     own = resume.shots or within(shots(), span)
     resume.begin(own)
     parts = parts.with_strength(asked.strength)
@@ -103,7 +112,7 @@ def within(shots: Sequence[Sequence[int]], span: range) -> list[list[int]]:
 
 def joined(
     clip: Clip,
-    model: Model | Callable[[], Model],
+    model: Model | Callable[..., Model],
     parts: Parts,
     seed: int,
     watch: Watch | None,

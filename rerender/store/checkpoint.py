@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -14,6 +14,9 @@ from rerender.contracts import Checkpoint, Model
 from rerender.store.cache import Cache, key
 from rerender.store.provenance import code_of, versions
 from rerender.video import sha256_file
+
+Loras: TypeAlias = tuple[tuple[str, float], ...]
+"""Files of LoRAs with their scales."""
 
 _LOADED: dict[tuple[str, tuple[str, ...]], Model] = {}  # the one that was loaded last
 
@@ -36,6 +39,21 @@ class Loading:
     ) -> None:
         self._checkpoint, self._controls, self._cache = checkpoint, tuple(controls), cache
         self._facts: dict[str, Any] | None = None
+        self._adapted: dict[Loras, Loading] = {}
+
+    def adapted(self, loras: Loras) -> Loading:
+        """The same checkpoint with the LoRAs of a range (see `rerender.video.PromptRange`)."""
+        if not loras:
+            return self
+        if loras not in self._adapted:
+            checkpoint = self._checkpoint.adapted(loras)
+            self._adapted[loras] = Loading(checkpoint, self._controls, self._cache)
+        return self._adapted[loras]
+
+    def digest_with(self, sets: Iterable[Loras]) -> str:
+        """Hash of all weights of a run whose ranges have these LoRAs."""
+        others = [self.adapted(loras).digest for loras in sorted({*sets} - {()})]
+        return key(base=self.digest, adapted=others) if others else self.digest
 
     @property
     def digest(self) -> str:
@@ -48,7 +66,8 @@ class Loading:
         return int(self._known()["multiple"])
 
     def model(self) -> Model:
-        """The model; a sweep in one process loads the same one once, and holds never two."""
+        """The model; a sweep in one process loads the same one once, and holds never two. (In a
+        fade between ranges with other LoRAs the one before is held by who translates with it.)"""
         wanted = (repr(self._checkpoint), self._controls)
         if wanted not in _LOADED:
             _LOADED.clear()

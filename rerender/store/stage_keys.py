@@ -8,7 +8,7 @@ the keys of the stages before it. Whatever else changes, the stage is taken from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint
 from rerender.fitting import fit_clip
 from rerender.store.cache import key
-from rerender.store.checkpoint import Loading
+from rerender.store.checkpoint import Loading, Loras
 from rerender.store.provenance import code_of, targets, versions
 from rerender.store.run_identity import Identity, content_of
 from rerender.video import Clip
 
 FILLING = ("flow", "propagation", "blend_source", "smooth", "mask")  # the second half of the method
 TRANSLATING = tuple(
-    field.name
-    for field in fields(Parts)
-    if field.name not in ("propagation", "blend_source", "smooth", "mask")
+    each.name
+    for each in fields(Parts)
+    if each.name not in ("propagation", "blend_source", "smooth", "mask")
 )
 Tree = Mapping[str, Any]
 
@@ -45,6 +45,7 @@ class Stages:
         weights: digest of the model's weights.
         device: what computes.
         regional: key frames are translated otherwise outside of the region of the mask, or told it.
+        adapted: digests of the weights with the LoRAs of ranges.
     """
 
     tree: Tree
@@ -53,6 +54,7 @@ class Stages:
     weights: str
     device: str
     regional: bool = False
+    adapted: Mapping[Loras, str] = field(default_factory=dict)
 
     @cached_property
     def parts(self) -> tuple[Stages, ...]:
@@ -65,7 +67,8 @@ class Stages:
         strength, tree = self.clip.ranges[number].strength, self.tree
         if strength is not None:
             tree = {**tree, "sampling": {**tree["sampling"], "strength": strength}}
-        return replace(self, clip=self.clip.part(number), tree=tree)
+        weights = self.adapted.get(self.clip.ranges[number].loras, self.weights)
+        return replace(self, clip=self.clip.part(number), tree=tree, weights=weights)
 
     @cached_property
     def keys(self) -> str:
@@ -168,7 +171,9 @@ def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loa
     if device.startswith("cuda"):  # another kind computes other bits
         device = torch.cuda.get_device_name(device)
     regional = job.parts.mask.regional or job.model.inpaints()
-    return Stages(tree, identity, clip, loading.digest, device, regional)
+    sets = {asked.loras for asked in clip.ranges if asked.loras}
+    adapted = {loras: loading.adapted(loras).digest for loras in sets}
+    return Stages(tree, identity, clip, loading.digest, device, regional, adapted)
 
 
 def device_of(checkpoint: Checkpoint) -> str:

@@ -15,6 +15,7 @@ from eval.metrics.color_drift import ColorDrift, lab
 from eval.metrics.dino import Dino
 from eval.metrics.flicker import Flicker
 from eval.metrics.motion_kept import MotionKept
+from eval.metrics.sharpness_drift import SharpnessDrift
 from eval.metrics.structure import Structure
 from rerender.errors import ConfigError
 from rerender.flow.dis import Dis
@@ -139,6 +140,20 @@ def test_color_drift_grows_along_the_clip() -> None:
     frames = [grey(0.3 + 0.02 * i) for i in range(20)]
     curve = measure(ColorDrift(), [grey(0.3)] * 20, frames).curve[1:]
     assert list(curve) == sorted(curve, key=lambda v: v or 0) and (curve[-1] or 0) > 30
+
+
+def test_sharpness_drift_is_gradient_energy_beyond_the_source() -> None:
+    """Half the contrast is a quarter of the energy, 6.02 dB less."""
+    sharp = picture(24, 24)
+    weak = 0.5 + (sharp - 0.5) / 2
+    row = measure(SharpnessDrift(), [sharp] * 3, [sharp, weak, sharp])
+    assert row.curve == (None, pytest.approx(-6.0206, abs=1e-3), pytest.approx(0, abs=1e-6))
+    assert row.value == pytest.approx(3.0103, abs=1e-3)
+    fading = [sharp, weak]
+    assert measure(SharpnessDrift(), fading, fading).value == pytest.approx(0, abs=1e-6)
+    assert measure(SharpnessDrift(), [sharp] * 2, [weak] * 2).value == pytest.approx(0, abs=1e-6)
+    flat = measure(SharpnessDrift(), [sharp] * 2, [sharp, grey(0.5).repeat(1, 2, 2)[:, :24, :24]])
+    assert flat.value is not None and flat.value > 30
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ setup(
         "rerender.conf": ["**/*.yaml"],
         "rerender.demo": ["weights/**/*"],
         "rerender.model": ["configs/**/*"],
+        "rerender.studio": ["page/*"],
         "experiments": ["page/*", "published.yaml", "vendor/**/*"],
     },
 )

@@ -15,6 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from rerender import files
@@ -22,7 +23,7 @@ from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
 from rerender.errors import ConfigError
 from rerender.exits import Parser, command
-from rerender.video import Clip
+from rerender.video import Clip, Frame
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +68,9 @@ def run(arguments: list[str]) -> None:
     from rerender.model._stock_video import StockVideo
 
     clips = {seed: list(job.data.clips()) for seed, job in sorted(jobs.items())}
+    for seed, found in clips.items():
+        for control, clip in product(jobs[seed].parts.control[:1], found):
+            control.check(clip)
     stock = StockVideo.load(options.weights, options.pipeline, parts, getattr(torch, options.dtype))
     for clip in (each for found in clips.values() for each in found):
         stock.check(clip.video.size, len(clip.video))
@@ -87,7 +91,9 @@ def request(job: Job, clip: Clip):  # type: ignore[no-untyped-def]  # torch come
     from rerender.model._stock_video import StockRequest
 
     frames = [clip.video[index] for index in range(len(clip.video))]
-    controls = [c.map(frame) for c in job.parts.control[:1] for frame in frames]
+    opened = [control.open(clip) for control in job.parts.control[:1]]
+    shown = [Frame(index, frame) for index, frame in enumerate(frames)]
+    controls = [control.frame_map(frame) for control in opened for frame in shown]
     sampling, duration = job.parts.sampling, float(clip.video.end - clip.video.timestamps[0])
     return StockRequest(
         frames,

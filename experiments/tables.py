@@ -187,7 +187,8 @@ def _rounded(column: Column, cells: Sequence[Cell]) -> Column:
 def published(path: Path = PUBLISHED) -> list[Table]:
     """The numbers printed in papers, each table with its own protocol."""
     found = []
-    entries = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # digits as printed
+    loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
+    entries = yaml.load(path.read_text(encoding="utf-8"), loader)  # digits as printed
     for number, entry in enumerate(entries, 1):
         names = tuple(next(iter(entry["rows"].values())))
         lines = {

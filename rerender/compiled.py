@@ -1,4 +1,5 @@
-"""How loops over pixels are compiled: once for each machine, without the interpreter's lock."""
+"""How loops over pixels are compiled: once for each machine, without the interpreter's lock; and
+whether a GPU has its own."""
 
 from __future__ import annotations
 
@@ -6,7 +7,11 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +30,20 @@ def reassociated(loop: Loop) -> Loop:
     compiled, so one machine makes the same bytes every time; another machine may differ in the last
     bit."""
     return cast(Loop, _compiled(loop, nogil=True, fastmath=True))
+
+
+def fused(device: torch.device) -> bool:
+    """Whether loops are Triton kernels there: on a GPU where Triton is installed (it comes with
+    PyTorch for Linux only). Elsewhere on a GPU they are operators of PyTorch."""
+    return device.type == "cuda" and _triton()
+
+
+@cache
+def _triton() -> bool:
+    found = find_spec("triton") is not None
+    if not found:
+        log.warning("no Triton is installed: propagation on the GPU takes PyTorch's operators")
+    return found
 
 
 def compile_seconds() -> float:

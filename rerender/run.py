@@ -44,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    return command(_run, arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["studio"]:  # a word without = is no setting
+        from rerender.studio.main import main as studio
+
+        return studio(given[1:])
+    return command(_run, given)
 
 
 def _run(given: list[str]) -> int:
@@ -195,6 +200,9 @@ def _ended(sweep: Sweep, folder: Path, tables: bool) -> int:
     if len(statuses) == 1:
         return int(statuses[0]["code"])
     folders = [Path(status["folder"]) for status in statuses if status["folder"]]
+    if tables and not any(tree.get("metrics") for tree in sweep.jobs):
+        report(f"{sweep.name}: metrics=[] measures nothing to compare", "no tables")
+        tables = False
     code = _tabled(sweep, folders) if tables else 0
     if not failed:
         return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,12 +12,61 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Tiny tensors: a second thread costs more in waiting than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of collected tests and the imported libraries are made of stays until the end:
+    not to be gone through by every collection of garbage, nor copied by it in every forked run."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is left at the end is let go in order
+
+
+# What a process remembers for its own end, or holds at the moment.
+REMEMBERED = {
+    "rerender.compiled": "_unkept",
+    "rerender.exits": "_SHOWING",
+    "rerender.files": "_GUARDED",
+    "rerender.jobs.worker": "_TAKEN",
+}
+
+
+def remembered() -> dict[str, list[object]]:
+    """By module, of those that are imported."""
+    loaded = {name: vars(sys.modules[name]) for name in REMEMBERED if name in sys.modules}
+    return {name: list(found[REMEMBERED[name]]) for name, found in loaded.items()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """A test leaves the process as it was, so that no other one depends on their order."""
+    before, place = remembered(), Path.cwd()
+    yield
+    assert {
+        name: found for name, found in remembered().items() if found != before.get(name, [])
+    } == {}
+    assert Path.cwd() == place
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    """No file is forced to the disk: no test loses power, and the waiting would be a tenth of the
+    time. Tests of writing put in what counts or fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,12 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # library: the places that may import it
 COMPOSING = ("rerender/run.py", "rerender/config/", "experiments/")
+BENCH = ("experiments/bench/cuda/", "experiments/bench/gpu/")
 FENCES = {
     "hydra": COMPOSING,
     "omegaconf": COMPOSING,
-    "diffusers": ("rerender/model/", "training/", "eval/metrics/", "experiments/bench/cuda/"),
-    "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/"),
+    "diffusers": ("rerender/model/", "training/", "eval/metrics/", *BENCH),
+    "transformers": ("rerender/model/", "rerender/demo/", "training/", "eval/metrics/", *BENCH),
     "av": ("rerender/codec/", "experiments/bench/damage/"),
     "wandb": ("rerender/tracker/",),
     "joblib": ("rerender/launcher/",),
@@ -31,6 +32,8 @@ FENCES = {
     "lpips": ("eval/metrics/",),
     "pandas": ("eval/", "experiments/"),
     "matplotlib": ("eval/", "experiments/"),
+    "starlette": ("rerender/studio/",),
+    "uvicorn": ("rerender/studio/",),
     "skimage": (),
     "pickle": (),
 }
@@ -73,6 +76,7 @@ COMMANDS = (
     "rerender.propagate.__main__",
     "rerender.store.__main__",
     "rerender.run",
+    "rerender.studio",
 )
 ROWS = (("rerender",), NOUNS, CONTRACTS, TOOLS, CHOICES, CONFIG, VERBS, STORE, JOBS, COMMANDS)
 ABOVE_EVAL = ("experiments", "training", *COMMANDS, *VERBS, *STORE, *JOBS)
@@ -89,6 +93,11 @@ def module(file: Path) -> str:
 @cache
 def parsed(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(file: Path) -> tuple[tuple[str, ast.stmt], ...]:
+    return tuple(imported(parsed(file)))
 
 
 def imported(node: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
@@ -130,7 +139,7 @@ def test_a_library_stays_behind_its_fence(library: str) -> None:
     breaches = {
         str(file.relative_to(ROOT))
         for file in FILES
-        for name, _ in imported(parsed(file))
+        for name, _ in imports_of(file)
         if name.partition(".")[0] == library
         and not file.relative_to(ROOT).as_posix().startswith(FENCES[library] or ("-",))
     }
@@ -164,7 +173,7 @@ def below(name: str, prefixes: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("file", FILES, ids=module)
 def test_a_module_imports_from_its_own_row_and_above(file: Path) -> None:
-    name, names = module(file), ours({name for name, _ in imported(parsed(file))})
+    name, names = module(file), ours({name for name, _ in imports_of(file)})
     if name.startswith("rerender"):
         down = {n for n in names if n.startswith("rerender.") and row(n) > row(name)}
         assert not down, f"{name} imports {down}"
@@ -186,7 +195,7 @@ def test_choices_do_not_know_each_other(group: str) -> None:
     for file in FILES:
         if module(file) not in choices:
             continue
-        names = ours({name for name, _ in imported(parsed(file))})
+        names = ours({name for name, _ in imports_of(file)})
         assert not names & choices - {module(file)}, f"{module(file)} imports another choice"
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,15 @@ def composed(*arguments: str) -> dict[str, Any]:
     return job
 
 
+@cache
+def alone_chosen(group: str, name: str) -> dict[str, Any]:
+    """The configuration with one choice, composed once for all tests that ask for it."""
+    return composed(f"{group}=[{name}]" if group in LISTS else f"{group}={name}", "prompt=x")
+
+
 def chosen(group: str, name: str) -> Any:
     """The part that a choice stands for; a tuple of parts in groups that are lists."""
-    override = f"{group}=[{name}]" if group in LISTS else f"{group}={name}"
-    return build(filled(composed(override, "prompt=x")[group]), group)
+    return build(filled(alone_chosen(group, name)[group]), group)
 
 
 def filled(node: Any) -> Any:

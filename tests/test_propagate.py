@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -21,7 +21,7 @@ from rerender.propagate import propagate
 from rerender.propagation.hold import Hold
 from rerender.scene import Translation, Watch
 from rerender.video import KeyFrame, MemoryVideo, Segment
-from tests.propagation.scenes import Names, NoFlow, keys, still, translated
+from tests.propagation.scenes import Names, NoFlow, keys, moving, still, translated
 
 BLANK = torch.zeros(3, 1, 1)
 
@@ -171,6 +171,28 @@ def test_frames_come_before_the_next_key_frame_is_asked_for() -> None:
     for _ in range(5):
         next(images)
     assert asked == [0, 4]
+
+
+@dataclass(frozen=True)
+class ManyAtOnce(Hold):
+    """Notes how many segments it is given at once."""
+
+    given: list[int] = field(default_factory=list)
+
+    def batches(self) -> bool:
+        return True
+
+    def fill_all(self, segments: Sequence[Segment], flow: FlowEstimator) -> Iterator[Tensor]:
+        self.given.append(len(segments))
+        yield from super().fill_all(segments, flow)
+
+
+def test_segments_are_made_at_once_where_that_is_better() -> None:
+    video, many = moving(23), ManyAtOnce()
+    plain = list(propagate(video, keys(video, range(1, 23, 4)), Hold(), NoFlow()))
+    busy = list(propagate(video, keys(video, range(1, 23, 4)), many, NoFlow(), ahead=3))
+    assert all(torch.equal(*pair) for pair in zip(plain, busy, strict=True))
+    assert many.given == [3, 3]
 
 
 @pytest.mark.parametrize("ahead", [2, 5])

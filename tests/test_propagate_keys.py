@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rerender import files, write_video
-from rerender.codec import Planes, encode, open_video
+from rerender.codec import Planes, encode, open_video, planes
 from rerender.data import picture
 from rerender.data.demo import Demo
 from rerender.data.pictures import Pictures
@@ -17,8 +17,9 @@ from rerender.errors import ConfigError
 from rerender.flow.dis import Dis
 from rerender.jobs import render_clip
 from rerender.jobs.run_job import JobRun
+from rerender.keyframes._numbered import numbered
 from rerender.propagate import propagate
-from rerender.propagate_keys import main, numbered, translations
+from rerender.propagate_keys import main, translations
 from rerender.propagation.warp import Warp
 from rerender.run import main as run
 from rerender.run_folder import read_facts
@@ -348,13 +349,13 @@ def test_a_run_takes_key_frames_from_a_folder(
     said = ["data=video", f"data.path={path}", "data.size=32", "propagation=warp", "out=run"]
     said += ["keyframes=folder", "keyframes.path=keys", f"keyframes.harmonise={harmonise}"]
     monkeypatch.setattr(JobRun, "_load", None)
-    real, made = render_clip.planes, []
+    made: list[int] = []
 
     def failing(image: torch.Tensor, video: Video, index: int) -> Planes:
         made.append(index)
         if made == [0, 1, 2, 3, 4, 5]:
             raise MemoryError
-        return real(image, video, index)
+        return planes(image, video, index)
 
     monkeypatch.setattr(render_clip, "planes", failing)
     assert run([*said, *RUN]) == 5

@@ -45,6 +45,10 @@ class TrainingStage(ABC):
     def loss(self, step: int) -> Tensor:
         """The loss of batch number ``step``."""
 
+    def optimisers(self, parameters: dict[str, Tensor]) -> list[torch.optim.Optimizer]:
+        """What moves the trained weights."""
+        return optimisers(parameters, self.rate)
+
     @abstractmethod
     def preview(self, path: Path) -> None:
         """Write a picture of what the trained modules can do to ``path`` (png)."""
@@ -82,7 +86,7 @@ def learn(
         name: value for name, value in stage.modules.named_parameters() if value.requires_grad
     }
     average = {name: value.detach().clone() for name, value in parameters.items()}
-    drives = optimisers(parameters, stage.rate)
+    drives = stage.optimisers(parameters)
     step, before = _resume(folder / "checkpoint.safetensors", parameters, average, drives)
     began = saved = time.monotonic()
     minutes = before

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from rerender.contracts import Constraint, Edits, Model
+from rerender.contracts import Constraint, Edits, Model, StoredContext
 from rerender.errors import ConfigError
 from rerender.scene import Layer, Scene
 
@@ -50,13 +47,6 @@ class CrossFrame(Constraint):
     def bind(self, scene: Scene, model: Model) -> Edits:
         anchor, remembered = scene.anchor.trace, scene.remembered.trace
 
-        def attend(layer: Layer, hidden_states: Tensor, step: int) -> Tensor:
-            if not self.acts_on(layer):
-                return hidden_states
-            first = anchor.recall(step, layer, hidden_states)
-            if remembered is anchor:
-                # The same hidden states twice weigh the same as once.
-                return first
-            return torch.cat([first, remembered.recall(step, layer, hidden_states)], 1)
-
-        return Edits(attend=attend)
+        # The same hidden states twice weigh the same as once.
+        traces = (anchor,) if remembered is anchor else (anchor, remembered)
+        return Edits(attend=StoredContext(traces, self.acts_on))

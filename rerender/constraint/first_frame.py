@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from rerender.contracts import Constraint, Edits, Model
+from rerender.contracts import Constraint, Edits, Model, StoredContext
 from rerender.scene import Layer, Scene
 
 
@@ -20,9 +18,4 @@ class FirstFrame(Constraint):
         return ordinal == 0
 
     def bind(self, scene: Scene, model: Model) -> Edits:
-        anchor = scene.anchor.trace
-
-        def attend(layer: Layer, hidden_states: Tensor, step: int) -> Tensor:
-            return anchor.recall(step, layer, hidden_states)
-
-        return Edits(attend=attend)
+        return Edits(attend=StoredContext((scene.anchor.trace,), lambda layer: True))

@@ -15,6 +15,7 @@ from rerender.contracts.constraint import (
     JointEdits,
     Part,
 )
+from rerender.contracts.context import AttentionContext, StoredContext
 from rerender.contracts.mask import Mask
 from rerender.contracts.network import (
     Adapter,
@@ -43,14 +44,23 @@ from rerender.contracts.sampling import (
     StartContext,
     StepOutput,
 )
-from rerender.contracts.source import Control, Data, FlowEstimator, KeyFrames, require_window
+from rerender.contracts.source import (
+    BatchedFlowEstimator,
+    Control,
+    Data,
+    FlowEstimator,
+    KeyFrames,
+    require_window,
+)
 
 __all__ = [
     "Adapter",
     "Attend",
     "AttendJointly",
+    "AttentionContext",
     "AttentionMapEdit",
     "AttentionProcessor",
+    "BatchedFlowEstimator",
     "Canvas",
     "Cell",
     "Checkpoint",
@@ -84,6 +94,7 @@ __all__ = [
     "Start",
     "StartContext",
     "StepOutput",
+    "StoredContext",
     "Tracker",
     "guide",
     "require_window",

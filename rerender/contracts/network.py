@@ -144,6 +144,7 @@ class Condition:
         image_latents: what networks that see the source take as further channels, ``[B,E,h,w]``:
             its latent (InstructPix2Pix, whose branches are nothing, the picture alone, picture and
             prompt), or a mask and the latent of the source without what it covers (inpainting).
+        image_embeds: tokens of pictures that are shown beside the words (IP-Adapter), ``[B,M,D]``.
     """
 
     prompt_embeds: Tensor
@@ -151,6 +152,7 @@ class Condition:
     pooled_embeds: Tensor | None = None
     guidance_embed: Tensor | None = None
     image_latents: Tensor | None = None
+    image_embeds: Tensor | None = None
 
     @property
     def positive(self) -> Condition:
@@ -159,7 +161,10 @@ class Condition:
         return replace(self, **last)
 
     def _by_branch(self) -> Iterator[tuple[str, Tensor]]:
-        for name in ("prompt_embeds", "pooled_embeds", "guidance_embed", "image_latents"):
+        for name in (
+            *("prompt_embeds", "pooled_embeds", "guidance_embed", "image_latents"),
+            "image_embeds",
+        ):
             value: Tensor | None = getattr(self, name)
             if value is not None:
                 yield name, value

@@ -20,6 +20,15 @@ class Propagation(ABC):
     def fill(self, segment: Segment, flow: FlowEstimator) -> Iterator[Tensor]:
         """Frames ``segment.start`` to ``segment.stop - 1`` in order, ``[3,H,W]`` in 0..1."""
 
+    def batches(self) -> bool:
+        """Whether several segments are better made by `fill_all` than each by a thread."""
+        return False
+
+    def fill_all(self, segments: Sequence[Segment], flow: FlowEstimator) -> Iterator[Tensor]:
+        """The frames of several segments of one video, in order; all have a right key frame."""
+        for segment in segments:
+            yield from self.fill(segment, flow)
+
     def check(self) -> None:  # noqa: B027, most need nothing but themselves
         """Refuse before anything is loaded, where it could not fill a segment on this machine.
 

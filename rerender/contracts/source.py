@@ -174,6 +174,22 @@ class FlowEstimator(ABC):
         return self.pair(target, source)[0]
 
 
+class BatchedFlowEstimator(FlowEstimator):
+    """Optical flow of many pairs of images at once, on the device that these are on."""
+
+    def rough(self) -> BatchedFlowEstimator:
+        return self
+
+    @abstractmethod
+    def estimate(self, target: Tensor, source: Tensor, start: Tensor | None) -> Tensor:
+        """Offsets ``[B,2,H,W]`` in pixels, (x, y), from targets to sources.
+
+        Args:
+            target, source: ``[B,3,H,W]`` in 0..1; values outside are clipped.
+            start: a first guess ``[B,2,H,W]``; None where there is none.
+        """
+
+
 def require_window(where: str, start: float, stop: float) -> None:
     """Refuse a window that is empty, reversed or outside 0..1.
 

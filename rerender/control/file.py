@@ -17,6 +17,7 @@ from rerender.contracts import Control
 from rerender.data.pictures import Pictures, is_picture, listed
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize
+from rerender.kinds import Label, Word
 from rerender.video import Clip, Frame, Video
 
 SKEW = 0.02
@@ -42,9 +43,9 @@ class MapFile(Control):
     given: ClassVar[bool] = True
 
     path: Path
-    controlnet: Annotated[str, Field(min_length=1)]
+    controlnet: Annotated[Word, Field(min_length=1)]
     first: Annotated[int, Field(ge=0)] | None = None
-    name: str = "file"
+    name: Label = "file"
 
     @property
     def network(self) -> str:

@@ -9,7 +9,7 @@ step: propagation takes its own afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from rerender.contracts import FlowEstimator
+from rerender.compiled import fused
+from rerender.contracts import BatchedFlowEstimator
 from rerender.errors import ConfigError
-from rerender.flow.field import Flow, occlusion, warp
+from rerender.flow.field import Flow, occlusion, pair, warp
 from rerender.video import Frame
 
 COARSEST = 12
@@ -30,7 +31,7 @@ NOISE = 1e-3
 
 
 @dataclass(frozen=True)
-class DisTorch(FlowEstimator):
+class DisTorch(BatchedFlowEstimator):
     """Flow by dense inverse search with a patch around every pixel, without weights.
 
     Attributes:
@@ -50,6 +51,9 @@ class DisTorch(FlowEstimator):
         if self.window % 2 == 0:
             raise ConfigError("flow.window", f"must be odd, not {self.window}", "add 1")
 
+    def rough(self) -> DisTorch:
+        return replace(self, finest=min(self.finest + 1, 4))
+
     def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
         images = target.image[None].float(), source.image[None].float()
         first = None if start is None else start.to(images[0])
@@ -65,8 +69,6 @@ class DisTorch(FlowEstimator):
         return Flow(there, occlusion(there, back)), Flow(back, occlusion(back, there))
 
     def estimate(self, target: Tensor, source: Tensor, start: Tensor | None) -> Tensor:
-        """Offsets ``[B,2,H,W]`` in pixels from targets to sources ``[B,3,H,W]`` in 0..1, from a
-        first guess or from rest."""
         here, there = pyramid(target.clamp(0, 1)), pyramid(source.clamp(0, 1))
         # A first guess is trusted but for a few pixels.
         last = min(self.finest, len(here) - 1)
@@ -80,6 +82,11 @@ class DisTorch(FlowEstimator):
 
     def descended(self, target: Tensor, source: Tensor, offset: Tensor) -> Tensor:
         """The offsets of one level after all steps."""
+        if fused(target.device):
+            from rerender.flow import _triton_dis
+
+            images = target, source, offset
+            return _triton_dis.descended(*images, self.steps, self.window, NOISE)
         gx, gy = gradients(target)
         products = [(gx * gx).sum(1), (gx * gy).sum(1), (gy * gy).sum(1)]
         xx, xy, yy = self.mean(torch.stack(products, 1)).unbind(1)
@@ -119,7 +126,7 @@ def scaled(offset: Tensor, like: Tensor) -> Tensor:
     rows, columns = offset.shape[-2:]
     if (rows, columns) == (height, width):
         return offset
-    ratio = offset.new_tensor([width / columns, height / rows]).view(1, 2, 1, 1)
+    ratio = pair(offset, width / columns, height / rows).view(1, 2, 1, 1)
     return F.interpolate(offset, (height, width), mode="bilinear", align_corners=False) * ratio
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +17,7 @@ from rerender.compiled import compile_seconds
 from rerender.scene import Watch
 
 EVERY = 10.0  # seconds between two lines where there is no terminal to draw bars on
+PACE = "RERENDER_PROGRESS"  # variable of the environment that says another number, for programs
 TRIM = 32  # reports, of a frame or a few, after which freed memory is given back
 COMPILE = "compile"  # stage to which compiling is counted, whatever stage asked for it
 
@@ -52,6 +56,7 @@ class Progress(Watch):
         self._bars_wanted = bars and self._stream.isatty()
         self._last, self._last_cost, self._compiled = clock(), spent(), compile_seconds()
         self._said: dict[str, float] = {}
+        self._every = _pace()
         self._bars: dict[str, tqdm[Any]] = {}
         self._reports = 0
         self._clips: list[tuple[str, int]] = []
@@ -78,7 +83,7 @@ class Progress(Watch):
         self._left.report(stage, done, total, took)
         if self._bars_wanted:
             self._draw(stage, done, total, note)
-        elif done >= total or now - self._said.get(stage, now - EVERY) >= EVERY:
+        elif done >= total or now - self._said.get(stage, -math.inf) >= self._every:
             self._said[stage] = now
             self._say(stage, done, total)
 
@@ -189,3 +194,9 @@ class Left:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _pace() -> float:
+    """Seconds between two lines; what is no number of them says nothing."""
+    said = os.environ.get(PACE, "")
+    return float(said) if re.fullmatch(r"\d{1,4}(\.\d{1,3})?", said) else EVERY

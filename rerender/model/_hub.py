@@ -32,14 +32,15 @@ Fetching = Literal["nothing", "small", "all"]
 """Which files that the cache lacks to fetch: none, all but the weights, or all."""
 
 AUTOENCODER = Layout(False, {"vae": ""})
+UNET = Layout(False, {"unet": ""})
 CONTROLNET = Layout(False, {"controlnet": ""})
 _ABSENT = "no such folder, and not in the cache of Hugging Face"
 
 
-def whole(own_vae: bool) -> Layout:
-    """What is read of a pipeline's folder, with its own autoencoder or without."""
-    roles = ("text_encoder", "vae", "unet") if own_vae else ("text_encoder", "unet")
-    return Layout(True, {role: role for role in roles})
+def whole(own_vae: bool, own_unet: bool = True) -> Layout:
+    """What is read of a pipeline's folder, with its own autoencoder and UNet or without."""
+    own = {"text_encoder": True, "vae": own_vae, "unet": own_unet}
+    return Layout(True, {role: role for role, needed in own.items() if needed})
 
 
 def place(name: str, layout: Layout, fetching: Fetching) -> Path:

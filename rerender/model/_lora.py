@@ -110,12 +110,12 @@ class Beside(NamedTuple):
 
     Attributes:
         name: under which peft knows it.
-        lora: what it is.
+        adapter: what it is.
         layers: the layers beside which it stands.
     """
 
     name: str
-    lora: Lora
+    adapter: Lora
     layers: Sequence[Any]
 
     def switch(self, scale: float) -> None:

@@ -47,6 +47,11 @@ _ELSEWHERE = (
     (".lora", "a LoRA", "give it as model.loras=[{path: FILE, scale: 1}]"),
     ("control_model.", "a ControlNet", "give it as model.controlnets={canny: FILE}"),
     ("controlnet_cond_embedding.", "a ControlNet", "give it as model.controlnets={canny: FILE}"),
+    (
+        "ip_adapter.",
+        "an IP-Adapter",
+        "give it as model.ip_adapters=[{path: FILE, image: PICTURE, scale: 0.6}]",
+    ),
     ("emb_params", "a textual inversion", "give it as model.embeddings={WORD: FILE}"),
     ("encoder.down", "an autoencoder", "give it as model.vae=FILE"),
 )

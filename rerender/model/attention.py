@@ -193,7 +193,7 @@ class _Cross:
         self,
         attn: Any,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: Any = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
@@ -203,9 +203,27 @@ class _Cross:
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb
             )
             return answer
-        assert encoder_hidden_states is not None
-        contexts = encoder_hidden_states.chunk(len(maps))
-        return _projected(attn, _mapped(attn, self.layer, hidden_states, contexts, maps))
+        words: Tensor = encoder_hidden_states
+        pictures: Sequence[Tensor] = ()
+        if isinstance(encoder_hidden_states, tuple):  # with IP-Adapters
+            words, pictures = encoder_hidden_states
+        attended = _mapped(attn, self.layer, hidden_states, words.chunk(len(maps)), maps)
+        for number, tokens in enumerate(pictures):
+            attended = attended + self._shown(attn, hidden_states, number, tokens)
+        return _projected(attn, attended)
+
+    def _shown(self, attn: Any, hidden_states: Tensor, number: int, tokens: Tensor) -> Tensor:
+        """What an IP-Adapter adds: attention ``[B,N,C]`` to the tokens of its pictures
+        ``[B,I,T,D]``, by keys and values of its own."""
+        seen = tokens.flatten(1, 2)
+        made = (self.stock.to_k_ip[number](seen), self.stock.to_v_ip[number](seen))
+        query, key, value = (
+            x.reshape(*x.shape[:2], attn.heads, -1).transpose(1, 2)
+            for x in (attn.to_q(hidden_states), *made)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        scale: float = self.stock.scale[number]
+        return scale * mixed.to(hidden_states.dtype)
 
 
 def _projected(attn: Any, attended: Tensor) -> Tensor:

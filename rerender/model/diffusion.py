@@ -7,7 +7,7 @@ carry the scaling factor and shift of the autoencoder's own configuration.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from rerender.contracts import Adapter, Condition, Model, NoiseRequest
+from rerender.model._contexts import Contexts
 from rerender.model._digest import digest_of
 from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
+from rerender.model._ip_adapter import ImagePrompt, Switch
 from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
+from rerender.model._replays import Capture, Named, Replays
 from rerender.model._source_channels import masked_source, source_latent
 from rerender.model._text import TextEncoding
 from rerender.model.attention import Attention
@@ -48,6 +51,7 @@ class Components:
         scheduler: the configuration of the checkpoint's scheduler.
         modes: for each control its number in a union; None of a ControlNet for it alone.
         loras: adapters that act in windows of the steps; the others are in the weights already.
+        image_prompt: what a UNet with IP-Adapters is shown.
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
@@ -60,7 +64,8 @@ class Components:
     controlnets: tuple[Any, ...]
     scheduler: Mapping[str, Any]
     modes: tuple[int | None, ...] = ()
-    loras: Sequence[Beside] = ()
+    loras: Sequence[Beside | Switch] = ()
+    image_prompt: ImagePrompt | None = None
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
     prompt_weights: bool = False
@@ -75,6 +80,9 @@ class StableDiffusion(Model):
         dtype: what to compute in; latents that come out are always float32.
         freeu: FreeU strengths; None leaves the network unchanged.
         clip_skip: last layers of the text encoder that are left out.
+        capture: captures evaluations, which are then replayed; None calls the networks each time.
+        channels_last: whether feature maps lie in memory pixel by pixel, as convolutions of a GPU
+            want them; needs Triton.
     """
 
     def __init__(
@@ -84,8 +92,11 @@ class StableDiffusion(Model):
         dtype: torch.dtype = torch.float32,
         freeu: FreeU | None = None,
         clip_skip: int = 0,
+        capture: Capture | None = None,
+        channels_last: bool = False,
     ) -> None:
         self.parts = parts
+        self._replays = None if capture is None else Replays(capture)
         self.device, self.dtype = device or torch.device("cpu"), dtype
         # Stable Diffusion XL's autoencoder leaves the range of float16, and says so.
         large = len(parts.text_encoders) > 1
@@ -98,6 +109,11 @@ class StableDiffusion(Model):
             kept = self._vae_dtype if network is parts.vae else dtype
             nn.Module.to(network, self.device, kept)
             network.eval().requires_grad_(False)
+        if channels_last:
+            from rerender.model._channels_last import to_channels_last
+
+            for network in (parts.vae, parts.unet, *parts.controlnets):
+                to_channels_last(network)
         # The control embedding does not depend on the step: it is run once in `condition`.
         self._control_encoders = [_taken_out(net) for net in parts.controlnets]
         if freeu is not None:
@@ -115,11 +131,12 @@ class StableDiffusion(Model):
 
     def _networks(self) -> list[Any]:
         parts = self.parts
-        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets]
+        shown = () if parts.image_prompt is None else (parts.image_prompt,)
+        return [*parts.text_encoders, parts.vae, parts.unet, *parts.controlnets, *shown]
 
     @property
     def adapters(self) -> Sequence[Adapter]:
-        return [each.lora for each in self.parts.loras]
+        return [each.adapter for each in self.parts.loras]
 
     @cached_property
     def vae_scale_factor(self) -> int:
@@ -162,10 +179,7 @@ class StableDiffusion(Model):
     def encode(self, image: Tensor) -> Tensor:
         config = self.parts.vae.config
         scaled = (image[None] * 2 - 1).to(self.device, self._vae_dtype)
-        encoded = self.parts.vae.encode(scaled)
-        # AutoencoderTiny has no distribution.
-        known = hasattr(encoded, "latent_dist")
-        mean: Tensor = (encoded.latent_dist.mode() if known else encoded.latents).float()
+        mean = self._called("encode", {"image": scaled}, self._encoded)
         shift: float = getattr(config, "shift_factor", None) or 0.0
         return (mean - shift) * float(config.scaling_factor)
 
@@ -174,8 +188,25 @@ class StableDiffusion(Model):
         shift = getattr(config, "shift_factor", None) or 0.0
         with torch.set_grad_enabled(latent.requires_grad):
             unscaled = (latent / config.scaling_factor + shift).to(self.device, self._vae_dtype)
-            image: Tensor = self.parts.vae.decode(unscaled).sample[0].float()
+            image = self._called("decode", {"latent": unscaled}, self._decoded)
             return (image + 1) / 2
+
+    def _encoded(self, inputs: Named) -> Named:
+        encoded = self.parts.vae.encode(inputs["image"])
+        # AutoencoderTiny has no distribution.
+        known = hasattr(encoded, "latent_dist")
+        mean = encoded.latent_dist.mode() if known else encoded.latents
+        return {"out": mean.float()}
+
+    def _decoded(self, inputs: Named) -> Named:
+        return {"out": self.parts.vae.decode(inputs["latent"]).sample[0].float()}
+
+    def _called(self, key: str, inputs: Named, function: Callable[[Named], Named]) -> Tensor:
+        """What a function of the autoencoder makes, replayed where no gradient is asked for. What
+        is computed of it is new memory, which the next replay leaves alone."""
+        if self._replays is None or torch.is_grad_enabled():
+            return function(inputs)["out"]
+        return self._replays(key, inputs, function)["out"]
 
     @torch.no_grad()
     def condition(
@@ -203,8 +234,9 @@ class StableDiffusion(Model):
             hidden,
             control_embeds,
             pooled_embeds=None if pooled is None else pooled.to(self.dtype),
-            guidance_embed=self._guidance_embed(guidance_scale) if told else None,
+            guidance_embed=self._told(guidance_scale) if told else None,
             image_latents=None if seen is None else seen.expand(len(hidden), -1, -1, -1),
+            image_embeds=shown.embeds(len(hidden)) if (shown := self.parts.image_prompt) else None,
         )
 
     def _image_latents(self, source: Tensor | None, repainted: Tensor | None, guided: bool) -> Any:
@@ -222,15 +254,11 @@ class StableDiffusion(Model):
         """Whether the network is told the guidance scale, and answers as if guided by it."""
         return self.parts.unet.config.get("time_cond_proj_dim") is not None
 
-    def _guidance_embed(self, scale: float) -> Tensor:
-        """The embedding ``[1,E]`` of w = scale - 1, in thousands, by sines and cosines (Meng et al.
-        2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+    def _told(self, scale: float) -> Tensor:
         width = int(self.parts.unet.config.time_cond_proj_dim)
-        half = width // 2
-        rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1)))
-        angles = (scale - 1) * 1000.0 * rates
-        embed = torch.cat([angles.sin(), angles.cos()])
-        return nn.functional.pad(embed, (0, width % 2))[None].to(self.device, self.dtype)
+        return guidance_embedding(torch.tensor([scale], dtype=torch.float64), width).to(
+            self.device, self.dtype
+        )
 
     def token_ids(self, prompt: str) -> Sequence[int]:
         return self._text.token_ids(prompt)
@@ -244,62 +272,98 @@ class StableDiffusion(Model):
         return [answers[index] for index in range(len(requests))]
 
     def _predict(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
-        branches = requests[0].condition.prompt_embeds.shape[0]
-        noisy = torch.cat([request.noisy for request in requests]).to(self.device)
-        batch = noisy.repeat_interleave(branches, 0).to(self.dtype)
-        further = _joined(requests, "image_latents")
-        text = torch.cat([request.condition.prompt_embeds for request in requests])
-        steps = repeated(text.new_empty(0).long(), [q.timestep for q in requests], branches)
-        added = self._added(requests, branches)
         for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
             each.switch(scale)
-        down, mid, within = self._residuals(requests, batch, steps, text, added)
-        asked = any(request.attend or request.maps or request.joint for request in requests)
-        with self._attention.asking(requests) if asked else nullcontext():
-            output = self.parts.unet(
-                batch if further is None else torch.cat([batch, further], 1),
-                steps,
-                encoder_hidden_states=text,
-                timestep_cond=_joined(requests, "guidance_embed"),
-                added_cond_kwargs=added,
-                down_block_additional_residuals=down,
-                mid_block_additional_residual=mid,
-                down_intrablock_additional_residuals=within,
-                return_dict=False,
-            )[0].float()
+        inputs = self._inputs(requests)
+        layers, contexts = self._attention.layers, None
+        if self._replays is not None and not torch.is_grad_enabled():
+            contexts = Contexts.of(requests, layers, inputs["text"])
+        if self._replays is None or contexts is None:
+            asked = any(request.attend or request.maps or request.joint for request in requests)
+            with self._attention.asking(requests) if asked else nullcontext():
+                output = self._evaluate(inputs, len(requests))
+        else:
+            known, count = contexts, len(requests)
+
+            def evaluate(given: Named) -> Named:
+                found: dict[str, Tensor] = {}
+                asking = known.requests(given, found)
+                with self._attention.asking(asking) if asking else nullcontext():
+                    found["out"] = self._evaluate(given, count)
+                return found
+
+            key = (count, requests[0].adapter_scale, known.key)
+            outputs = self._replays(key, {**inputs, **known.stored}, evaluate)
+            known.record(requests, layers, outputs)
+            output = outputs["out"].clone()
         predicted = [part.float() for part in output.chunk(len(requests))]
         return [self._noise(q, out) for q, out in zip(requests, predicted, strict=True)]
 
-    def _added(self, requests: Sequence[NoiseRequest], branches: int) -> dict[str, Tensor] | None:
-        """What Stable Diffusion XL is told besides: the pooled prompt and sizes. The picture is
-        whole, so that its original and its target size are its size."""
-        pooled = _joined(requests, "pooled_embeds")
-        if pooled is None:
-            return None
-        height, width = (side * self.vae_scale_factor for side in requests[0].noisy.shape[-2:])
-        ids = repeated(pooled, (height, width, 0, 0, height, width))[None]
-        return {"text_embeds": pooled, "time_ids": ids.repeat(len(requests) * branches, 1)}
-
-    def _residuals(
-        self,
-        requests: Sequence[NoiseRequest],
-        batch: Tensor,
-        steps: Tensor,
-        text: Tensor,
-        added: Any,
-    ) -> tuple[Any, Any, Any]:
-        """The sums of all ControlNets' residuals and of all T2I-Adapters' features, weighted per
-        request; nets at 0 are not run."""
-        total: list[Tensor] | None = None
-        within: list[Tensor] | None = None
-        branches = text.shape[0] // len(requests)
-        for index, net in enumerate(self.parts.controlnets):
+    def _inputs(self, requests: Sequence[NoiseRequest]) -> dict[str, Tensor]:
+        """All tensors that an evaluation of a batch reads; which there are decides what is run.
+        Controls at 0 are left out."""
+        branches = requests[0].condition.prompt_embeds.shape[0]
+        text = torch.cat([request.condition.prompt_embeds for request in requests])
+        found = {
+            "noisy": torch.cat([request.noisy for request in requests]).to(self.device),
+            "text": text,
+            "steps": repeated(text.new_empty(0).long(), [q.timestep for q in requests], branches),
+        }
+        for name in ("image_latents", "guidance_embed", "pooled_embeds", "image_embeds"):
+            told = _joined(requests, name)
+            if told is not None:
+                found[name] = told
+        for index in range(len(self.parts.controlnets)):
             given = [request.conditioning_scale for request in requests]
             scale = [each[index] if each else 0.0 for each in given]
-            if not any(scale):
+            if any(scale):
+                controls = [request.condition.control_embeds[index] for request in requests]
+                found[f"control {index}"] = torch.cat(controls)
+                found[f"weight {index}"] = repeated(text, scale, branches)
+        return found
+
+    def _evaluate(self, inputs: Named, count: int) -> Tensor:
+        """What the networks answer for ``count`` requests, float32: computed of ``inputs``, on the
+        device alone."""
+        noisy, text, steps = inputs["noisy"], inputs["text"], inputs["steps"]
+        batch = noisy.repeat_interleave(len(text) // count, 0).to(self.dtype)
+        further = inputs.get("image_latents")
+        added = self._added(inputs)
+        down, mid, within = self._residuals(inputs, batch, added)
+        output: Tensor = self.parts.unet(
+            batch if further is None else torch.cat([batch, further], 1),
+            steps,
+            encoder_hidden_states=text,
+            timestep_cond=inputs.get("guidance_embed"),
+            added_cond_kwargs=_with_pictures(added, inputs.get("image_embeds")),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+            down_intrablock_additional_residuals=within,
+            return_dict=False,
+        )[0]
+        return output.float()
+
+    def _added(self, inputs: Named) -> dict[str, Tensor] | None:
+        """What Stable Diffusion XL is told besides: the pooled prompt and sizes. The picture is
+        whole, so that its original and its target size are its size."""
+        pooled = inputs.get("pooled_embeds")
+        if pooled is None:
+            return None
+        height, width = (side * self.vae_scale_factor for side in inputs["noisy"].shape[-2:])
+        ids = repeated(pooled, (height, width, 0, 0, height, width))[None]
+        return {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}
+
+    def _residuals(self, inputs: Named, batch: Tensor, added: Any) -> tuple[Any, Any, Any]:
+        """The sums of all ControlNets' residuals and of all T2I-Adapters' features, weighted per
+        request."""
+        total: list[Tensor] | None = None
+        within: list[Tensor] | None = None
+        for index, net in enumerate(self.parts.controlnets):
+            control = inputs.get(f"control {index}")
+            if control is None:
                 continue
-            control = torch.cat([request.condition.control_embeds[index] for request in requests])
-            weight = repeated(batch, scale, branches)[:, None, None, None]
+            weight = inputs[f"weight {index}"][:, None, None, None]
+            branches = len(batch) // len(control)
             if _is_t2i_adapter(net):
                 features = [each.repeat_interleave(branches, 0) * weight for each in net(control)]
                 before = within or [torch.zeros_like(each) for each in features]
@@ -308,8 +372,8 @@ class StableDiffusion(Model):
             embedded = control.repeat_interleave(branches, 0)
             down, mid = net(
                 batch,
-                steps,
-                encoder_hidden_states=text,
+                inputs["steps"],
+                encoder_hidden_states=inputs["text"],
                 added_cond_kwargs=added,
                 return_dict=False,
                 **self._control_input(index, net, embedded),
@@ -380,6 +444,16 @@ def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
     return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
 
 
+def guidance_embedding(scale: Tensor, width: int) -> Tensor:
+    """The embedding ``[B,width]`` of w = scale - 1, in thousands, of ``[B]`` guidance scales, by
+    sines and cosines (Meng et al. 2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1))).to(scale.device)
+    angles = ((scale - 1) * 1000.0).float()[:, None] * rates
+    embed = torch.cat([angles.sin(), angles.cos()], 1)
+    return nn.functional.pad(embed, (0, width % 2))
+
+
 def repeated(like: Tensor, values: Sequence[float], times: int = 1) -> Tensor:
     """Each value so many times in a row, ``[len(values) * times]``, in the type and on the device
     of ``like``. Filled there: the processor waits for a copy of numbers to a device, not for a
@@ -391,6 +465,11 @@ def _joined(requests: Sequence[NoiseRequest], name: str) -> Tensor | None:
     """Something that conditions hold by branch, for a batch; None where they do not."""
     found = [getattr(request.condition, name) for request in requests]
     return None if found[0] is None else torch.cat(found)
+
+
+def _with_pictures(added: dict[str, Tensor] | None, embeds: Tensor | None) -> Any:
+    """What the UNet is told besides, with the tokens of pictures where there are any."""
+    return added if embeds is None else {**(added or {}), "image_embeds": embeds}
 
 
 def _traced(request: NoiseRequest) -> bool:

@@ -6,17 +6,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from rerender.contracts import Checkpoint
-from rerender.errors import ConfigError
+from rerender.errors import ConfigError, WeightsError
 from rerender.kinds import Device, HubModel, LocalModel, Word
-from rerender.model import _agreement, _described, _embeddings, _hub, _lora, _noising, _single_file
+from rerender.model import (
+    _agreement,
+    _described,
+    _embeddings,
+    _hub,
+    _ip_adapter,
+    _lora,
+    _noising,
+    _single_file,
+)
 from rerender.model._files import header, read
 from rerender.model._freeu import FreeU
+from rerender.model._ip_adapter import IPAdapter
 from rerender.model._located import Located, NetworkFiles, in_folder
 from rerender.model._lora import Lora
 from rerender.model._places import check_manifest, local, place
@@ -41,9 +52,12 @@ class Pretrained(Checkpoint):
         controlnets: folder, file or hub id of the ControlNet for each control name; relative
             folders are looked for inside ``path`` first.
         vae: another autoencoder (folder, file or hub id); None takes the checkpoint's own.
+        unet: another denoising network (folder or hub id), such as one distilled to few steps;
+            None takes the checkpoint's own.
         config: folder in diffusers layout that says how a single file is built; None tells it from
             the file.
         loras: LoRAs on the checkpoint, in order.
+        ip_adapters: pictures that it is shown beside the words, in order.
         embeddings: file of a textual inversion for each word that stands for it in prompts; None
             for no such words.
         scheduler: keys of scheduler_config.json that are other than the checkpoint says; None for
@@ -52,6 +66,8 @@ class Pretrained(Checkpoint):
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts; they are letters otherwise.
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
+        compile: graphs captures evaluations as CUDA graphs, with networks in channels_last; eager
+            calls the networks each time; auto is graphs on a CUDA device, eager elsewhere.
         freeu: FreeU strengths; None leaves the network as it is.
         recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
@@ -61,14 +77,17 @@ class Pretrained(Checkpoint):
     path: HubModel
     controlnets: Mapping[str, HubModel] = field(default_factory=dict)
     vae: HubModel | None = None
+    unet: HubModel | None = None
     config: LocalModel | None = None
     loras: tuple[Lora, ...] = ()
+    ip_adapters: tuple[IPAdapter, ...] = ()
     embeddings: Mapping[str, LocalModel] | None = None
     scheduler: Mapping[str, bool | int | float | Word | list[float] | None] | None = None
     clip_skip: Annotated[int, Field(ge=0, le=10)] = 0
     prompt_weights: bool = False
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
+    compile: Literal["auto", "eager", "graphs"] = "auto"
     freeu: FreeU | None = None
     recommended: Mapping[str, float] = field(default_factory=dict)
     styles: tuple[Word, ...] = ()
@@ -90,9 +109,10 @@ class Pretrained(Checkpoint):
                     f"only for {', '.join(self.controlnets) or 'none'}",
                     "choose another control or add it to model.controlnets",
                 )
-        folder = local(self.path)
-        if folder is not None and folder.is_dir():
-            check_manifest(folder)
+        for given in (self.path, self.unet):
+            folder = local(given) if given else None
+            if folder is not None and folder.is_dir():
+                check_manifest(folder)
         located = self._located(controls, "small")
         _agreement.check(located)
         for network in located.networks():
@@ -102,6 +122,7 @@ class Pretrained(Checkpoint):
                 if file.suffix == ".safetensors":
                     header(file)
         _lora.check(self.loras, located)
+        _ip_adapter.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)
 
     def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:
@@ -124,7 +145,7 @@ class Pretrained(Checkpoint):
         return tuple(self.embeddings or ())
 
     def revisions(self) -> Mapping[str, str]:
-        ids = [self.path, self.vae, *self.controlnets.values()]
+        ids = [self.path, self.vae, self.unet, *self.controlnets.values()]
         found = {
             name: _hub.revision(name)
             for name in ids
@@ -159,6 +180,7 @@ class Pretrained(Checkpoint):
         ):
             return None
         files = [*located.files(), *(lora.file for lora in self.loras)]
+        files += [file for adapter in self.ip_adapters for file in adapter.files()]
         files += [Path(file).expanduser() for file in (self.embeddings or {}).values()]
         found = hashlib.sha256()
         for file in files:
@@ -172,11 +194,12 @@ class Pretrained(Checkpoint):
             WeightsError: a file is unreadable, of another architecture, or not finite.
         """
         from rerender.model._loading import load_network, load_tokenizer
+        from rerender.model._replays import CudaGraphs
         from rerender.model.diffusion import Components, StableDiffusion
 
         located = self._located(controls, "all")
         device = self._device()
-        dtype = self._dtype(device)
+        dtype, graphs = self._dtype(device), self._graphs(device)
 
         def load(network: NetworkFiles) -> object:
             return load_network(network, dtype, device)
@@ -185,6 +208,8 @@ class Pretrained(Checkpoint):
         text_encoders = [load(network) for network in located.text_encoders]
         words = _embeddings.add(self.embeddings or {}, tokenizers, text_encoders)
         unet = load(located.unet)
+        loras = _lora.apply(self.loras, unet, text_encoders)
+        shown = _ip_adapter.apply(self.ip_adapters, unet, device, dtype)
         parts = Components(
             tokenizers=tuple(tokenizers),
             text_encoders=tuple(text_encoders),
@@ -193,12 +218,22 @@ class Pretrained(Checkpoint):
             controlnets=tuple(load(network) for network in located.controlnets),
             scheduler=_noising.checked(located.scheduler(), located.scheduler_file),
             modes=tuple(_agreement.mode(network) for network in located.controlnets),
-            loras=_lora.apply(self.loras, unet, text_encoders),
+            loras=[*loras, *(shown.switches if shown else ())],
+            image_prompt=shown,
             words=words,
             empty_is_zero=_agreement.empty_is_zero(located),
             prompt_weights=self.prompt_weights,
         )
-        return StableDiffusion(parts, device, dtype, self.freeu, self.clip_skip)
+        return StableDiffusion(
+            parts,
+            device,
+            dtype,
+            self.freeu,
+            self.clip_skip,
+            capture=CudaGraphs(device) if graphs else None,
+            # Without Triton, which some platforms lack, channels_last is slower than the default.
+            channels_last=graphs and find_spec("triton") is not None,
+        )
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:
         """The parts of the checkpoint."""
@@ -207,7 +242,9 @@ class Pretrained(Checkpoint):
             config = Path(self.config).expanduser() if self.config else None
             found = _single_file.pipeline(base, config, self.vae is None)
         else:
-            found = in_folder(place(self.path, _hub.whole(self.vae is None), fetching))
+            layout = _hub.whole(self.vae is None, self.unet is None)
+            found = in_folder(place(self.path, layout, fetching))
+        unet = found.unet if self.unet is None else self._other_unet(self.unet, fetching)
         vae = found.vae
         if self.vae is not None:
             file = local(self.vae)
@@ -218,6 +255,7 @@ class Pretrained(Checkpoint):
         return replace(
             found,
             changes={**found.changes, **(self.scheduler or {})},
+            unet=unet,
             vae=vae,
             own_vae=self.vae is None,
             controlnets=tuple(
@@ -227,6 +265,15 @@ class Pretrained(Checkpoint):
                 for control in controls
             ),
         )
+
+    @staticmethod
+    def _other_unet(path: str, fetching: _hub.Fetching) -> NetworkFiles:
+        file = local(path)
+        if file is not None and file.is_file():
+            problem = "is a single file, and says not how its network is built"
+            cure = "give the folder of its config.json, or a hub id"
+            raise WeightsError(file, problem, cure)
+        return NetworkFiles("unet", place(path, _hub.UNET, fetching))
 
     def _controlnet(self, path: str, located: Located, fetching: _hub.Fetching) -> NetworkFiles:
         if (located.base / path).is_dir():
@@ -249,6 +296,12 @@ class Pretrained(Checkpoint):
                 "model.device", f"cannot compute on {self.device!r} ({error})", "use cpu or auto"
             ) from None
         return device
+
+    def _graphs(self, device: torch.device) -> bool:
+        if self.compile == "graphs" and device.type != "cuda":
+            problem = f"CUDA graphs need a CUDA device, received {device.type}"
+            raise ConfigError("model.compile", problem, "use auto or eager")
+        return self.compile == "graphs" or (self.compile == "auto" and device.type == "cuda")
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         import torch

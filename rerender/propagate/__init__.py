@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import TypeAlias
 
 from torch import Tensor
@@ -166,14 +166,18 @@ def apart(
 
 class Filler:
     """Fills pieces and hands out their frames in order; with ``ahead`` above 1, that many pieces
-    are in work at the same time."""
+    are in work at the same time: each in a thread, or all in one call where the propagation makes
+    several segments at once."""
 
     def __init__(self, propagation: Propagation, flow: FlowEstimator, ahead: int) -> None:
         self._propagation, self._flow, self._ahead = propagation, flow, ahead
         self._running: deque[Future[list[Tensor]]] = deque()
+        self._batched = ahead > 1 and propagation.batches()
+        self._waiting: list[Piece] = []
 
     def __enter__(self) -> Filler:
-        self._pool = ThreadPoolExecutor(self._ahead) if self._ahead > 1 else None
+        threads = self._ahead > 1 and not self._batched
+        self._pool = ThreadPoolExecutor(self._ahead) if threads else None
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -183,6 +187,9 @@ class Filler:
     def fill(self, pieces: Iterable[Piece], last: bool) -> Iterator[Tensor]:
         """The frames that can be handed out now; all that are left, where these pieces are the
         last ones."""
+        if self._batched:
+            yield from self._together(pieces, last)
+            return
         for piece in pieces:
             # What has no end may be as long as the clip, but is made frame by frame.
             endless = isinstance(piece, Segment) and piece.right is None
@@ -195,6 +202,34 @@ class Filler:
         while last and self._running:
             yield from self._running.popleft().result()
 
+    def _together(self, pieces: Iterable[Piece], last: bool) -> Iterator[Tensor]:
+        """`fill`, where a call makes several segments."""
+        for piece in pieces:
+            endless = isinstance(piece, Segment) and piece.right is None
+            segments = sum(isinstance(waiting, Segment) for waiting in self._waiting)
+            if endless or segments == self._ahead:
+                yield from self._gathered()
+            if endless:
+                yield from frames(piece, self._propagation, self._flow)
+            else:
+                self._waiting.append(piece)
+        if last:
+            yield from self._gathered()
+
+    def _gathered(self) -> Iterator[Tensor]:
+        """The frames of all pieces that wait."""
+        pieces, self._waiting = self._waiting, []
+        segments = [piece for piece in pieces if isinstance(piece, Segment)]
+        made = self._propagation.fill_all(segments, self._flow) if segments else iter(())
+        for piece in pieces:
+            if isinstance(piece, Frame):
+                yield piece.image
+            else:
+                yield from counted(islice(made, len(piece)), piece, self._propagation)
+        if next(made, None) is not None:
+            name = type(self._propagation).__name__
+            raise RuntimeError(f"{name} made more frames than {len(segments)} segments have")
+
     def _filled(self, piece: Piece) -> list[Tensor]:
         return list(frames(piece, self._propagation, self._flow))
 
@@ -204,8 +239,13 @@ def frames(piece: Piece, propagation: Propagation, flow: FlowEstimator) -> Itera
     if isinstance(piece, Frame):
         yield piece.image
         return
+    yield from counted(propagation.fill(piece, flow), piece, propagation)
+
+
+def counted(images: Iterable[Tensor], piece: Segment, propagation: Propagation) -> Iterator[Tensor]:
+    """The frames of a segment, of which there must be as many as it has."""
     count = 0
-    for image in propagation.fill(piece, flow):
+    for image in images:
         count += 1
         yield image
     if count != len(piece):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -38,12 +39,20 @@ class LCM(Sampler):
     def step(
         self, schedule: Schedule, state: State, clean: Tensor, noise_estimate: Tensor, noise: Noise
     ) -> StepOutput:
-        scaled = schedule.timesteps[state.step] * TIMESTEP_SCALING
-        keep = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
-        take = scaled / (scaled**2 + SIGMA_DATA**2) ** 0.5
+        keep, take = consistency_weights(schedule.timesteps[state.step])
         jumped = take * clean + keep * state.noisy
         if state.step == len(schedule) - 1:
             return StepOutput(jumped, jumped - jumped)
         alpha = schedule.alphas_cumprod[state.step + 1]
         direction = (1 - alpha) ** 0.5 * noise("lcm", state.step).to(jumped)
         return StepOutput(alpha**0.5 * jumped + direction, direction)
+
+
+def consistency_weights(time: Any) -> tuple[Any, Any]:
+    """How much of the noisy and of the predicted clean latent a consistency model answers with at
+    a timestep, a number or a tensor of them: f(z, t) = keep z + take x. At time 0 it is z itself.
+    """
+    scaled = time * TIMESTEP_SCALING
+    keep = SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2)
+    take = scaled / (scaled**2 + SIGMA_DATA**2) ** 0.5
+    return keep, take

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rerender.contracts import (
+    AttentionContext,
     AttentionMapEdit,
     CleanJointly,
     Condition,
@@ -216,22 +217,12 @@ def _request(
 
 def _attend(
     edits: Sequence[Edits], step: int, recorder: Recorder | None
-) -> Callable[[Layer, Tensor], Tensor] | None:
-    """What self-attention makes keys and values of in one step: hidden states are recorded first,
-    then edited in turn."""
-    chain = [edit.attend for edit in edits if edit.attend is not None]
-    records = recorder.layers if recorder is not None else frozenset()
-    if not chain and not records:
-        return None
-
-    def attend(layer: Layer, hidden_states: Tensor) -> Tensor:
-        if recorder is not None and layer.name in records:
-            recorder.trace.keep(step, layer, hidden_states)
-        for each in chain:
-            hidden_states = each(layer, hidden_states, step)
-        return hidden_states
-
-    return attend
+) -> AttentionContext | None:
+    """What self-attention makes keys and values of in one step, and what is recorded."""
+    chain = tuple(edit.attend for edit in edits if edit.attend is not None)
+    if recorder is None or not recorder.layers:
+        return AttentionContext(step, chain) if chain else None
+    return AttentionContext(step, chain, recorder.trace, recorder.layers)
 
 
 def chained_maps(

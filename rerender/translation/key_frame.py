@@ -22,6 +22,7 @@ from rerender.contracts import (
 )
 from rerender.flow.field import Flow, colored
 from rerender.scene import Noise, Reference, Scene, State, Trace, Translation, Watch
+from rerender.translation.ahead import FlowAhead
 from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
@@ -97,14 +98,38 @@ class KeyFrameTranslator:
             first: ordinal of the first key frame to translate.
             references: what that one refers to.
         """
+        if self.model.device.type == "cpu" or not self.parts.sequential:
+            yield from self._jobs(shot, number, palette, first, references)
+            return
+        with FlowAhead(self.parts.flow) as flow:
+            own = replace(self, parts=replace(self.parts, flow=flow))
+            yield from own._jobs(shot, number, palette, first, references)
+
+    def _jobs(
+        self,
+        shot: Sequence[int],
+        number: int,
+        palette: Tensor | None,
+        first: int,
+        references: References | None,
+    ) -> Iterator[Job]:
+        following: Frame | None = None
         for ordinal, index in enumerate(shot[first:], first):
             layers = self._remembered_layers(ordinal)
             if self.parts.sampling.reanchor is not None:  # each may become the anchor
                 layers |= self._remembered_layers(0)
             dtype, device = self.parts.sampling.storage()
-            translation = Translation(self._key(index, number), Trace(dtype=dtype, device=device))
+            key = self._key(following or Frame(index, self.clip.video[index]), number)
+            translation = Translation(key, Trace(dtype=dtype, device=device))
             recorder = Recorder(translation.trace, layers)
-            references = self.reanchored(translation.key, references)
+            references = self.reanchored(key, references)
+            following = None
+            if isinstance(self.parts.flow, FlowAhead) and ordinal + 1 < len(shot):
+                after = shot[ordinal + 1]
+                following = Frame(after, self.clip.video[after])
+                anchor = references.anchor.key if references else key
+                self.parts.flow.expect(following, anchor, "anchor")
+                self.parts.flow.expect(following, key, "previous")
             yield self.translate(translation, references, palette, recorder)
             references = self.next_references(translation, references, ordinal)
 
@@ -216,9 +241,8 @@ class KeyFrameTranslator:
             if any(constraint.remembers(layer, ordinal) for constraint in constraints)
         )
 
-    def _key(self, index: int, shot: int) -> KeyFrame:
-        image = self.clip.video[index]
-        frame = Frame(index, image)
+    def _key(self, frame: Frame, shot: int) -> KeyFrame:
+        index = frame.index
         drawn = frame if self.imagined is None else Frame(index, self.imagined.clamp(0, 1))
         controls = tuple(
             control.frame_map(drawn if control.imagines else frame)
@@ -230,7 +254,7 @@ class KeyFrameTranslator:
             controls = self.region.controls(region, controls)
         for control, map_ in zip(self.parts.control, controls, strict=True):
             self.watch.picture(f"control_{control.name}", index, map_)
-        return KeyFrame(index, image, controls, shot, region)
+        return KeyFrame(index, frame.image, controls, shot, region)
 
     def _noise(self, key: KeyFrame, latent: Tensor) -> Noise:
         if self.draw is not None:

@@ -35,7 +35,7 @@ def smooth(count: int = 3, bits: int = 8) -> list[Tensor]:
 class Clear(MemoryVideo):
     """Frames laid over black, with alpha of random bytes."""
 
-    transparent = True  # type: ignore[assignment]
+    transparent = True
 
     def alpha(self, index: int) -> Tensor:
         noise = torch.Generator().manual_seed(index)
@@ -112,6 +112,7 @@ def test_pictures_keep_their_depth_and_alpha(name: str, clear: bool) -> None:
     video = Clear([images[0] * alpha]) if clear else MemoryVideo(images)
     data = packed(video[0], video, 0, form)
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert found is not None
     assert found.dtype == (np.uint8 if form.bits == 8 else np.uint16)
     assert found.shape == (*SIZE, 4 if clear else 3)
     rgb = torch.from_numpy(found[..., 2::-1].astype(np.float64)).permute(2, 0, 1)
@@ -149,7 +150,7 @@ def test_the_curve_of_srgb_and_back() -> None:
 def test_sound_is_kept_in_each_container(tmp_path: Path) -> None:
     source = open_video(make(tmp_path / "a.mp4", pictures(25), sound=1.0))
     for name in ("prores", "ffv1"):
-        form = FORMATS[name]  # type: ignore[index]
+        form = FORMATS[name]
         frames = [packed(image, source, index, form) for index, image in enumerate(source)]
         path = tmp_path / f"out{form.suffix}"
         with path.open("wb+") as file:

@@ -209,7 +209,12 @@ def test_lists_keep_their_order_and_may_be_empty() -> None:
         (["+extra=1"], "extra", "known keys: "),
         (["+sampling.extra=1"], "sampling.extra", "known keys: "),
         (["constraint.cross_frame.stopp=1"], "constraint.cross_frame.stopp", "cross_frame.stop?"),
-        (["model=sd155"], "model", "did you mean sd15? choices: demo, inpainting, instruct_pix2pix, sd15, sd21, sdxl, tiny"),
+        (
+            ["model=sd155"],
+            "model",
+            "did you mean sd15? choices: demo, inpainting, instruct_pix2pix, sd15, "
+            "sd21, sdxl, tiny",
+        ),
         (["constraint=[cros_frame]"], "constraint", "did you mean cross_frame?"),
         (["exp=smok"], "exp", "did you mean smoke?"),
         (["+exp=smok"], "exp", "choices: "),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerender.config.compose import literal, preflight
+from rerender.config.compose import Composer, literal
 from rerender.config.judges import PUBLIC as JUDGES
 from rerender.config.paths import choices_of
 
@@ -13,7 +13,8 @@ PUBLIC = {"clip_score", "frame_accuracy", "lpips", "lpips_source", "lpips_neighb
 
 
 def metrics(*arguments: str) -> list[str]:
-    return list(preflight(literal(arguments)).jobs[0].get("metrics") or {})
+    composer = Composer(literal(arguments))
+    return list(composer.tree(composer.first()).get("metrics") or {})
 
 
 REAL = ("data=video", "data.path=cat.mp4", "prompt=x")

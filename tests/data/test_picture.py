@@ -25,7 +25,7 @@ from rerender.data.folder import Folder
 from rerender.data.pictures import Pictures
 from rerender.errors import InputError
 from rerender.exits import failure
-from rerender.propagate_keys import numbered
+from rerender.keyframes._numbered import numbered
 from tests.codec.making import picture as drawn
 
 KINDS: dict[str, dict[str, Any]] = {

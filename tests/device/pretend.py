@@ -46,7 +46,7 @@ class Claimed(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> Claimed:
-        made: Claimed = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Claimed = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -57,7 +57,7 @@ class Claimed(Tensor):
         made.held = held
         return made
 
-    def __repr__(self, *args: Any, **more: Any) -> str:
+    def __repr__(self, **more: Any) -> str:  # type: ignore[override]
         return f"Claimed({tuple(self.shape)}, {self.dtype})"
 
     def numpy(self, *args: Any, **more: Any) -> Any:
@@ -70,7 +70,7 @@ class Claimed(Tensor):
         return self.cpu().tolist()
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # every mode of torch takes it so
         cls, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         raise AssertionError(f"{func} on the pretended device, which is not there any more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -52,8 +53,8 @@ class Page:
                     raise RuntimeError(f"{method}: {answer['error']}")
                 return dict(answer["result"])
 
-    def open(self, path: Path, width: int = 1280, height: int = 900) -> None:
-        """Load a file in a window of a size and wait until it stands."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900) -> None:
+        """Load a file or an address in a window of a size and wait until it stands."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -61,7 +62,8 @@ class Page:
             deviceScaleFactor=1,
             mobile=False,
         )
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.send("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
@@ -90,6 +92,17 @@ class Page:
                 key=name,
                 text=text if kind == "keyDown" else "",
             )
+
+    def choose(self, selector: str, path: Path) -> None:
+        """Choose a file in an input for files."""
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
+
+    def picture(self, path: Path) -> None:
+        """Keep the window as it is shown, as a PNG file."""
+        data = self.send("Page.captureScreenshot", format="png")["data"]
+        path.write_bytes(base64.b64decode(data))
 
     def click(self, selector: str) -> None:
         """Press the middle of an element with the mouse."""

@@ -23,3 +23,5 @@ def test_it_makes_frames_as_good_as_the_compiled_path(
     assert set(row["ms"]) == stages
     quality = row["psnr"]
     assert quality["cpu"] > 35 and quality["device"] > quality["cpu"] - 0.05
+    (whole,) = row["end to end"]
+    assert whole["segments"] == 1 and whole["fps"] > 0 and whole["psnr"] > 25

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from eval.results import discover
-from experiments.stock_video import main
+from experiments.stock_video import main, request
+from rerender.config.compose import preflight
+from rerender.config.job import Job
 from rerender.errors import ConfigError, WeightsError
 from rerender.model._stock_video import KINDS, StockRequest, StockVideo, filled_up, pictures
 from rerender.model.tiny import components
@@ -206,6 +209,27 @@ def test_a_row_lies_where_tables_look(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.count("3 frames") == 2
     first, second = (each.files()[0].read_bytes() for each in found)
     assert first != second
+
+
+def test_ready_made_maps_are_those_of_the_clip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for number in range(3):
+        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(maps / f"{number}.png")
+    settings = ["data=demo", "data.size=32", "data.frames=3", "constraint=[]", "control=file"]
+    settings += [f"control.file.path={maps}", "control.file.controlnet=canny"]
+    job = Job.of(preflight(settings).jobs[0])
+    asked = request(job, next(iter(job.data.clips())))
+    levels = [round(float(each[0].mean()) * 255) for each in asked.controls]
+    assert levels == [0, 80, 160]
+    weights = tmp_path / "weights"
+    animated(True).save_pretrained(weights)
+    named = ["--weights", str(weights), "--method", "animatediff", "--out", str(tmp_path / "out")]
+    (maps / "2.png").unlink()
+    assert main([*named, *settings]) == 3
+    assert "has 2 control maps, the clip has 3 frames" in capsys.readouterr().err
 
 
 def test_folders_that_are_no_pipeline_are_refused(

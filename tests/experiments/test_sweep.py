@@ -223,6 +223,18 @@ def test_a_failing_job_leaves_the_tables_of_the_others(
     assert (second / "mine.txt").read_text() == "not to be touched"
 
 
+def test_a_sweep_that_measures_nothing_ends_well_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    less = [line for line in TINY if not line.startswith(("metrics", "seed"))]
+    quick = ["data.frames=2", "sampling.steps=2", "constraint=[]"]
+    assert main([*less, *quick, "metrics=[]", "seed=0,1"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "no tables" in line]
+    assert len(told) == 1 and "metrics=[] measures nothing" in told[0]
+    assert not (tmp_path / "results").exists()
+
+
 def test_what_the_runs_measured_is_not_measured_again(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from eval.results import discover
+from rerender.codec import packed
 from rerender.config.compose import preflight
 from rerender.jobs import master
 from rerender.jobs.run_job import run_job
@@ -37,21 +38,21 @@ def test_a_run_in_another_format(
     run_job(tree(), Path("plain"), "")
     stopping = tree(f"format={form}", "store=one")
 
-    real, packed = master.packed, []
+    taken: list[int] = []
 
     def failing(image: Any, video: Any, index: int, form: Any) -> bytes:
-        packed.append(index)
-        if len(packed) == 6:
+        taken.append(index)
+        if len(taken) == 6:
             raise MemoryError
-        return real(image, video, index, form)
+        return packed(image, video, index, form)
 
     monkeypatch.setattr(master, "packed", failing)
     with pytest.raises(MemoryError):
         run_job(stopping, Path("out"), "")
     run_job(stopping, Path("out"), "")
-    assert packed[:6] == list(range(6))
-    assert 0 < packed[6] <= 5, "frames before a kept key frame are packed once"
-    monkeypatch.setattr(master, "packed", real)
+    assert taken[:6] == list(range(6))
+    assert 0 < taken[6] <= 5, "frames before a kept key frame are packed once"
+    monkeypatch.setattr(master, "packed", packed)
     run_job(tree(f"format={form}", "store=two"), Path("fresh"), "")
 
     found = files_of(Path("out"))

@@ -24,12 +24,15 @@ from rerender.sampler.lcm import LCM
 from rerender.scene import Translation
 from tests.model.making import LARGE, backbone, lively, ours, save
 from tests.model.test_families import SCHEDULES, Keeping, Stopped
+from tests.model.test_ip_adapter import adapter
 from tests.model.test_lora import lora, trained
 from tests.model.test_single_file import whole
 from tests.model.test_source_channels import INPAINTING, INSTRUCT, LEFT
+from tests.model.test_t2i_adapter import EARLY
+from tests.model.test_t2i_adapter import adapter as t2i
 from tests.scenes import ALL, SCENE, parts, translated
 
-QUICK = ("sd", "InstructPix2Pix XL")
+QUICK = ("sd", "InstructPix2Pix XL", "IP-Adapter")
 # Mean difference to float32 of pictures in 0..1 whose standard deviation is 0.16. Most kinds differ
 # by less than a tenth of it; noise told from a predicted clean latent is less exact.
 HALVES = {"float16": 0.01, "bfloat16": 0.08}
@@ -121,6 +124,23 @@ def consistent(at: Path) -> Kind:
     return Kind(ours(save(at / "model", unet={"time_cond_proj_dim": 16})), sampling=few)
 
 
+def with_picture(kind: str, **changes: Any) -> Callable[[Path], Kind]:
+    """One that is shown a picture, in all steps or in the first half of them."""
+
+    def made(at: Path) -> Kind:
+        folder = save(at / "model", **changes)
+        first = adapter(folder, at / "ip", kind)
+        second = adapter(folder, at / "ip", kind, seed=10, stop=0.5)
+        return Kind(ours(folder, ip_adapters=(first, second)))
+
+    return made
+
+
+def with_t2i_adapter(at: Path) -> Kind:
+    folder, net = save(at / "model", unet=EARLY), t2i(at / "t2i")
+    return Kind(ours(folder, controlnets={"canny": net}))
+
+
 KINDS: dict[str, Callable[[Path], Kind]] = {
     "sd": plain(),
     "fp16 variant": half_files,
@@ -139,6 +159,9 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "InstructPix2Pix": plain(unet=INSTRUCT),
     "InstructPix2Pix XL": plain(unet=INSTRUCT, large=True),
     "inpainting": inpainting,
+    "IP-Adapter": with_picture("plain"),
+    "IP-Adapter plus XL": with_picture("plus", large=True),
+    "T2I-Adapter": with_t2i_adapter,
 }
 
 

@@ -208,6 +208,32 @@ def test_a_latent_consistency_model_is_told_the_guidance(
     assert not torch.allclose(our_latents(ours(folder), (), guidance=2.0, **few), theirs, atol=1e-3)
 
 
+def test_a_unet_alone_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    """As the hub has distilled ones: a folder of config.json and weights. The checkpoint's own is
+    not needed then."""
+    from rerender.errors import WeightsError
+
+    whole = save(tmp_path / "lcm", unet={"time_cond_proj_dim": 16})
+    base = save(tmp_path / "sd")
+    few: dict[str, Any] = {"sampler": LCM(), "steps": 8, "strength": 0.5}
+    nets = {"canny": str(whole / "controlnet")}
+    plain = ours(base, controlnets=nets)
+    chosen = replace(plain, unet=str(whole / "unet"))
+    assert not plain.distilled() and chosen.distilled()
+    assert chosen.fingerprint(("canny",)) != plain.fingerprint(("canny",))
+    (file,) = (base / "unet").glob("*.safetensors")
+    file.unlink()
+    found = our_latents(chosen, **few)
+    assert torch.equal(found, our_latents(ours(whole), **few))
+    alone = next((whole / "unet").glob("*.safetensors"))
+    with pytest.raises(WeightsError, match="says not how its network is built"):
+        ours(base, unet=str(alone)).check(())
+    listed = whole / "unet" / "SHA256SUMS"
+    listed.write_text(f"{'0' * 64}  config.json\n")
+    with pytest.raises(WeightsError, match="the manifest says"):
+        chosen.check(())
+
+
 class Stopped(ResumePoint):
     """Goes on after the first key frames of another translation."""
 

@@ -29,8 +29,9 @@ def test_loading_holds_the_weights_and_little_more(tmp_path: Path, dtype: str) -
     folder = written(tmp_path / "sd", torch.float32, **SMALL)
     cost = measure(folder, dtype)
     assert cost.weights > 50
-    # Words of the tokenizer and the like do not grow with the weights.
-    assert cost.peak <= LIMIT * cost.weights + 24, cost
+    # Words of the tokenizer, code that is imported late and the like do not grow with the weights:
+    # 99 to 124 MiB were seen in all, twice the weights would be 151 and more.
+    assert cost.peak <= LIMIT * cost.weights + 36, cost
 
 
 def test_files_are_hashed_again_only_when_they_have_changed(

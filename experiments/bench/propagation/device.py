@@ -1,11 +1,12 @@
 """Propagation on a device: ms a frame by stage, memory, and quality against the processor.
 
-    python -m experiments.bench.propagation.device [--device cuda] [--sizes 512x512 ...] [--toy]
-        [--out FILE]
+    python -m experiments.bench.propagation.device [--device cuda] [--sizes 512x512 ...] [--alone]
+        [--toy] [--out FILE]
 
-Both directions of a few segments at once, on a clip of the demo world scaled to size, with its true
-flow somewhat disturbed. Needs torch, numpy, numba and OpenCV, no weights. Prints one line of JSON a
-size, and writes all of them to FILE.
+By stage: both directions of a few segments at once, on a clip of the demo world scaled to size,
+with its true flow somewhat disturbed. End to end: whole segments from frames in the processor's
+memory to frames in the processor's memory, their flow, light and refinement included. Needs torch,
+numpy, numba and OpenCV, no weights. Prints one line of JSON a size, and writes all of them to FILE.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +29,14 @@ from rerender.data.demo import Demo
 from rerender.flow.dis_torch import DisTorch
 from rerender.propagation.blending import tensors as blending
 from rerender.propagation.blending.blend import Bidirectional, Guess, TwoBand
+from rerender.propagation.lanes import Lanes
 from rerender.propagation.motion import tensors as motion
 from rerender.propagation.motion.chain import FrameMotion
 from rerender.propagation.motion.variational import Refiner
 from rerender.propagation.patches import batched, cubic, guides, merge, tensors, votes
 from rerender.propagation.patches.search import Search, Task, match
 from rerender.propagation.patchmatch import PatchMatch
+from rerender.video import Frame, MemoryVideo, Segment
 
 SIZES = ("512x512", "1920x1080", "3840x2160")
 INTERVAL = 10
@@ -42,7 +47,7 @@ PIXELS = 1 << 23
 REPEATS = 5
 
 
-class Lanes(NamedTuple):
+class DeviceCase(NamedTuple):
     """What both directions of some segments begin with, the left key frames' lanes first.
 
     Attributes:
@@ -63,13 +68,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="width x height")
+    parser.add_argument("--alone", action="store_true", help="without the compiled path")
     parser.add_argument("--toy", action="store_true", help="one small size, to see that it runs")
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     rows = []
     for size in ("64x48",) if asked.toy else asked.sizes:
         width, height = map(int, size.split("x"))
-        rows.append(measured(height, width, torch.device(asked.device), compared=height <= 512))
+        device = torch.device(asked.device)
+        row = measured(height, width, device, compared=height <= 512 and not asked.alone)
+        at_once = (1, 4) if device.type == "cuda" and height <= 1080 else (1,)
+        row["end to end"] = [end_to_end(height, width, device, count) for count in at_once]
+        rows.append(row)
         print(json.dumps(rows[-1]), flush=True)
         if asked.out:
             asked.out.write_text(json.dumps(rows, indent=1) + "\n")
@@ -94,6 +104,8 @@ def measured(height: int, width: int, device: torch.device, compared: bool) -> d
         "size": f"{width}x{height}",
         "device": named(device),
         "torch": torch.__version__,
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "segments": segments,
         "ms": {stage: round(1000 * min(runs[1:]) / segments, 3) for stage, runs in times.items()},
     }
@@ -114,7 +126,53 @@ def named(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
-def opened(height: int, width: int, segments: int, device: torch.device) -> Lanes:
+def end_to_end(height: int, width: int, device: torch.device, count: int) -> dict[str, Any]:
+    """Milliseconds a frame of whole segments, as many at once, and their PSNR in dB."""
+    frames, truth = clip(height, width)
+    # Forwards and backwards: every segment has frames of its own.
+    turns = [frames, frames[::-1]]
+    whole = frames[:1] + [frame for n in range(count) for frame in turns[n % 2][1:]]
+    ends = [truth[0], truth[-1]]
+    video = MemoryVideo(whole)
+    segments = []
+    for n in range(count):
+        first = n * INTERVAL
+        left, right = Frame(first, ends[n % 2]), Frame(first + INTERVAL, ends[(n + 1) % 2])
+        segments.append(Segment(video, first + 1, first + INTERVAL, left, right))
+    main = PatchMatch()
+    lanes = Lanes(main.guides, main.search, main.tolerance, main.blend, device)
+    seconds = []
+    for _ in range(3):  # the first one warms up
+        started = clock(device)
+        made = list(lanes.fill(segments, DisTorch()))
+        seconds.append(clock(device) - started)
+    ms = 1000 * min(seconds[1:]) / len(made)
+    quality = psnr(255 * torch.stack(made[: INTERVAL - 1]), 255 * torch.stack(truth[1:-1]))
+    return {"segments": count, "ms": round(ms, 2), "fps": round(1000 / ms, 1), "psnr": quality}
+
+
+def clip(height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Source frames and their true translations, ``[3,H,W]`` in 0..1."""
+    drawn = min(512, max(64, min(height, width)))
+    source = Demo(motion="fast", frames=INTERVAL + 1, size=drawn).clips()[0]
+    assert source.truth is not None
+
+    def scaled(image: Tensor | None) -> Tensor:
+        assert image is not None
+        return F.interpolate(image[None], (height, width), mode="bilinear")[0].clamp(0, 1)
+
+    every = range(INTERVAL + 1)
+    truth = [scaled(source.truth.translation(index)) for index in every]
+    return [scaled(source.video[index]) for index in every], truth
+
+
+def commit() -> str:
+    """The commit that is measured, empty where git does not know."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def opened(height: int, width: int, segments: int, device: torch.device) -> DeviceCase:
     """The same segment as often as asked for."""
     drawn = min(512, max(64, min(height, width)))
     clip = Demo(motion="fast", frames=INTERVAL + 1, size=drawn).clips()[0]
@@ -139,10 +197,10 @@ def opened(height: int, width: int, segments: int, device: torch.device) -> Lane
     style, source, target, offset = (
         part.repeat_interleave(segments, 0).to(device) for part in (style, source, target, offset)
     )
-    return Lanes(style, source, target, offset, truth.to(device))
+    return DeviceCase(style, source, target, offset, truth.to(device))
 
 
-def run(lanes: Lanes, note: Callable[[str, float], None]) -> Tensor:
+def run(lanes: DeviceCase, note: Callable[[str, float], None]) -> Tensor:
     """One frame of every segment ``[B/2,3,H,W]`` in levels; stages are noted with their seconds."""
     main, device = PatchMatch(), lanes.offset.device
 
@@ -193,7 +251,7 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def compiled(lanes: Lanes) -> Tensor:
+def compiled(lanes: DeviceCase) -> Tensor:
     """The first segment's frame by the compiled path, ``[1,3,H,W]`` in levels."""
     main, count = PatchMatch(), len(lanes.target) // 2
     sides = []

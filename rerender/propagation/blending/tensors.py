@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.propagation.blending.blend import GRID, LARGEST, TwoBand, odd
-from rerender.propagation.patches.tensors import Guesses, box
+from rerender.propagation.patches.tensors import Guesses, area, box
 
 
 def share(left: Guesses, right: Guesses, time: Tensor, tolerance: float) -> Tensor:
@@ -65,19 +65,3 @@ def cast(left: Tensor, right: Tensor, error: Tensor, tolerance: float) -> Tensor
     for _ in range(2):
         sums = box(sums, GRID + 1)
     return F.interpolate(sums[:, :3] / sums[:, 3:], (height, width), mode="bilinear")
-
-
-def area(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Means over the areas of ``size`` cells, as `cv2.INTER_AREA` shrinks."""
-    height, width = planes.shape[-2:]
-    down = cells(height, size[0], planes.device)
-    across = cells(width, size[1], planes.device)
-    return down @ planes @ across.T
-
-
-def cells(length: int, count: int, device: torch.device) -> Tensor:
-    """``[count,length]`` how much of each of ``count`` equal cells a pixel of a line covers."""
-    first = torch.arange(count, device=device, dtype=torch.float64)[:, None] * (length / count)
-    pixel = torch.arange(length, device=device, dtype=torch.float64)
-    overlap = torch.minimum(first + length / count, pixel + 1) - torch.maximum(first, pixel)
-    return (overlap.clamp(min=0) * (count / length)).float()

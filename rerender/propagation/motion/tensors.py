@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.flow.field import warp
 from rerender.propagation.motion.variational import EDGE, NOISE, SIGMA, STIFFNESS, SWEEPS
 from rerender.propagation.patches.tensors import reflected
@@ -27,9 +28,12 @@ def refine(source: Tensor, target: Tensor, offset: Tensor) -> Tensor:
     scale = 1 / (a * c - xy * xy)
     u, v = offset.unbind(1)
     data = torch.stack([xx * u + xy * v - xt, xy * u + yy * v - yt], 1)
-    inverse = torch.stack([scale * c, -scale * xy, -scale * xy, scale * a], 1)
-    ties = across[:, None, :, :-1], across[:, None, :, 1:], down[:, None, :-1], down[:, None, 1:]
-    return relax(inverse, data, ties, offset)
+    inverse = torch.stack([scale * c, -scale * xy, scale * a], 1)
+    if fused(offset.device):
+        from rerender.propagation.motion import triton_relax
+
+        return triton_relax.relax(inverse, data, across, down, offset, SWEEPS)
+    return relax(inverse, data, across, down, offset)
 
 
 def constancy(moved: Tensor, target: Tensor) -> Tensor:
@@ -60,26 +64,28 @@ def smoothness(offset: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(tie[..., :-1], (1, 1)), F.pad(tie[:, :-1], (0, 0, 1, 1))
 
 
-def relax(inverse: Tensor, data: Tensor, ties: tuple[Tensor, ...], offset: Tensor) -> Tensor:
+def relax(inverse: Tensor, data: Tensor, across: Tensor, down: Tensor, offset: Tensor) -> Tensor:
     """Sweeps of ``s = J^-1 (data + sum of ties times neighbours)``, from ``offset``.
 
     Args:
-        inverse: ``[B,4,H,W]`` of each pixel's 2x2 system, row by row.
+        inverse: ``[B,3,H,W]`` of each pixel's symmetric 2x2 system: top left, beside, bottom right.
         data: ``[B,2,H,W]``.
-        ties: to the pixel at the left, right, above and below, each ``[B,1,H,W]``.
+        across: ties to the pixel at the left, ``[B,H,W+1]``.
+        down: ties to the pixel above, ``[B,H+1,W]``.
         offset: ``[B,2,H,W]``.
     """
     height, width = offset.shape[-2:]
     x = torch.arange(width, device=offset.device)
     odd = (torch.arange(height, device=offset.device)[:, None] + x) % 2 == 1
-    left, right, up, down = ties
+    left, right = across[:, None, :, :-1], across[:, None, :, 1:]
+    up, below = down[:, None, :-1], down[:, None, 1:]
     solved = F.pad(offset, (1, 1, 1, 1))
     inner = solved[..., 1:-1, 1:-1]
     for turn in range(2 * SWEEPS):
         total = torch.addcmul(data, left, solved[..., 1:-1, :-2])
         total.addcmul_(right, solved[..., 1:-1, 2:])
-        total.addcmul_(up, solved[..., :-2, 1:-1]).addcmul_(down, solved[..., 2:, 1:-1])
+        total.addcmul_(up, solved[..., :-2, 1:-1]).addcmul_(below, solved[..., 2:, 1:-1])
         u, v = total[:, :1], total[:, 1:]
-        moved = torch.addcmul(inverse[:, 0::2] * u, inverse[:, 1::2], v)
+        moved = torch.addcmul(inverse[:, :2] * u, inverse[:, 1:], v)
         inner.copy_(torch.where(odd if turn % 2 else ~odd, moved, inner))
     return inner.contiguous()

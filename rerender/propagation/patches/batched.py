@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.kernels import LARGEST, Plan
 from rerender.propagation.patches.search import STRIDE, Round, Search, Task
 from rerender.propagation.patches.simd import SIDE
+from rerender.propagation.patches.upload import upload
 
 CHUNK = 1 << 15
 """Patches compared at a time: 52 MB of whole numbers on each side."""
@@ -87,25 +89,55 @@ def matched(
     first, hard, fine = zip(*every, strict=True)
     for rounds, kind in ((first, 0), (hard, 1)):
         pair = Packs(sources[kind], targets[kind], (height, width, STRIDE))
-        cost = pair.cost(field.x, field.y, field.cost > rounds[0].plan.hard)
-        field = field._replace(cost=torch.where(cost < 0, field.cost, cost))
-        field = passes(pair, field, rounds)
+        field = passes(pair, weigh(pair, field, rounds[0].plan.hard), rounds)
     pair = Packs(sources[1], targets[1], (height, width, 1))
     return torch.stack(passes(pair, spread(pair, field, fine[0].plan.hard), fine)[:2], -1)
 
 
 def passes(pair: Packs, field: Field, rounds: Sequence[Round]) -> Field:
     """The sweeps of a round, in step over all frames."""
-    seeds = torch.tensor([round_.plan.seed for round_ in rounds], device=field.x.device)
+    if not rounds[0].plans:
+        return field
+    device, begin_, radii = field.x.device, rounds[0].plan.seed, rounds[0].radii
+    numbers = upload(torch.tensor([*(round_.plan.seed for round_ in rounds), *radii]), device)
+    seeds, reaches = numbers[: len(rounds)], numbers[len(rounds) :].int()
     for plan in rounds[0].plans:
-        field = sweep(pair, field, plan, seeds + (plan.seed - rounds[0].plan.seed), rounds[0].radii)
+        turn = plan.seed - begin_
+        if fused(device):
+            from rerender.propagation.patches import triton_search
+
+            pass_ = plan.hard, back(plan), turn
+            packs = pair.source, pair.target
+            state = triton_search.sweep(packs, pair.size, field, seeds, reaches, pass_, SIDE)
+            field = Field(*state)
+        else:
+            field = sweep(pair, field, plan, seeds + turn, radii)
     return field
+
+
+def weigh(pair: Packs, field: Field, hard: int) -> Field:
+    """The matches with their costs where these were above ``hard`` (see `kernels.weigh`)."""
+    if fused(field.x.device):
+        from rerender.propagation.patches import triton_search
+
+        packs = pair.source, pair.target
+        return field._replace(cost=triton_search.weigh(packs, pair.size, field, hard, SIDE))
+    cost = pair.cost(field.x, field.y, field.cost > hard)
+    return field._replace(cost=torch.where(cost < 0, field.cost, cost))
 
 
 def spread(pair: Packs, field: Field, easy: int) -> Field:
     """Matches for every pixel from those at stride 2 (see `kernels.spread`)."""
+    if fused(field.x.device):
+        from rerender.propagation.patches import triton_search
+
+        return Field(
+            *triton_search.spread((pair.source, pair.target), pair.size, field, easy, SIDE)
+        )
     height, width, _ = pair.size
-    place = [torch.arange(length, device=field.x.device) for length in (height, width)]
+    place = [
+        torch.arange(length, device=field.x.device, dtype=torch.int32) for length in (height, width)
+    ]
     candidates = [moved(field, place, n // 2, n % 2, (height, width)) for n in range(4)]
     loud = ~quiet(field, easy)[:, place[0] // 2][:, :, place[1] // 2]
     x, y = candidates[0]
@@ -132,8 +164,8 @@ def quiet(field: Field, easy: int) -> Tensor:
     """Cells of four patches that are easy and moved alike, ``[B,h,w]``."""
     _, rows, columns = field.x.shape
     device = field.x.device
-    x = field.x - 2 * torch.arange(columns, device=device)
-    y = field.y - 2 * torch.arange(rows, device=device)[:, None]
+    x = field.x - 2 * torch.arange(columns, device=device, dtype=torch.int32)
+    y = field.y - 2 * torch.arange(rows, device=device, dtype=torch.int32)[:, None]
     below = (torch.arange(rows, device=device) + 1).clamp(max=rows - 1)
     right = (torch.arange(columns, device=device) + 1).clamp(max=columns - 1)
     same = torch.ones_like(x, dtype=torch.bool)
@@ -150,8 +182,8 @@ def begin(offset: Tensor) -> Field:
     height, width = offset.shape[1:3]
     x, y = places(height, width, STRIDE, offset.device)
     reached = offset[:, ::STRIDE, ::STRIDE].double()
-    sx = (x + reached[..., 0]).round().long().clamp(0, width - 1)
-    sy = (y + reached[..., 1]).round().long().clamp(0, height - 1)
+    sx = (x + reached[..., 0]).round().int().clamp(0, width - 1)
+    sy = (y + reached[..., 1]).round().int().clamp(0, height - 1)
     return Field(sx, sy, torch.full_like(sx, int(LARGEST)))
 
 
@@ -175,11 +207,6 @@ class Packs(NamedTuple):
 
     def cost(self, x: Tensor, y: Tensor, wanted: Tensor) -> Tensor:
         """What matches cost, ``[B,h,w]``; -1 where none is wanted or it lies outside."""
-        if self.source.is_cuda:
-            # Triton comes with PyTorch for CUDA only. There is one kernel and no wait for a count.
-            from rerender.propagation.patches import triton_cost
-
-            return triton_cost.cost(self.source, self.target, self.size, (x, y), wanted, SIDE)
         height, width, stride = self.size
         inside = wanted & (x >= 0) & (y >= 0) & (x < width) & (y < height)
         result = torch.full_like(x, -1)
@@ -190,7 +217,7 @@ class Packs(NamedTuple):
             b, row, column = part
             here = patches(self.source, b, y[part], x[part])
             there = patches(self.target, b, row * stride, column * stride)
-            costs.append((here - there).square().sum((1, 2)))
+            costs.append((here - there).square().sum((1, 2), dtype=torch.int32))
         if costs:
             result[inside] = torch.cat(costs)
         return result
@@ -213,8 +240,8 @@ def sweep(pair: Packs, field: Field, plan: Plan, seeds: Tensor, radii: Sequence[
         field = better(pair, field, x, y, open_)
     for candidate, radius in enumerate(radii, start=2):
         noise = randoms(seeds, candidate, field)
-        across = (noise & 0xFFFF) * (2 * radius + 1) >> 16
-        down = (noise >> 16) * (2 * radius + 1) >> 16
+        across = ((noise & 0xFFFF) * (2 * radius + 1) >> 16).int()
+        down = ((noise >> 16) * (2 * radius + 1) >> 16).int()
         field = better(pair, field, field.x + across - radius, field.y + down - radius, open_)
     return field
 
@@ -222,16 +249,21 @@ def sweep(pair: Packs, field: Field, plan: Plan, seeds: Tensor, radii: Sequence[
 def neighbours(field: Field, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
     """Where the matches of the two neighbours behind each patch point it to; outside the source
     where there is no neighbour."""
-    back = plan.reach * (1 - 2 * (plan.seed % 2))
-    step = back * plan.stride
-    yield behind(field.x, back, 2) + step, behind(field.y, back, 2)
-    yield behind(field.x, back, 1), behind(field.y, back, 1) + step
+    away = back(plan)
+    step = away * plan.stride
+    yield behind(field.x, away, 2) + step, behind(field.y, away, 2)
+    yield behind(field.x, away, 1), behind(field.y, away, 1) + step
 
 
-def behind(values: Tensor, back: int, axis: int) -> Tensor:
-    """The values ``back`` places before along an axis."""
+def back(plan: Plan) -> int:
+    """How many places behind a patch the neighbours are that it asks."""
+    return plan.reach * (1 - 2 * (plan.seed % 2))
+
+
+def behind(values: Tensor, away: int, axis: int) -> Tensor:
+    """The values ``away`` places before along an axis."""
     count = values.shape[axis]
-    place = torch.arange(count, device=values.device) - back
+    place = torch.arange(count, device=values.device) - away
     exists = ((place >= 0) & (place < count)).view([-1 if a == axis else 1 for a in range(3)])
     return torch.where(exists, values.index_select(axis, place.clamp(0, count - 1)), NOWHERE)
 
@@ -267,6 +299,11 @@ def vote(pictures: Tensor, matches: Tensor) -> Tensor:
         pictures: ``[B,H+4,W+4,C]`` of the sources.
         matches: ``[B,H,W,2]``.
     """
+    if fused(pictures.device):
+        from rerender.propagation.patches import triton_pictures
+
+        sx, sy = (part.contiguous() for part in matches.unbind(-1))
+        return triton_pictures.vote(pictures.contiguous(), sx, sy, SIDE)
     count, rows, pitch, channels = pictures.shape
     frame = torch.arange(count, device=pictures.device)[:, None, None]
     sums = torch.zeros_like(pictures)

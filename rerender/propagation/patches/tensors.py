@@ -7,12 +7,14 @@ Nothing waits for the device.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.flow.field import warp
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.merge import WINDOW
@@ -31,6 +33,7 @@ class Guesses(NamedTuple):
     error: Tensor
 
 
+@lru_cache(maxsize=64)
 def mirrored(length: int, reach: int, device: torch.device) -> Tensor:
     """The places -reach..length-1+reach of a line reflected about its first and last pixel, as
     OpenCV's default border (BORDER_REFLECT_101) reads them; a line of one pixel repeats it."""
@@ -49,8 +52,29 @@ def reflected(planes: Tensor, reach: int) -> Tensor:
 
 def box(planes: Tensor, side: int) -> Tensor:
     """The mean of ``[B,C,H,W]`` over a box of odd ``side``, as `cv2.blur` takes it."""
+    if fused(planes.device) and side // 2 < min(planes.shape[-2:]):
+        from rerender.flow import _triton_box
+
+        return _triton_box.box(planes, side, reflect=True)
     across = F.avg_pool2d(reflected(planes, side // 2), (1, side), 1)
     return F.avg_pool2d(across, (side, 1), 1)
+
+
+def area(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Means over the areas of ``size`` cells, as `cv2.INTER_AREA` shrinks."""
+    height, width = planes.shape[-2:]
+    down = cells(height, size[0], planes.device)
+    across = cells(width, size[1], planes.device)
+    return down @ planes @ across.T
+
+
+@lru_cache(maxsize=64)
+def cells(length: int, count: int, device: torch.device) -> Tensor:
+    """``[count,length]`` how much of each of ``count`` equal cells a pixel of a line covers."""
+    first = torch.arange(count, device=device, dtype=torch.float64)[:, None] * (length / count)
+    pixel = torch.arange(length, device=device, dtype=torch.float64)
+    overlap = torch.minimum(first + length / count, pixel + 1) - torch.maximum(first, pixel)
+    return (overlap.clamp(min=0) * (count / length)).float()
 
 
 def edges(colour: Tensor) -> Tensor:
@@ -99,6 +123,10 @@ def paired(style: Tensor, source: Tensor) -> Tensor:
 def warped(both: Tensor, offset: Tensor, target: Tensor) -> Guesses:
     """`cubic.warped`: key frames ``[B,H+4,W+4,8]`` moved by ``offset [B,H,W,2]``, judged by
     ``target [B,H,W,3]``."""
+    if fused(both.device):
+        from rerender.propagation.patches import triton_pictures
+
+        return judged(triton_pictures.warp(both.contiguous(), offset.contiguous()), target)
     # PyTorch's bicubic kernel is Keys' with the same slope, and clamps each of its taps.
     planes = both[:, 2:-2, 2:-2].permute(0, 3, 1, 2)
     moved = warp(planes, offset.permute(0, 3, 1, 2), "bicubic", "border")

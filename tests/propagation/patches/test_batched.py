@@ -96,24 +96,64 @@ def test_votes_are_added_in_the_same_order(device: torch.device) -> None:
 
 INTERPRETED = """
 import torch
-from rerender.propagation.patches import batched, triton_cost
-from rerender.propagation.patches.simd import SIDE
+from rerender.flow import dis_torch
+from rerender.propagation.motion import tensors as refinement
+from rerender.propagation.patches import batched, tensors
+from rerender.propagation.patches.guides import Guides
+from rerender.propagation.patches.search import Search
 
-height, width, generator = 33, 42, torch.Generator().manual_seed(1)
-for stride, channels in ((2, 16), (1, 8)):
+height, width, generator = 13, 14, torch.Generator().manual_seed(1)
+
+def guides(channels):
     shape = (2, height + 4, width + 4, channels)
-    packs = [torch.randint(256, shape, generator=generator).byte() for _ in range(2)]
-    patches = (2, -(-height // stride), -(-width // stride))
-    x = torch.randint(-5, width + 5, patches, generator=generator)
-    y = torch.randint(-5, height + 5, patches, generator=generator)
-    wanted = torch.rand(patches, generator=generator) < 0.8
-    expected = batched.Packs(*packs, (height, width, stride)).cost(x, y, wanted)
-    found = triton_cost.cost(*packs, (height, width, stride), (x, y), wanted, SIDE)
-    assert torch.equal(found, expected) and (found == -1).any() and (found > 0).any()
+    return torch.randint(256, shape, generator=generator).byte()
+
+sources, targets = ([guides(16), guides(8)] for _ in range(2))
+for source, target in zip(sources, targets):
+    # Half of the frame is still, so that some matches are left alone.
+    target[:, :8] = source[:, :8]
+offset = torch.randint(-30, 31, (2, height, width, 2), generator=generator) / 2
+offset[:, :6] = 0
+pictures = 255 * torch.rand(2, height + 4, width + 4, 8, generator=generator)
+frame = 255 * torch.rand(2, height, width, 3, generator=generator)
+both = tensors.bordered(pictures[:, 2:-2, 2:-2])
+
+def everything(search):
+    found = batched.matched(search, Guides(), [4, 7], sources, targets, offset)
+    moved = tensors.warped(both, 3.3 * offset, frame)
+    return found, batched.vote(pictures, found), moved
+
+search = Search(hard=900.0, hard_sweeps=2, hard_radii=(200,))
+expected = everything(search)
+batched.fused = tensors.fused = lambda device: True
+found = everything(search)
+assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+for mine, theirs in zip(found[2], expected[2]):
+    assert torch.allclose(mine, theirs, atol=0.05), (mine - theirs).abs().max()
+
+source, target = (images.permute(0, 3, 1, 2) for images in (both[:, 2:-2, 2:-2, :3], frame))
+flow = torch.randn(2, 2, height, width, generator=generator)
+expected = refinement.refine(source, target, flow)
+refinement.fused = lambda device: True
+found = refinement.refine(source, target, flow)
+assert torch.allclose(found, expected, atol=1e-4) and (found - flow).abs().mean() > 0.01
+
+planes = torch.rand(2, 3, 9, 14, generator=generator)
+for side in (3, 17):
+    tensors.fused = lambda device: False
+    expected = tensors.box(planes, side)
+    tensors.fused = lambda device: True
+    assert torch.allclose(tensors.box(planes, side), expected, atol=1e-5)
+images = torch.nn.functional.interpolate(planes, (12, 30), mode="bicubic").chunk(2)
+start = 2 * torch.rand(1, 2, 12, 30, generator=generator)
+expected = dis_torch.DisTorch().estimate(*images, start)
+dis_torch.fused = lambda device: True
+found = dis_torch.DisTorch().estimate(*images, start)
+assert torch.allclose(found, expected, atol=2e-3) and (found - start).abs().mean() > 0.01
 """
 
 
-def test_the_kernel_for_gpus_compares_patches_alike() -> None:
+def test_kernels_for_gpus_do_what_torch_does() -> None:
     """By Triton's interpreter, which needs no GPU; it is chosen before Triton is imported."""
     pytest.importorskip("triton")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -104,14 +104,14 @@ def guesses(size: tuple[int, int]) -> list[Guess]:
 @pytest.mark.parametrize("size", SIZES)
 def test_versions_are_merged_and_blended_alike(size: tuple[int, int], device: torch.device) -> None:
     a, b = guesses(size)
-    mine = [tensors.Guesses(*(on(device, part) for part in guess)) for guess in (a, b)]
+    one, two = (tensors.Guesses(*(on(device, part) for part in guess)) for guess in (a, b))
     expected = merge.merge(a, b, 3.0)
-    merged = tensors.merge(*mine, 3.0)
+    merged = tensors.merge(one, two, 3.0)
     assert near(merged.image, [expected.image], 1e-2)
     assert near(merged.error, [expected.error], 1e-2)
 
     pair = Bidirectional(a, b, 0.3, FrameMotion(offsets(size)))
     time = torch.tensor([0.3], device=device)
-    assert near(blending.soft(*mine, time, 12.0), [*Soft().run([pair])], 1e-2)
+    assert near(blending.soft(one, two, time, 12.0), [*Soft().run([pair])], 1e-2)
     for blend in (TwoBand(tolerance=4.0), TwoBand(sigma=1.0, window=9, gain=1.2)):
-        assert near(blending.two_band(blend, *mine, time), [*blend.run([pair])], 2e-2)
+        assert near(blending.two_band(blend, one, two, time), [*blend.run([pair])], 2e-2)

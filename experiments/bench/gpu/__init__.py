@@ -1,0 +1,1 @@
+"""What a device does with this project, and how fast: `python -m experiments.bench.gpu`."""

@@ -1,0 +1,1 @@
+"""The studio: a web page on this machine that restyles clips by starting the run command."""

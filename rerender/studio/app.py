@@ -1,0 +1,290 @@
+"""The web application of the studio: its page, its clips and its runs, as an ASGI application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from rerender.errors import ConfigError, InputError, LockedError, RerenderError, ResourceError
+from rerender.exits import failure
+from rerender.run_folder import KEYS, SHEET
+from rerender.studio.clips import SHOWN, ClipFolder, Pictures8, TooLargeError
+from rerender.studio.plan import model_of, planned
+from rerender.studio.runs import StudioRuns
+from rerender.studio.settings import (
+    StudioSettings,
+    arguments_of,
+    command_of,
+    keep_table,
+    keys_of,
+    offered,
+    yaml_of,
+)
+
+PAGE = Path(__file__).with_name("page")
+_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # named after its content
+_NOW = {"cache-control": "no-store"}
+_JSON_BYTES = 2**20
+_SMALL = 320  # pixels of the longer side of a thumbnail
+
+
+class Studio:
+    """What answers the page.
+
+    Args:
+        root: folder of its clips and runs.
+        told: settings of every run, from the command line.
+        largest: bytes of an upload.
+    """
+
+    def __init__(self, root: Path, told: Sequence[str], largest: int) -> None:
+        self.clips = ClipFolder(root / "clips", largest)
+        self.runs = StudioRuns(root / "runs")
+        self._told, self._largest, self._pictures = tuple(told), largest, Pictures8()
+
+    # -- the page -----------------------------------------------------------------------------
+
+    async def page(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        path = PAGE / name
+        if name not in {each.name for each in PAGE.iterdir()} or path.suffix[1:] not in _KINDS:
+            raise InputError("page", f"there is no {name[:40]!r}", "open /")
+        kind = f"{_KINDS[path.suffix[1:]]}; charset=utf-8"
+        return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
+    def about(self, request: Request) -> Any:
+        limit = {"largest": self._largest}
+        return {**offered(), **model_of(self._told), "told": list(self._told), **limit}
+
+    # -- clips --------------------------------------------------------------------------------
+
+    async def upload(self, request: Request) -> Response:
+        size = request.headers.get("content-length", "")
+        announced = int(size) if size.isdigit() else None
+        name = request.query_params.get("name", "")
+        try:
+            clip = await self.clips.add(name, announced, request.stream())
+        except ClientDisconnect:
+            return JSONResponse({"error": "upload: it was broken off; send it again"}, 400)
+        return JSONResponse({"id": clip.id, **clip.facts}, 201)
+
+    def listed(self, request: Request) -> Any:
+        return [{"id": clip.id, **clip.facts} for clip in self.clips.all()]
+
+    def clip(self, request: Request) -> Any:
+        clip = self.clips.clip(request.path_params["clip"])
+        return {"id": clip.id, **clip.facts}
+
+    def frame(self, request: Request) -> Response:
+        path = self.clips.clip(request.path_params["clip"]).path
+        return self._jpeg(request, path)
+
+    async def mask(self, request: Request) -> Response:
+        data = await _body(request, 16 * 2**20, "mask")
+        name = await run_in_threadpool(self.clips.add_mask, request.path_params["clip"], data)
+        return JSONResponse({"mask": name}, 201)
+
+    def mask_file(self, request: Request) -> Response:
+        path = self.clips.mask(request.path_params["clip"], request.path_params["mask"])
+        return FileResponse(path, headers=_FOREVER)
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    def command(self, asked: StudioSettings) -> Any:
+        """The command line of what is asked, and the same as yaml."""
+        keys, arguments = self._arguments(asked)
+        full = self.runs.full(arguments)
+        out = full[-1].partition("=")[2]
+        id = out.rpartition("/")[2]
+        name = f"studio_{id[:8]}"
+        text = yaml_of({**keys, "out": out}, self._told, name)
+        return {
+            "command": command_of(full),
+            "arguments": full,
+            "id": id,
+            "name": name,
+            "yaml": text,
+        }
+
+    def plan(self, asked: StudioSettings) -> Any:
+        """The shots and key frames of what is asked, and its command."""
+        command = self.command(asked)
+        return {**planned(command["arguments"], self.clips.clip(asked.clip).path), **command}
+
+    def start(self, asked: StudioSettings) -> Any:
+        """Start a run, or find the one that is there."""
+        _, arguments = self._arguments(asked)
+        planned(
+            self.runs.full(arguments), self.clips.clip(asked.clip).path
+        )  # refused now, not later
+        shown = asked.model_dump(exclude_defaults=True)
+        return self.runs.state(self.runs.start(asked.clip, shown, arguments))
+
+    def _arguments(self, asked: StudioSettings) -> tuple[dict[str, Any], list[str]]:
+        clip = self.clips.clip(asked.clip)
+        mask = self.clips.mask(asked.clip, asked.mask) if asked.mask else None
+        table = keep_table(clip.path.parent / "prompts", asked)
+        keys = keys_of(asked, clip.path, mask, table)
+        return keys, arguments_of(keys, self._told)
+
+    def history(self, request: Request) -> Any:
+        return self.runs.all(request.query_params.get("clip"))
+
+    def state(self, request: Request) -> Any:
+        state = self.runs.state(request.path_params["run"])
+        return {**state, "line": command_of(state["command"])}
+
+    def cancel(self, request: Request) -> Any:
+        self.runs.cancel(request.path_params["run"])
+        return self.runs.state(request.path_params["run"])
+
+    def forget(self, request: Request) -> Any:
+        self.runs.forget(request.path_params["run"])
+        return {}
+
+    def key(self, request: Request) -> Response:
+        name = f"{KEYS}/{request.path_params['number']:06d}.png"
+        return FileResponse(self.runs.file(request.path_params["run"], name), headers=_NOW)
+
+    def result(self, request: Request) -> Response:
+        path = self.runs.video(request.path_params["run"])
+        if "download" not in request.query_params:
+            return FileResponse(path, media_type="video/mp4", headers=_NOW)
+        name = self.clips.clip(self.runs.state(request.path_params["run"])["clip"]).path.stem
+        filename = f"{name}-{request.path_params['run'][:6]}.mp4"
+        return FileResponse(path, media_type="video/mp4", filename=filename, headers=_NOW)
+
+    def sheet(self, request: Request) -> Response:
+        return FileResponse(self.runs.file(request.path_params["run"], SHEET), headers=_NOW)
+
+    def result_frame(self, request: Request) -> Response:
+        return self._jpeg(request, self.runs.video(request.path_params["run"]))
+
+    def _jpeg(self, request: Request, path: Path) -> Response:
+        longest = _SMALL if "small" in request.query_params else SHOWN
+        data = self._pictures.frame(path, request.path_params["number"], longest)
+        # A run that is made again has another address: the page adds when it was finished.
+        return Response(data, media_type="image/jpeg", headers=_FOREVER)
+
+
+def application(root: Path, told: Sequence[str], largest: int) -> Starlette:
+    """The application.
+
+    Args:
+        root: folder of clips and runs, made when something is put there.
+        told: settings of every run, in the grammar of the run command.
+        largest: bytes of an upload.
+    """
+    studio = Studio(root, told, largest)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(studio.runs.close)
+
+    clip, run = "/api/clips/{clip}", "/api/runs/{run}"
+    routes = [
+        Route("/", studio.page),
+        Route("/static/{name}", studio.page),
+        Route("/api/about", _get(studio.about)),
+        Route("/api/clips", _get(studio.listed)),
+        Route("/api/clips", studio.upload, methods=["POST"]),
+        Route(clip, _get(studio.clip)),
+        Route(clip + "/frames/{number:int}", _get(studio.frame)),
+        Route(clip + "/masks", studio.mask, methods=["POST"]),
+        Route(clip + "/masks/{mask}", _get(studio.mask_file)),
+        Route("/api/command", _post(studio.command), methods=["POST"]),
+        Route("/api/plan", _post(studio.plan, asking=True), methods=["POST"]),
+        Route("/api/runs", _get(studio.history)),
+        Route("/api/runs", _post(studio.start), methods=["POST"]),
+        Route(run, _get(studio.state)),
+        Route(run, _get(studio.forget), methods=["DELETE"]),
+        Route(run + "/cancel", _get(studio.cancel), methods=["POST"]),
+        Route(run + "/keys/{number:int}", _get(studio.key)),
+        Route(run + "/frames/{number:int}", _get(studio.result_frame)),
+        Route(run + "/video.mp4", _get(studio.result)),
+        Route(run + "/sheet.png", _get(studio.sheet)),
+    ]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={RerenderError: _explained, OSError: _explained},
+    )
+    app.state.studio = studio
+    return app
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _get(answer: Callable[[Request], Any]) -> Endpoint:
+    """An endpoint that is worked on beside others, and whose plain values become JSON."""
+
+    async def endpoint(request: Request) -> Response:
+        found = await run_in_threadpool(answer, request)
+        return found if isinstance(found, Response) else JSONResponse(found, headers=_NOW)
+
+    return endpoint
+
+
+def _post(answer: Callable[[StudioSettings], Any], asking: bool = False) -> Endpoint:
+    """An endpoint that is sent the settings of the page.
+
+    Args:
+        answer: what it does with them.
+        asking: the page asks whether they are refused: a refusal is an answer, and no error.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        data = await _body(request, _JSON_BYTES, "settings")
+        try:
+            given = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError("settings", "are no JSON", "use the page itself") from error
+        try:
+            found = await run_in_threadpool(lambda: answer(StudioSettings.of(given)))
+        except RerenderError as error:
+            if not asking:
+                raise
+            found = {"refused": str(error)}
+        return JSONResponse(found, headers=_NOW)
+
+    return endpoint
+
+
+async def _body(request: Request, most: int, what: str) -> bytes:
+    """What was sent, refused as soon as it is too much."""
+    data = bytearray()
+    async for block in request.stream():
+        data += block
+        if len(data) > most:
+            raise TooLargeError(what, f"more than {most / 2**20:.0f} MiB", "send less")
+    return bytes(data)
+
+
+async def _explained(request: Request, error: Exception) -> Response:
+    """An error as its one line."""
+    status = next(
+        (
+            code
+            for kind, code in {
+                TooLargeError: 413,
+                LockedError: 409,
+                ResourceError: 507,
+                OSError: 507,
+            }.items()
+            if isinstance(error, kind)
+        ),
+        400,
+    )
+    return JSONResponse({"error": failure(error).message}, status, headers=_NOW)

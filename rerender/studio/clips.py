@@ -1,0 +1,257 @@
+"""The clips of the studio: what was uploaded, each in a folder named after its content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+import unicodedata
+from asyncio import to_thread
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rerender import files
+from rerender.codec import SUFFIXES, FileVideo, open_video
+from rerender.data import picture
+from rerender.errors import InputError
+from rerender.fitting import resize
+from rerender.run_folder import read_json
+
+ID = re.compile(r"[0-9a-f]{16}")
+FACTS = "clip.json"
+SHOWN = 1280  # pixels of the longer side of a frame on the page
+_QUALITY = 88  # of JPEG, 0..100
+_OPEN = 4  # videos that are kept open
+_KEPT = 96 * 2**20  # bytes of pictures that are kept
+_LONGEST = 60  # characters of a file's name
+_MASK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A clip of the studio.
+
+    Attributes:
+        id: of its content.
+        path: the file, for the command line.
+        facts: what the page is told: name, frames, rate, width, height, bytes.
+    """
+
+    id: str
+    path: Path
+    facts: dict[str, Any]
+
+
+class ClipFolder:
+    """The uploaded clips, and the masks painted on them.
+
+    Args:
+        root: their folder.
+        largest: bytes of an upload.
+    """
+
+    def __init__(self, root: Path, largest: int) -> None:
+        self._root, self._largest = root, largest
+
+    async def add(self, name: str, size: int | None, data: AsyncIterator[bytes]) -> ClipFile:
+        """Keep an upload, once it is known to be a video.
+
+        Args:
+            name: what the browser calls it; only letters, digits and the ending of it are kept.
+            size: bytes that are announced.
+            data: its content.
+
+        Raises:
+            TooLargeError: more than the limit, announced or sent.
+            InputError: no video, a damaged one, or one of a kind that is not opened.
+        """
+        safe = safe_name(name)
+        self._check(size or 0, safe)
+        total, digest = 0, hashlib.sha256()
+        inbox = files.folder(self._root / f"upload-{files.temporary_name().rpartition('-')[2]}")
+        try:
+            with files.writing(inbox / safe) as file:
+                async for block in data:
+                    total += len(block)
+                    self._check(total, safe)
+                    digest.update(block)
+                    file.write(block)
+            return await to_thread(self._settle, inbox, safe, name, digest.hexdigest()[:16])
+        finally:
+            files.remove(inbox)
+
+    def _check(self, size: int, name: str) -> None:
+        if size > self._largest:
+            limit = f"is larger than {self._largest / 2**20:.0f} MiB"
+            raise TooLargeError(name, limit, "cut it, or start the studio with --largest MIB")
+
+    def _settle(self, inbox: Path, safe: str, name: str, id: str) -> ClipFile:
+        """Look at an upload and give it its place; the same content is the same clip."""
+        if self._known(id):
+            return self.clip(id)
+        try:
+            video = open_video(inbox / safe)
+        except InputError as error:
+            raise InputError(safe, error.problem, error.cure) from error
+        (height, width), times = video.size, video.timestamps
+        facts = {
+            "name": _printable(name),
+            "file": safe,
+            "frames": len(times),
+            "rate": round(len(times) / max(float(video.end - times[0]), 1e-3), 3),
+            "width": width,
+            "height": height,
+            "bytes": (inbox / safe).stat().st_size,
+        }
+        files.put_json(inbox / FACTS, facts)
+        if not self._known(id):
+            files.move(inbox, self._root / id)
+        return self.clip(id)
+
+    def _known(self, id: str) -> bool:
+        return (self._root / id / FACTS).is_file()
+
+    def all(self) -> list[ClipFile]:
+        """All clips, the newest first."""
+        found = [
+            path.parent for path in self._root.glob(f"*/{FACTS}") if ID.fullmatch(path.parent.name)
+        ]
+        found.sort(key=lambda place: (-(place / FACTS).stat().st_mtime, place.name))
+        return [self.clip(place.name) for place in found]
+
+    def clip(self, id: str) -> ClipFile:
+        """One of them.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        if not ID.fullmatch(id) or not self._known(id):
+            raise InputError("clip", f"there is no {id[:40]!r}", "upload it")
+        facts = read_json(self._root / id / FACTS)
+        return ClipFile(id, self._root / id / safe_name(str(facts["file"])), facts)
+
+    def add_mask(self, id: str, data: bytes) -> str:
+        """Keep a painted mask, white where the clip is restyled; returns its name.
+
+        Raises:
+            InputError: it is no picture, of another shape than the clip, or white nowhere.
+        """
+        clip = self.clip(id)
+        if len(data) > _MASK_BYTES:
+            raise TooLargeError(
+                "mask", f"is larger than {_MASK_BYTES / 2**20:.0f} MiB", "paint less"
+            )
+        name = hashlib.sha256(data).hexdigest()[:16]
+        room = files.folder(self._root / id / "masks")
+        draft = room / f"{files.temporary_name()}.png"
+        files.put(draft, data)
+        try:
+            image = picture.read(draft).image.mean(0, keepdim=True)
+            height, width = clip.facts["height"], clip.facts["width"]
+            if abs(image.shape[2] * height / (image.shape[1] * width) - 1) > 0.02:
+                raise InputError("mask", "has another shape than the clip", "paint it again")
+            if not bool((image > 0.5).any()):
+                raise InputError("mask", "is empty", "paint what is to be restyled")
+            files.put(room / f"{name}.png", files.png(image))
+        except InputError as error:
+            raise InputError("mask", error.problem, error.cure) from error
+        finally:
+            files.remove(draft)
+        return name
+
+    def mask(self, id: str, name: str) -> Path:
+        """The file of a mask.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        path = self.clip(id).path.parent / "masks" / f"{name}.png"
+        if not ID.fullmatch(name) or not path.is_file():
+            raise InputError("mask", f"there is no {name[:40]!r}", "paint it again")
+        return path
+
+
+class TooLargeError(InputError):
+    """An upload is over the limit."""
+
+
+def safe_name(name: str) -> str:
+    """The name of a file as it is kept: letters, digits, - and _, and the ending of a video.
+
+    Raises:
+        InputError: it has no such ending.
+    """
+    base = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
+    stem, dot, ending = base.rpartition(".")
+    suffix = f".{ending.lower()}" if dot else ""
+    if suffix not in SUFFIXES:
+        raise InputError(
+            _printable(base) or "upload", "is no video file", "give an mp4, mov, mkv or webm"
+        )
+    kept = re.sub(r"[^\w-]+", "-", stem).strip("-")[:_LONGEST]
+    return (kept or "clip") + suffix
+
+
+def _printable(text: str) -> str:
+    return "".join(c for c in text if c.isprintable())[:120]
+
+
+@lru_cache(_OPEN)
+def _opened(path: Path, changed: int) -> FileVideo:
+    return open_video(path)
+
+
+def opened(path: Path) -> FileVideo:
+    """A video, opened, and kept open for the next frame."""
+    return _opened(path, path.stat().st_mtime_ns)
+
+
+class Pictures8:
+    """Frames as JPEG files, kept in memory up to a limit."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Path, int, int, int], bytes] = OrderedDict()
+        self._bytes, self._lock = 0, threading.Lock()
+
+    def frame(self, path: Path, index: int, longest: int) -> bytes:
+        """A frame of a video as a JPEG file.
+
+        Args:
+            path: the video.
+            index: number of the frame, from 0.
+            longest: pixels that its longer side has at most.
+
+        Raises:
+            InputError: it has no such frame, or cannot be decoded.
+        """
+        key = (path, path.stat().st_mtime_ns, index, longest)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        video = opened(path)
+        if not 0 <= index < len(video):
+            raise InputError(
+                "frame", f"{index} is not in the clip of {len(video)}", "choose another"
+            )
+        height, width = video.size
+        scale = min(1.0, longest / max(height, width))
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        pixels = files.levels(resize(video[index], size)).permute(1, 2, 0).contiguous().numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=_QUALITY)
+        data = buffer.getvalue()
+        with self._lock:
+            self._kept[key] = data
+            self._bytes += len(data)
+            while self._bytes > _KEPT:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return data

@@ -1,0 +1,232 @@
+"""What the studio takes, refuses and answers."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rerender import files
+from rerender.codec import open_video
+from rerender.errors import ConfigError, ResourceError
+from tests.studio.conftest import HOST, added, serving
+
+
+def test_an_upload_is_a_clip_whatever_its_name(client: Any, film: bytes, place: Path) -> None:
+    answer = client.post(
+        "/api/clips", params={"name": "../../.ssh/<img src=x>\x00 Kätzchen.MP4"}, content=film
+    )
+    facts = answer.json()
+    assert (facts["frames"], facts["width"], facts["height"], facts["rate"]) == (21, 64, 48, 25)
+    assert facts["file"] == "img-src-x-Kätzchen.mp4"
+    kept = [path for path in place.rglob("*") if path.is_file() and path.name != "made.mp4"]
+    assert {path.parent for path in kept} == {place / "outputs/studio/clips" / facts["id"]}
+    assert added(client, film, "again.mov") == facts["id"]  # the same content is the same clip
+    assert [clip["id"] for clip in client.get("/api/clips").json()] == [facts["id"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("run.sh", bytes, "run.sh: is no video file"),
+        ("", bytes, "upload: is no video file"),
+        ("text.mp4", lambda film: b"#EXTM3U\nfile:///etc/passwd\n", "text.mp4: "),
+        ("half.mp4", lambda film: film[: len(film) // 2], "half.mp4: "),
+    ],
+)
+def test_what_is_no_whole_video_is_refused_in_one_line(
+    client: Any, film: bytes, place: Path, name: str, change: Any, said: str
+) -> None:
+    answer = client.post("/api/clips", params={"name": name}, content=change(film))
+    assert answer.status_code == 400
+    line = answer.json()["error"]
+    assert line.startswith(said)
+    assert "\n" not in line
+    assert str(place) not in line
+    assert not [path for path in (place / "outputs").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_an_upload_over_the_limit_is_refused(place: Path, film: bytes, announced: bool) -> None:
+    def blocks() -> Iterator[bytes]:
+        yield from (film[i : i + 500] for i in range(0, len(film), 500))
+
+    with serving(upload=2000) as client:
+        content = film if announced else blocks()
+        answer = client.post("/api/clips", params={"name": "cat.mp4"}, content=content)
+    assert answer.status_code == 413
+    assert "larger than" in answer.json()["error"]
+    assert not [path for path in (place / "outputs").rglob("*") if path.is_file()]
+
+
+def test_a_frame_is_the_one_that_a_run_reads(client: Any, film: bytes, place: Path) -> None:
+    clip = added(client, film)
+    answer = client.get(f"/api/clips/{clip}/frames/7")
+    assert answer.headers["content-type"] == "image/jpeg"
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)), dtype=float)
+    read = files.levels(open_video(place / "made.mp4")[7]).permute(1, 2, 0).numpy()
+    other = files.levels(open_video(place / "made.mp4")[12]).permute(1, 2, 0).numpy()
+    assert abs(shown - read).mean() < 3 < abs(shown - other).mean()
+    refused = client.get(f"/api/clips/{clip}/frames/21")
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("frame: 21 is not in the clip of 21")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/clips/..%2f..%2f..%2fetc/frames/0",
+        "/api/clips/0123456789abcdef/frames/0",
+        "/api/runs/..%2fclips/video.mp4",
+        "/api/runs/0123456789abcdef/keys/0",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+        "/static/app.py",
+        "/etc/passwd",
+    ],
+)
+def test_nothing_else_of_the_machine_is_served(client: Any, path: str) -> None:
+    assert client.get(path).status_code in (400, 404)
+
+
+def test_every_file_of_the_page_is_served_and_names_no_other_host(client: Any) -> None:
+    from rerender.studio.app import PAGE
+
+    for path in PAGE.iterdir():
+        answer = client.get(f"/static/{path.name}")
+        assert answer.status_code == 200
+        text = answer.text.replace("http://www.w3.org/2000/svg", "")
+        assert "http:" not in text and "https:" not in text and 'src="//' not in text, path
+        assert "innerHTML" not in text, path
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "access-control-allow-origin" not in page.headers
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:7860", "127.0.0.1", "127.0.0.1:80", "", "x@127.0.0.1:7860"],
+)
+def test_another_host_name_is_refused(client: Any, host: str) -> None:
+    assert client.get("/api/clips", headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("host", [HOST, "localhost:7860", "[::1]:7860", "LOCALHOST:7860"])
+def test_names_of_this_machine_are_ours(client: Any, host: str) -> None:
+    assert client.get("/api/clips", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"sec-fetch-site": "cross-site"},
+        {"x-rerender-studio": ""},
+    ],
+)
+def test_another_site_changes_nothing(
+    client: Any, film: bytes, place: Path, headers: dict[str, str]
+) -> None:
+    answer = client.post("/api/clips", params={"name": "a.mp4"}, content=film, headers=headers)
+    assert answer.status_code == 403
+    assert not (place / "outputs").exists()
+    assert (
+        client.options("/api/clips", headers={"origin": "http://evil.example"}).status_code == 403
+    )
+
+
+def test_a_token_is_asked_for_once(place: Path) -> None:
+    token = "a-token-of-some-length"
+    with serving(token) as client:
+        assert client.get("/").status_code == 401
+        assert client.get("/api/clips").status_code == 401
+        assert client.get("/", params={"token": "another"}).status_code == 401
+        assert client.get("/api/clips", params={"token": token}).status_code == 401
+        bearer = {"authorization": f"Bearer {token}"}
+        assert client.get("/api/clips", headers=bearer).status_code == 200
+        entered = client.get("/", params={"token": token})
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")
+        cookie = entered.headers["set-cookie"].lower()
+        assert "httponly" in cookie and "samesite=strict" in cookie
+        assert client.get("/api/clips").status_code == 200  # by the cookie
+
+
+def test_others_are_let_in_by_token_alone() -> None:
+    from rerender.studio.main import token_for
+
+    assert (
+        token_for("127.0.0.1", None)
+        is token_for("localhost", None)
+        is token_for("::1", None)
+        is None
+    )
+    made = token_for("0.0.0.0", None)
+    assert made and len(made) >= 24 and made != token_for("0.0.0.0", None)
+    for weak in ("", "short", "with a space in it, long", "ünïcödé-ünïcödé-ünïcödé"):
+        with pytest.raises(ConfigError, match="--token"):
+            token_for("127.0.0.1", weak)
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (["data.path=a.mp4"], "data.path"),
+        (["out=x"], "out"),
+        (["+exp=smoke"], "exp"),
+        (["sampling.stepz=3"], "sampling.stepz"),
+        (["model=nothing"], "model"),
+    ],
+)
+def test_settings_of_every_run_are_checked_at_once(settings: list[str], where: str) -> None:
+    from rerender.studio.main import checked
+
+    with pytest.raises(ConfigError, match=where):
+        checked(settings)
+
+
+def test_a_port_in_use_is_said() -> None:
+    from rerender.studio.main import listening
+
+    with listening("127.0.0.1", 0) as taken, pytest.raises(ResourceError, match="--port"):
+        listening("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(ConfigError, match="--host"):
+        listening("no such host.invalid", 0)
+
+
+def test_other_commands_load_nothing_of_the_studio() -> None:
+    code = (
+        "import sys; from rerender.run import main; code = main(['--version']);"
+        "names = 'rerender.studio', 'starlette', 'uvicorn';"
+        "print([name for name in sys.modules if name.startswith(names)])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("[]\n")
+
+
+def test_a_mask_is_a_picture_of_the_clips_shape(client: Any, film: bytes, place: Path) -> None:
+    clip = added(client, film)
+
+    def sent(image: Image.Image) -> Any:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return client.post(f"/api/clips/{clip}/masks", content=buffer.getvalue())
+
+    painted = Image.new("L", (64, 48))
+    painted.paste(255, (10, 10, 40, 30))
+    name = sent(painted).json()["mask"]
+    kept = np.asarray(Image.open(io.BytesIO(client.get(f"/api/clips/{clip}/masks/{name}").content)))
+    assert np.array_equal(kept, np.asarray(painted))
+    assert "is empty" in sent(Image.new("L", (64, 48))).json()["error"]
+    assert "shape" in sent(Image.new("L", (48, 64), 255)).json()["error"]
+    nothing = client.post(f"/api/clips/{clip}/masks", content=b"no picture")
+    assert nothing.status_code == 400 and str(place) not in nothing.json()["error"]
+    assert len(list(place.rglob("masks/*"))) == 1

@@ -209,7 +209,7 @@ class ClipFolder:
         return name
 
     def shaped(self, id: str, path: Path) -> bytes:
-        """A key frame as a PNG of the size of the clip, whose shape a model's sizes miss by little."""
+        """A key frame as a PNG as large as the clip, whose shape a model's sizes miss by little."""
         return files.png(resize(picture.read(path).image, self._size(id)))
 
     def _size(self, id: str) -> tuple[int, int]:

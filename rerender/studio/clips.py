@@ -9,7 +9,7 @@ import threading
 import unicodedata
 from asyncio import to_thread
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from rerender.data import picture
 from rerender.errors import InputError
 from rerender.fitting import resize
 from rerender.run_folder import read_json
+from rerender.video import sha256_of
 
 ID = re.compile(r"[0-9a-f]{16}")
 FACTS = "clip.json"
@@ -144,7 +145,7 @@ class ClipFolder:
         Raises:
             InputError: it is no picture, of another shape than the clip, or white nowhere.
         """
-        clip = self.clip(id)
+        self.clip(id)
         if len(data) > _MASK_BYTES:
             raise TooLargeError(
                 "mask", f"is larger than {_MASK_BYTES / 2**20:.0f} MiB", "paint less"
@@ -155,7 +156,7 @@ class ClipFolder:
         files.put(draft, data)
         try:
             image = picture.read(draft).image.mean(0, keepdim=True)
-            height, width = clip.facts["height"], clip.facts["width"]
+            height, width = self._size(id)
             if abs(image.shape[2] * height / (image.shape[1] * width) - 1) > 0.02:
                 raise InputError("mask", "has another shape than the clip", "paint it again")
             if not bool((image > 0.5).any()):
@@ -166,6 +167,65 @@ class ClipFolder:
         finally:
             files.remove(draft)
         return name
+
+    def add_keys(self, id: str, keys: Mapping[int, Path], number: int, data: bytes) -> str:
+        """Keep the key frames of a run with a mended one among them, all at the size of the clip;
+        returns their name.
+
+        Args:
+            id: of the clip.
+            keys: pictures of all key frames of the run, by their frames in its stretch.
+            number: of the one that is mended.
+            data: its new picture.
+
+        Raises:
+            InputError: it is no picture, or of another shape than the clip.
+        """
+        if number not in keys:
+            raise InputError("key frame", f"there is none at frame {number}", "choose another")
+        room = files.folder(self.clip(id).path.parent / "keys")
+        draft = room / f"{files.temporary_name()}.png"
+        files.put(draft, data)
+        try:
+            found = picture.read(draft).image
+            height, width = self._size(id)
+            if abs(found.shape[2] * height / (found.shape[1] * width) - 1) > 0.02:
+                problem = f"is {found.shape[2]}x{found.shape[1]}, the clip is {width}x{height}"
+                raise InputError("key frame", problem, "mend the one that the page saves")
+            mended = files.png(resize(found, (height, width)))
+        except InputError as error:
+            raise InputError("key frame", error.problem, error.cure) from error
+        finally:
+            files.remove(draft)
+        pictures = {each: self.shaped(id, path) for each, path in keys.items() if each != number}
+        pictures[number] = mended
+        named = [b"%d %s" % (each, sha256_of(pictures[each]).encode()) for each in sorted(pictures)]
+        name = sha256_of(*named)[:16]
+        if not (room / name).is_dir():
+            whole = room / files.temporary_name()
+            for each, content in pictures.items():
+                files.put(whole / f"{each:06d}.png", content)
+            files.move(whole, room / name)
+        return name
+
+    def shaped(self, id: str, path: Path) -> bytes:
+        """A key frame as a PNG of the size of the clip, whose shape a model's sizes miss by little."""
+        return files.png(resize(picture.read(path).image, self._size(id)))
+
+    def _size(self, id: str) -> tuple[int, int]:
+        facts = self.clip(id).facts
+        return facts["height"], facts["width"]
+
+    def keys(self, id: str, name: str) -> Path:
+        """The folder of mended key frames.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        path = self.clip(id).path.parent / "keys" / name
+        if not ID.fullmatch(name) or not path.is_dir():
+            raise InputError("key frames", f"there are no {name[:40]!r}", "mend them again")
+        return path
 
     def mask(self, id: str, name: str) -> Path:
         """The file of a mask.

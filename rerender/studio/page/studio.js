@@ -155,6 +155,7 @@ function draw() {
   drawSides();
   drawCurrent(run);
   drawKeys(run);
+  drawMend();
   drawResult(run);
   drawHistory();
 }
@@ -219,6 +220,22 @@ function drawKeys(run) {
     tick.style.left = `${(key / Math.max(1, clip.frames - 1)) * 100}%`;
     return tick;
   }));
+}
+
+// The finished key frame that the viewer stands at, counted in its run; null where it stands at none.
+function here() {
+  const run = runs.find((each) => each.id === current);
+  const key = run?.state === "done" ? viewer.frame - offset(run) : -1;
+  return run?.keys.includes(key) ? key : null;
+}
+
+function drawMend() {
+  const key = here();
+  $("mend").hidden = key === null;
+  if (key === null) return;
+  $("mend-what").textContent = `Key frame ${viewer.frame} is not right?`;
+  $("mend-save").href = `/api/runs/${current}/keys/${key}?whole`;
+  $("mend-save").download = `key-${String(key).padStart(6, "0")}.png`;
 }
 
 function drawResult(run) {
@@ -324,9 +341,21 @@ function buttons() {
       changed();
     } catch (error) { complain(error); }
   });
+  $("by-hand-remove").addEventListener("click", () => { form.keys = null; changed(); });
+  $("mend-file").addEventListener("change", async () => {
+    const file = $("mend-file").files[0], key = here();
+    if (!file || key === null) return;
+    try {
+      complain(null);
+      const settings = await call(`/api/runs/${current}/keys/${key}`, { method: "POST", body: file });
+      form.take(settings);
+      await start(settings);
+    } catch (error) { complain(error); } finally { $("mend-file").value = ""; }
+  });
   $("mask-remove").addEventListener("click", () => { form.mask = null; brush.clear(); changed(); });
   viewer.listeners.push((frame) => {
     for (const made of $("strip").children) made.classList.toggle("here", Number(made.dataset.frame) === frame);
+    drawMend();
   });
 }
 

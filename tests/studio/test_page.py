@@ -175,8 +175,10 @@ def one_key_frame_is_mended(page: browser.Page, tmp_path: Path, shots: Path) -> 
     page.wait("!document.getElementById('mend').hidden")
     Image.new("RGB", (160, 96), (0, 200, 0)).save(tmp_path / "mended.png")
     page.choose("#mend-file", tmp_path / "mended.png")
-    page.wait("document.querySelectorAll('#history li').length === 3", 60)
-    state(page, "Done", 200)
+    newest = "document.querySelector('#history li').textContent"
+    page.wait(f"{newest}.includes('mended') && {newest}.includes('Done')", 200)
+    page.wait("document.querySelectorAll('#history li').length === 3")
+    state(page, "Done")
     page.wait("document.getElementById('layer-b').src.includes('/frames/8')")
     page.picture(shots / "mended.png")
 

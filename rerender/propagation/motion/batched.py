@@ -159,7 +159,15 @@ def follow(ways: Sequence[Way], flow: BatchedFlowEstimator, shown: Shown) -> Ite
         ]
         step = torch.cat(steps)
         chained = step + warp(found, step, outside="border") if turn else step
-        target = levelled(255 * shown.images(frames), source, chained)
-        direct = flow.estimate(target / 255, source / 255, chained)
-        found = refine(source, target, direct)
+        target, found = looked(flow, 255 * shown.images(frames), source, chained)
         yield Steps(active, frames, target, found, step)
+
+
+def looked(
+    flow: BatchedFlowEstimator, target: Tensor, source: Tensor, chained: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Frames ``[A,3,H,W]`` in the light of their key frames, both in levels, and the direct look
+    from them to these: refined offsets ``[A,2,H,W]``, begun at those of the chain."""
+    lit = levelled(target, source, chained)
+    direct = flow.estimate(lit / 255, source / 255, chained)
+    return lit, refine(source, lit, direct)

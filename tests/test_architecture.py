@@ -51,7 +51,6 @@ TOOLS = (
     "rerender.files",
     "rerender.compiled",
     "rerender.fitting",
-    "rerender.gradients",
     "rerender.network",
     "rerender.peak_memory",
     "rerender.run_folder",

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
-from rerender.gradients import gradient
+from rerender.contracts.gradient import gradient
 from rerender.start._inversion import invert, lower_noise
 from rerender.start._source import source_request
 

@@ -28,7 +28,7 @@ from rerender.contracts import (
     Schedule,
     guide,
 )
-from rerender.gradients import gradient
+from rerender.contracts.gradient import gradient
 from rerender.scene import Layer, Noise, State, Trace
 from rerender.translation.share import blend
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rerender.errors import ConfigError
-from rerender.gradients import gradient
+from rerender.contracts.gradient import gradient
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components
 from rerender.start.null_text import NullText

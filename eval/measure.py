@@ -88,25 +88,11 @@ def score(
         else Reading(None, 0, f"n/a: {missing[name]}")
         for name in named
     }
-    return [
-        Score(
-            clip.name,
-            method,
-            seed,
-            name,
-            named[name].version,
-            finite(reading.value),
-            reading.n,
-            reading.note,
-            named[name].direction,
-            named[name].unit,
-            curves.get(name, ()),
-            remark="; ".join(_remarks(trial, pairing, reading)),
-            kind=clip.kind,
-            source_clip=clip.source_clip,
-        )
-        for name, reading in readings.items()
-    ]
+    rows = []
+    for name, reading in readings.items():
+        remark = _remark(trial, pairing, reading)
+        rows.append(_row(clip, method, seed, named[name], reading, curves.get(name, ()), remark))
+    return rows
 
 
 @torch.inference_mode()
@@ -127,10 +113,22 @@ def score_several(
         reading = metric.across(trial, results)
     except UnavailableError as reason:
         reading = Reading(None, 0, f"n/a: {reason}")
+    return _row(clip, method, None, metric, reading)
+
+
+def _row(
+    clip: Clip,
+    method: str,
+    seed: int | None,
+    metric: Metric,
+    reading: Reading,
+    curve: tuple[float | None, ...] = (),
+    remark: str = "",
+) -> Score:
     return Score(
         clip.name,
         method,
-        None,
+        seed,
         metric.name,
         metric.version,
         finite(reading.value),
@@ -138,6 +136,8 @@ def score_several(
         reading.note,
         metric.direction,
         metric.unit,
+        curve,
+        remark=remark,
         kind=clip.kind,
         source_clip=clip.source_clip,
     )
@@ -162,16 +162,16 @@ def _gap(metric: Metric, trial: Trial) -> str | None:
     return None
 
 
-def _remarks(trial: Trial, pairing: Pairing, reading: Reading) -> list[str]:
+def _remark(trial: Trial, pairing: Pairing, reading: Reading) -> str:
     """What the reader of a value should know of the two videos."""
     source, result = trial.clip.video, trial.result
     if reading.value is None:
-        return []
+        return ""
     remarks = [pairing.remark] if pairing.remark else []
     if source.size != result.size:
         was, now = result.size, source.size
         remarks.append(f"resized from {was[1]}x{was[0]} to {now[1]}x{now[0]}")
-    return remarks
+    return "; ".join(remarks)
 
 
 @torch.inference_mode()

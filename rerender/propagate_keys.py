@@ -9,7 +9,6 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,8 +31,8 @@ from rerender.fitting import FittedVideo
 from rerender.jobs.contact_sheet import gallery
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import find_cuts, thumbnails
-from rerender.keyframes._disagreement import suggestions
 from rerender.keyframes._numbered import KEYS_HELP, check_inside, check_shape, numbered
+from rerender.keyframes._settling import suggested
 from rerender.propagate import propagate
 from rerender.propagate.harmonise import Harmony, harmony
 from rerender.scene import Trace, Translation
@@ -182,7 +181,7 @@ def suggest(
     flow: FlowEstimator,
 ) -> str:
     """Write a picture of the frames to paint next; returns the list in words."""
-    found = list(islice(suggestions(video, keys, cuts, flow), options.suggest))
+    found = suggested(video, keys, cuts, flow, options.suggest)
     if not found:
         raise InputError(options.keys, "holds every frame of the video", "nothing is left to paint")
     lines = [

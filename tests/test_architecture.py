@@ -18,7 +18,7 @@ GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()
 
 # library: the places that may import it
 COMPOSING = ("rerender/run.py", "rerender/config/", "experiments/")
-BENCH = ("experiments/bench/cuda/", "experiments/bench/gpu/")
+BENCH = ("experiments/bench/gpu/",)
 FENCES = {
     "hydra": COMPOSING,
     "omegaconf": COMPOSING,
@@ -51,6 +51,7 @@ TOOLS = (
     "rerender.files",
     "rerender.compiled",
     "rerender.fitting",
+    "rerender.gradients",
     "rerender.network",
     "rerender.peak_memory",
     "rerender.run_folder",

@@ -118,7 +118,8 @@ def _from_codes(frame: Any, size: tuple[int, int]) -> Tensor:
     codes, full_format = _codes(frame, size)
     full = full_format or frame.color_range == _FULL
     gain, offset = _decoding(_matrix(frame), full, _bits(frame))
-    flat = torch.from_numpy(codes.astype(np.float32)).view(-1, 3)
+    # Made float by torch, which aligns its memory: a product of matrices may depend on that.
+    flat = torch.from_numpy(codes).float().view(-1, 3)
     return torch.addmm(offset, gain, flat.T).clamp_(0, 1).view(3, *size)
 
 

@@ -57,14 +57,14 @@ def unexplained(
     """
     sides = []
     if left is not None:
-        sides.append(list(_errors(video, left, frames, flow)))
+        sides.append(list(errors_from(video, left, frames, flow)))
     if right is not None:
-        sides.append(list(_errors(video, right, frames[::-1], flow))[::-1])
+        sides.append(list(errors_from(video, right, frames[::-1], flow))[::-1])
     means = [float(np.minimum.reduce(pair).mean()) for pair in zip(*sides, strict=True)]
     return np.array(means, np.float64)
 
 
-def _errors(
+def errors_from(
     video: Video, key: int, frames: Sequence[int], flow: FlowEstimator
 ) -> Iterator[NDArray[np.float32]]:
     """The squared error of the source key frame, moved to each frame; frames lead away from it."""

@@ -12,24 +12,28 @@ from rerender.contracts import FlowEstimator, KeyFrames
 from rerender.flow.dis import Dis
 from rerender.keyframes._cuts import find_cuts, shots, thumbnails
 from rerender.keyframes._disagreement import suggestions
+from rerender.keyframes._settling import Explanation, settled
 from rerender.video import Video
 
 
 @dataclass(frozen=True)
 class Error(KeyFrames):
     """One key frame after the other where the source, carried from the key frames there are,
-    explains the frames between them worst, until they are explained or the budget is spent.
+    explains the frames between them worst, until they are explained or the budget is spent;
+    where it is spent, each is moved between its neighbours while that leaves less error.
 
     Attributes:
         tolerance: root mean squared error in levels of the worst explained frame at which no more
             are added.
         budget: the most key frames; those at the ends of shots are always taken.
+        sweeps: how often all of them are gone through and moved; 0 leaves them where they were.
         ratio, floor: of scene cuts, as of `SceneCut`.
         flow: estimates the motion of the source, at a short side of 128 pixels.
     """
 
     tolerance: Annotated[float, Field(ge=0, le=255)] = 4.0
     budget: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    sweeps: Annotated[int, Field(ge=0, le=20)] = 2
     ratio: Annotated[float, Field(ge=1, le=100)] = 4.0
     floor: Annotated[float, Field(ge=0, le=1)] = 0.04
     flow: FlowEstimator = field(default_factory=Dis)
@@ -37,9 +41,16 @@ class Error(KeyFrames):
     def pick(self, video: Video) -> Sequence[Sequence[int]]:
         cuts = find_cuts(thumbnails(video), self.ratio, self.floor)
         parts = shots(len(video), cuts)
-        keys = sorted({end for shot in parts for end in (shot[0], shot[-1])})
-        for found in suggestions(video, keys, cuts, self.flow):
-            if len(keys) >= self.budget or found.worst <= self.tolerance:
+        ends = sorted({end for shot in parts for end in (shot[0], shot[-1])})
+        chosen: list[int] = []
+        spent = False
+        for found in suggestions(video, ends, cuts, self.flow):
+            spent = len(ends) + len(chosen) >= self.budget
+            if spent or found.worst <= self.tolerance:
                 break
-            keys.append(found.frame)
+            chosen.append(found.frame)
+        if spent and self.sweeps:
+            explanation = Explanation(video, cuts, self.flow)
+            chosen = settled(ends, chosen, explanation, self.sweeps)
+        keys = [*ends, *chosen]
         return [sorted(key for key in keys if key in shot) for shot in parts]

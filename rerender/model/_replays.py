@@ -7,11 +7,14 @@ every time: inputs are copied into static buffers, and outputs are overwritten b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 Named = Mapping[str, Tensor]
 
@@ -36,7 +39,7 @@ class CudaGraphs:
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
         with torch.cuda.device(self._device):
             if self._stream is None:
-                self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+                self._pool = torch.cuda.graph_pool_handle()
                 self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream, present = self._stream, torch.cuda.current_stream()
             # What libraries allocate or choose at their first call must not be in the graph.
@@ -61,11 +64,13 @@ class Replays:
     Args:
         capture: how a function is captured.
         limit: the most kinds that are kept.
+        strict: whether what cannot be captured is an error; else it is called, and said so once.
     """
 
-    def __init__(self, capture: Capture, limit: int = 48) -> None:
-        self._capture, self._limit = capture, limit
-        self._kinds: dict[Hashable, _Captured | None] = {}  # the one used last comes last
+    def __init__(self, capture: Capture, limit: int = 48, strict: bool = True) -> None:
+        self._capture, self._limit, self._strict = capture, limit, strict
+        # The kind used last comes last.
+        self._kinds: dict[Hashable, _Captured | Literal["seen", "refused"]] = {}
         self._buffers: dict[Hashable, Tensor] = {}
 
     def __call__(self, key: Hashable, inputs: Named, function: Callable[[Named], Named]) -> Named:
@@ -81,21 +86,37 @@ class Replays:
         """
         shapes = tuple((name, each.shape, each.dtype) for name, each in inputs.items())
         kind = (key, shapes)
-        if kind not in self._kinds:
-            self._keep(kind, None)
+        known = self._kinds.pop(kind, None)
+        if known == "seen":
+            known = self._tried(inputs, function)
+        self._keep(kind, known or "seen")
+        if not isinstance(known, _Captured):
             return function(inputs)
-        captured = self._kinds.pop(kind)
-        if captured is None:
-            captured = self._captured(inputs, function)
-        self._keep(kind, captured)
-        captured.load(inputs)
-        captured.replay()
-        return captured.outputs
+        known.load(inputs)
+        known.replay()
+        return known.outputs
 
-    def _keep(self, kind: Hashable, captured: _Captured | None) -> None:
-        self._kinds[kind] = captured
+    def _keep(self, kind: Hashable, known: _Captured | Literal["seen", "refused"]) -> None:
+        self._kinds[kind] = known
         while len(self._kinds) > self._limit:
             self._kinds.pop(next(iter(self._kinds)))
+
+    def _tried(
+        self, inputs: Named, function: Callable[[Named], Named]
+    ) -> _Captured | Literal["refused"]:
+        try:
+            return self._captured(inputs, function)
+        except RuntimeError as error:  # of torch: no memory, or an operator that refuses
+            if self._strict:
+                raise
+            if "refused" not in self._kinds.values():
+                reason = str(error).strip().splitlines()[0][:200]
+                log.warning(
+                    "model.compile: cannot be captured as a CUDA graph (%s), so that the networks "
+                    "are called each time, which is slower; model.compile=eager always calls them",
+                    reason,
+                )
+            return "refused"
 
     def _captured(self, inputs: Named, function: Callable[[Named], Named]) -> _Captured:
         static = self._static("in", inputs)

@@ -83,6 +83,7 @@ class StableDiffusion(Model):
         capture: captures evaluations, which are then replayed; None calls the networks each time.
         channels_last: whether feature maps lie in memory pixel by pixel, as convolutions of a GPU
             want them; needs Triton.
+        strict: whether an evaluation that cannot be captured is an error; else it is called.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class StableDiffusion(Model):
         clip_skip: int = 0,
         capture: Capture | None = None,
         channels_last: bool = False,
+        strict: bool = True,
     ) -> None:
         self.parts = parts
-        self._replays = None if capture is None else Replays(capture)
+        self._replays = None if capture is None else Replays(capture, strict=strict)
         self.device, self.dtype = device or torch.device("cpu"), dtype
         # Stable Diffusion XL's autoencoder leaves the range of float16, and says so.
         large = len(parts.text_encoders) > 1

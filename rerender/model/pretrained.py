@@ -67,7 +67,8 @@ class Pretrained(Checkpoint):
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         compile: graphs captures evaluations as CUDA graphs, with networks in channels_last; eager
-            calls the networks each time; auto is graphs on a CUDA device, eager elsewhere.
+            calls the networks each time; auto is graphs on a CUDA device, where they can be
+            captured, and eager elsewhere.
         freeu: FreeU strengths; None leaves the network as it is.
         recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
@@ -233,6 +234,7 @@ class Pretrained(Checkpoint):
             capture=CudaGraphs(device) if graphs else None,
             # Without Triton, which some platforms lack, channels_last is slower than the default.
             channels_last=graphs and find_spec("triton") is not None,
+            strict=self.compile == "graphs",
         )
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:

@@ -114,7 +114,7 @@ class StoredKeyFrames(ResumePoint):
         return References(**{role: found[index] for role, index in self._members.items()})
 
     def _member(self, index: int) -> Translation:
-        frame, image = KeyFrame(index, self._video[index]), load(self._work.read(_image(index)))
+        frame, image = KeyFrame(index, self._video[index]), _tensors(self._work.read(_image(index)))
         trace = _loaded(self._work.read(_trace(index)), *self._storage)
         trace.image = image["image"]
         return Translation(frame, trace)
@@ -128,8 +128,16 @@ def _trace(index: int) -> str:
     return f"trace-{index:06d}.safetensors"
 
 
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in memory that torch aligns: on several threads MKL's
+    products of matrices depend on where in a cache line an operand begins, and a run that goes on
+    must make the same bytes.
+    """
+    return {name: tensor.clone() for name, tensor in load(data).items()}
+
+
 def _translation(data: bytes, frame: Frame, shot: int, watch: Watch) -> Translation:
-    image = load(data)["image"]
+    image = _tensors(data)["image"]
     watch.picture("keys", frame.index, image)
     return Translation(KeyFrame(frame.index, frame.image, shot=shot), Trace(image=image))
 
@@ -144,7 +152,7 @@ def _dump(trace: Trace) -> bytes:
 
 
 def _loaded(data: bytes, dtype: torch.dtype | None, device: torch.device | None) -> Trace:
-    tensors = load(data)
+    tensors = _tensors(data)
     trace = Trace(latent=tensors.pop("latent"), dtype=dtype, device=device)
     for name, tensor in tensors.items():
         kind, step, *layer = name.split("/", 2)

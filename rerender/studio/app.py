@@ -17,7 +17,8 @@ from starlette.routing import Route
 from rerender.errors import ConfigError, InputError, LockedError, RerenderError, ResourceError
 from rerender.exits import failure
 from rerender.run_folder import KEYS, SHEET
-from rerender.studio.clips import SHOWN, ClipFolder, Pictures8, TooLargeError
+from rerender.studio.clips import ClipFolder, TooLargeError
+from rerender.studio.frames import SHOWN, JpegFrames
 from rerender.studio.plan import model_of, planned
 from rerender.studio.runs import StudioRuns
 from rerender.studio.settings import (
@@ -50,7 +51,7 @@ class Studio:
     def __init__(self, root: Path, told: Sequence[str], largest: int) -> None:
         self.clips = ClipFolder(root / "clips", largest)
         self.runs = StudioRuns(root / "runs")
-        self._told, self._largest, self._pictures = tuple(told), largest, Pictures8()
+        self._told, self._largest, self._pictures = tuple(told), largest, JpegFrames()
 
     # -- the page -----------------------------------------------------------------------------
 
@@ -134,7 +135,8 @@ class Studio:
         clip = self.clips.clip(asked.clip)
         mask = self.clips.mask(asked.clip, asked.mask) if asked.mask else None
         table = keep_table(clip.path.parent / "prompts", asked)
-        keys = keys_of(asked, clip.path, mask, table)
+        mended = self.clips.keys(asked.clip, asked.keys) if asked.keys else None
+        keys = keys_of(asked, clip.path, mask, table, mended)
         return keys, arguments_of(keys, self._told)
 
     def history(self, request: Request) -> Any:
@@ -153,8 +155,21 @@ class Studio:
         return {}
 
     def key(self, request: Request) -> Response:
-        name = f"{KEYS}/{request.path_params['number']:06d}.png"
-        return FileResponse(self.runs.file(request.path_params["run"], name), headers=_NOW)
+        run = request.path_params["run"]
+        path = self.runs.file(run, f"{KEYS}/{request.path_params['number']:06d}.png")
+        if "whole" not in request.query_params:
+            return FileResponse(path, headers=_NOW)
+        shaped = self.clips.shaped(self.runs.state(run)["clip"], path)
+        return Response(shaped, media_type="image/png", headers=_NOW)
+
+    async def mend(self, request: Request) -> Response:
+        """Put another picture in the place of a key frame; the settings that carry it on."""
+        data = await _body(request, 64 * 2**20, "key frame")
+        run, number = request.path_params["run"], request.path_params["number"]
+        state = self.runs.state(run)
+        paths = {key: self.runs.file(run, f"{KEYS}/{key:06d}.png") for key in state["keys"]}
+        name = await run_in_threadpool(self.clips.add_keys, state["clip"], paths, number, data)
+        return JSONResponse({**state["settings"], "keys": name}, 201)
 
     def result(self, request: Request) -> Response:
         path = self.runs.video(request.path_params["run"])
@@ -211,6 +226,7 @@ def application(root: Path, told: Sequence[str], largest: int) -> Starlette:
         Route(run, _get(studio.forget), methods=["DELETE"]),
         Route(run + "/cancel", _get(studio.cancel), methods=["POST"]),
         Route(run + "/keys/{number:int}", _get(studio.key)),
+        Route(run + "/keys/{number:int}", studio.mend, methods=["POST"]),
         Route(run + "/frames/{number:int}", _get(studio.result_frame)),
         Route(run + "/video.mp4", _get(studio.result)),
         Route(run + "/sheet.png", _get(studio.sheet)),

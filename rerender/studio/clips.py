@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import threading
 import unicodedata
 from asyncio import to_thread
-from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from rerender import files
-from rerender.codec import SUFFIXES, FileVideo, open_video
+from rerender.codec import SUFFIXES, open_video
 from rerender.data import picture
 from rerender.errors import InputError
 from rerender.fitting import resize
 from rerender.run_folder import read_json
+from rerender.video import sha256_of
 
 ID = re.compile(r"[0-9a-f]{16}")
 FACTS = "clip.json"
-SHOWN = 1280  # pixels of the longer side of a frame on the page
-_QUALITY = 88  # of JPEG, 0..100
-_OPEN = 4  # videos that are kept open
-_KEPT = 96 * 2**20  # bytes of pictures that are kept
 _LONGEST = 60  # characters of a file's name
 _MASK_BYTES = 16 * 2**20
 
@@ -144,7 +134,7 @@ class ClipFolder:
         Raises:
             InputError: it is no picture, of another shape than the clip, or white nowhere.
         """
-        clip = self.clip(id)
+        self.clip(id)
         if len(data) > _MASK_BYTES:
             raise TooLargeError(
                 "mask", f"is larger than {_MASK_BYTES / 2**20:.0f} MiB", "paint less"
@@ -155,7 +145,7 @@ class ClipFolder:
         files.put(draft, data)
         try:
             image = picture.read(draft).image.mean(0, keepdim=True)
-            height, width = clip.facts["height"], clip.facts["width"]
+            height, width = self._size(id)
             if abs(image.shape[2] * height / (image.shape[1] * width) - 1) > 0.02:
                 raise InputError("mask", "has another shape than the clip", "paint it again")
             if not bool((image > 0.5).any()):
@@ -166,6 +156,65 @@ class ClipFolder:
         finally:
             files.remove(draft)
         return name
+
+    def add_keys(self, id: str, keys: Mapping[int, Path], number: int, data: bytes) -> str:
+        """Keep the key frames of a run with a mended one among them, all at the size of the clip;
+        returns their name.
+
+        Args:
+            id: of the clip.
+            keys: pictures of all key frames of the run, by their frames in its stretch.
+            number: of the one that is mended.
+            data: its new picture.
+
+        Raises:
+            InputError: it is no picture, or of another shape than the clip.
+        """
+        if number not in keys:
+            raise InputError("key frame", f"there is none at frame {number}", "choose another")
+        room = files.folder(self.clip(id).path.parent / "keys")
+        draft = room / f"{files.temporary_name()}.png"
+        files.put(draft, data)
+        try:
+            found = picture.read(draft).image
+            height, width = self._size(id)
+            if abs(found.shape[2] * height / (found.shape[1] * width) - 1) > 0.02:
+                problem = f"is {found.shape[2]}x{found.shape[1]}, the clip is {width}x{height}"
+                raise InputError("key frame", problem, "mend the one that the page saves")
+            mended = files.png(resize(found, (height, width)))
+        except InputError as error:
+            raise InputError("key frame", error.problem, error.cure) from error
+        finally:
+            files.remove(draft)
+        pictures = {each: self.shaped(id, path) for each, path in keys.items() if each != number}
+        pictures[number] = mended
+        named = [b"%d %s" % (each, sha256_of(pictures[each]).encode()) for each in sorted(pictures)]
+        name = sha256_of(*named)[:16]
+        if not (room / name).is_dir():
+            whole = room / files.temporary_name()
+            for each, content in pictures.items():
+                files.put(whole / f"{each:06d}.png", content)
+            files.move(whole, room / name)
+        return name
+
+    def shaped(self, id: str, path: Path) -> bytes:
+        """A key frame as a PNG at the size of the clip; sizes of models miss its shape a little."""
+        return files.png(resize(picture.read(path).image, self._size(id)))
+
+    def _size(self, id: str) -> tuple[int, int]:
+        facts = self.clip(id).facts
+        return facts["height"], facts["width"]
+
+    def keys(self, id: str, name: str) -> Path:
+        """The folder of mended key frames.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        path = self.clip(id).path.parent / "keys" / name
+        if not ID.fullmatch(name) or not path.is_dir():
+            raise InputError("key frames", f"there are no {name[:40]!r}", "mend them again")
+        return path
 
     def mask(self, id: str, name: str) -> Path:
         """The file of a mask.
@@ -202,56 +251,3 @@ def safe_name(name: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable())[:120]
-
-
-@lru_cache(_OPEN)
-def _opened(path: Path, changed: int) -> FileVideo:
-    return open_video(path)
-
-
-def opened(path: Path) -> FileVideo:
-    """A video, opened, and kept open for the next frame."""
-    return _opened(path, path.stat().st_mtime_ns)
-
-
-class Pictures8:
-    """Frames as JPEG files, kept in memory up to a limit."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int, int, int], bytes] = OrderedDict()
-        self._bytes, self._lock = 0, threading.Lock()
-
-    def frame(self, path: Path, index: int, longest: int) -> bytes:
-        """A frame of a video as a JPEG file.
-
-        Args:
-            path: the video.
-            index: number of the frame, from 0.
-            longest: pixels that its longer side has at most.
-
-        Raises:
-            InputError: it has no such frame, or cannot be decoded.
-        """
-        key = (path, path.stat().st_mtime_ns, index, longest)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        video = opened(path)
-        if not 0 <= index < len(video):
-            raise InputError(
-                "frame", f"{index} is not in the clip of {len(video)}", "choose another"
-            )
-        height, width = video.size
-        scale = min(1.0, longest / max(height, width))
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        pixels = files.levels(resize(video[index], size)).permute(1, 2, 0).contiguous().numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=_QUALITY)
-        data = buffer.getvalue()
-        with self._lock:
-            self._kept[key] = data
-            self._bytes += len(data)
-            while self._bytes > _KEPT:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
-        return data

@@ -13,10 +13,15 @@ from rerender.config.job import Job
 from rerender.data.ranges import in_time
 from rerender.errors import ConfigError
 from rerender.fitting import fit
-from rerender.studio.clips import opened
+from rerender.studio.frames import opened
 from rerender.video import Clip, Window
 
-_CHEAP = ("Uniform", "SceneCut", "Manual")  # picked without optical flow or diffusion
+_CHEAP = (
+    "Uniform",
+    "SceneCut",
+    "Manual",
+    "FolderOfKeys",
+)  # picked without optical flow or diffusion
 _COMPOSING = threading.Lock()  # Hydra keeps one state for the whole process
 
 
@@ -51,11 +56,13 @@ def _planned(arguments: tuple[str, ...], path: Path) -> dict[str, Any]:
     if not first < stop <= len(video):
         problem = f"frames {first} to {stop - 1} are not in the clip, which has {len(video)}"
         raise ConfigError("data.frames", problem, "choose another stretch")
-    for_model = fit(Window(video, first, stop), job.data.size, 8)
+    stretch = Window(video, first, stop)
+    for_model = fit(stretch, job.data.size, 8)
     clip = Clip("clip", for_model, job.prompt or "")
     if job.prompts is not None:
         in_time(clip, job.prompts)
-    job.parts.mask.check(for_model)
+    job.parts.mask.check(stretch)
+    job.parts.keyframes.check(stretch)
     shots = None
     if type(job.parts.keyframes).__name__ in _CHEAP:
         picked = job.parts.keyframes.pick(for_model)

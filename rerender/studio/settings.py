@@ -69,6 +69,7 @@ class StudioSettings(_Strict):
         keep: what of the source stays as it is.
         feather: width of the soft rim, pixels of the result.
         ranges: the prompt table.
+        keys: mended key frames; then none is translated.
         score: measure the result.
     """
 
@@ -89,6 +90,7 @@ class StudioSettings(_Strict):
     keep: Literal["outside", "inside"] = "outside"
     feather: Annotated[float, Field(ge=0, le=500)] = 3.0
     ranges: Annotated[list[AskedRange], Field(max_length=200)] = []
+    keys: _Id | None = None
     score: bool = False
 
     @field_validator("prompt", "negative_prompt")
@@ -135,7 +137,11 @@ def offered() -> dict[str, list[str]]:
 
 
 def keys_of(
-    asked: StudioSettings, path: Path, mask: Path | None, table: Path | None
+    asked: StudioSettings,
+    path: Path,
+    mask: Path | None,
+    table: Path | None,
+    keys: Path | None = None,
 ) -> dict[str, Any]:
     """Keys and choices of the configuration, in the order of the command line.
 
@@ -144,6 +150,7 @@ def keys_of(
         path: of the clip.
         mask: of the mask that it names.
         table: where its prompt table is kept.
+        keys: the folder of the mended key frames that it names.
     """
     found: dict[str, Any] = {"data": "video", "data.path": str(path), "prompt": asked.prompt}
     optional = {
@@ -154,8 +161,9 @@ def keys_of(
         "data.frames": asked.frames,
         "data.size": asked.size,
         "data.output": "source" if asked.source_size else None,
-        "keyframes": "scene_cut" if asked.cuts else None,
-        "keyframes.interval": asked.interval,
+        "keyframes": "folder" if keys else "scene_cut" if asked.cuts else None,
+        "keyframes.path": str(keys) if keys else None,
+        "keyframes.interval": None if keys else asked.interval,
         "seed": asked.seed or None,
         "prompts": None if table is None else str(table),
     }

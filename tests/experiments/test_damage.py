@@ -13,7 +13,8 @@ import pytest
 
 from experiments.bench.damage import mutations as ways
 from experiments.bench.damage.__main__ import BUG, MISCOUNT, OK, REFUSED, WARNED, WRONG, judged
-from experiments.bench.damage.kinds import COUNT, MutantTrial
+from experiments.bench.damage.kinds import COUNT, MutantTrial, video_difference
+from experiments.bench.damage.seeds import video
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +44,16 @@ def test_mutants_differ_from_the_whole_and_come_again(way: ways.Damage) -> None:
     assert whole not in made
     assert len(set(made)) > 50
     assert made == [way(whole, Random(number)) for number in range(200)]
+
+
+def test_another_video_is_described(tmp_path: Path) -> None:
+    whole, other = tmp_path / "whole.mp4", tmp_path / "other.avi"
+    video(whole, "libx264", None)
+    video(other, "mpeg4", None)
+    said = video_difference(other, whole)
+    assert said.startswith("frames 0, 1, 2, 3,") and "of 12 differ, by " in said
+    assert video_difference(whole, whole) == "the same frames, coded otherwise"
+    assert "missing.mp4" in video_difference(tmp_path / "missing.mp4", whole)
 
 
 @pytest.mark.timeout(600)

@@ -109,6 +109,23 @@ def test_kinds_share_buffers() -> None:
     assert replays("a", {"x": torch.ones(1)}, total)["out"] is found
 
 
+def test_what_cannot_be_captured_is_an_error_or_called_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(run: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    strict, lenient = Replays(refuse), Replays(refuse, strict=False)
+    inputs = {"x": torch.ones(1)}
+    strict("a", inputs, total)
+    with pytest.raises(RuntimeError, match="capturing"):
+        strict("a", inputs, total)
+    for key in "aaabbb":
+        assert lenient(key, inputs, total)["out"].item() == 1
+    (warning,) = caplog.messages
+    assert "stream is capturing), so" in warning and "model.compile=eager" in warning
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("method", ["rerender", "text2video_zero_source", "per_frame"])
 def test_results_are_those_of_calling_to_the_bit(method: str, batch_size: int) -> None:

@@ -230,3 +230,40 @@ def test_a_mask_is_a_picture_of_the_clips_shape(client: Any, film: bytes, place:
     nothing = client.post(f"/api/clips/{clip}/masks", content=b"no picture")
     assert nothing.status_code == 400 and str(place) not in nothing.json()["error"]
     assert len(list(place.rglob("masks/*"))) == 1
+
+
+def test_a_mended_key_frame_stands_among_those_of_its_run(
+    client: Any, film: bytes, place: Path
+) -> None:
+    clip = added(client, film)
+    asked = {"clip": clip, "prompt": "oil", "size": 48, "interval": 10, "start": 1}
+    command = client.post("/api/command", json=asked).json()
+    run, runs = command["id"], place / "outputs/studio/runs"
+    for number in (0, 10, 19):  # as if it had been made
+        image = Image.new("RGB", (64, 64), (number, 0, 0))  # as a model's multiples may have it
+        (runs / run / "keys").mkdir(parents=True, exist_ok=True)
+        image.save(runs / run / "keys" / f"{number:06d}.png")
+    facts = {"clip": clip, "settings": asked, "arguments": command["arguments"], "time": 0.0}
+    files.put_json(runs / f"{run}.json", facts)
+
+    def sent(number: int, image: Image.Image) -> Any:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return client.post(f"/api/runs/{run}/keys/{number}", content=buffer.getvalue())
+
+    mended = sent(10, Image.new("RGB", (128, 96), (0, 200, 0)))
+    assert mended.status_code == 201
+    settings = mended.json()
+    assert {**settings, "keys": ""} == {**asked, "keys": ""}
+    kept = sorted((place / "outputs/studio/clips" / clip / "keys" / settings["keys"]).iterdir())
+    assert [path.name for path in kept] == ["000000.png", "000010.png", "000019.png"]
+    colours = [Image.open(path).getpixel((5, 5)) for path in kept]
+    assert colours == [(0, 0, 0), (0, 200, 0), (19, 0, 0)]
+    assert {Image.open(path).size for path in kept} == {(64, 48)}
+    plan = client.post("/api/plan", json=settings).json()
+    assert plan["shots"] == [[1, 11, 20]]
+    assert "keyframes=folder" in plan["arguments"]
+    assert "another" in sent(5, Image.new("RGB", (64, 48))).json()["error"]
+    whole = client.get(f"/api/runs/{run}/keys/19", params={"whole": ""})
+    assert Image.open(io.BytesIO(whole.content)).size == (64, 48)
+    assert "the clip is 64x48" in sent(0, Image.new("RGB", (48, 64))).json()["error"]

@@ -12,6 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
+
 from eval import score as eval_folder
 from experiments import report, tables
 from experiments.bench.damage import mutations as ways
@@ -266,12 +268,30 @@ def _like(whole: Path) -> Judge:
 
     def judge() -> str:
         there, expected = _sums(Path("out")), _sums(whole)
-        if there.get(VIDEO) != expected[VIDEO]:
-            return "another video"
         other = sorted(name for name in expected if there.get(name) != expected[name])
+        if VIDEO in other:
+            differs = video_difference(Path("out") / VIDEO, whole / VIDEO)
+            also = [name for name in other if name != VIDEO]
+            return f"another video: {differs}; differing besides: {', '.join(also) or 'nothing'}"
         return f"damage stays in {other[0]}" if other else SAME
 
     return judge
+
+
+def video_difference(made: Path, expected: Path) -> str:
+    """How a video differs from the one expected: in which frames, and by how much at most."""
+    try:
+        ours, whole = open_video(made), open_video(expected)
+    except RerenderError as error:
+        return str(error)
+    if (len(ours), ours.size) != (len(whole), whole.size):
+        return f"{len(ours)} frames of {ours.size}, not {len(whole)} of {whole.size}"
+    apart = [float((ours[index] - whole[index]).abs().max()) * 255 for index in range(len(whole))]
+    differing = [index for index, most in enumerate(apart) if most]
+    if not differing:
+        return "the same frames, coded otherwise"
+    frames = f"frames {', '.join(map(str, differing))} of {len(whole)} differ"
+    return f"{frames}, by {max(apart):.2f} levels at most, on {torch.get_num_threads()} threads"
 
 
 def _sums(place: Path) -> dict[str, str]:

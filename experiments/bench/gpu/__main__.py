@@ -16,6 +16,7 @@ the same card, commit and size is not done again:
 - ``tests``: the project's tests that are marked ``gpu``.
 - ``methods``: every method of conf/method against the processor's result.
 - ``sdxl``: seconds per key frame of Stable Diffusion XL at 1024x1024.
+- ``profile``: kernels, operators of the host, and how often it waits, per key frame.
 
 Models are Stable Diffusion 1.5 and XL of full size in float16 whose random weights are drawn on the
 device: their pictures mean nothing, their cost is that of trained ones. OUT/gpu.json and OUT/gpu.md
@@ -38,6 +39,7 @@ from typing import Any
 import torch
 
 from experiments.bench.gpu import correctness, translating
+from experiments.bench.gpu.profile import profile
 from experiments.bench.gpu.setting import BenchSetting
 from experiments.bench.gpu.tables import page
 from experiments.bench.propagation import device as filling
@@ -62,6 +64,7 @@ PARTS: dict[str, Callable[[BenchSetting], Iterator[Row]]] = {
     "tests": correctness.tests,
     "methods": correctness.methods,
     "sdxl": translating.larger,
+    "profile": profile,
 }
 
 

@@ -15,6 +15,7 @@ TITLES = {
     "tests": "Tests marked gpu",
     "methods": "Every method against the processor, demo model in float32",
     "sdxl": "Seconds per key frame of Stable Diffusion XL",
+    "profile": "Where the time of a key frame goes",
 }
 
 

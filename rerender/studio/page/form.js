@@ -40,7 +40,7 @@ export class Form {
   }
 
   reset() {
-    this.strength = this.constraints = this.mask = null;
+    this.strength = this.constraints = this.mask = this.keys = null;
     this.planned ??= { constraints: [] }; // as composed, once the studio has said it
   }
 
@@ -101,6 +101,7 @@ export class Form {
     if ($("source-size").checked) found.source_size = true;
     if ($("score").checked) found.score = true;
     if (this.mask) Object.assign(found, { mask: this.mask, keep: $("keep").value, feather: Number($("feather").value) });
+    if (this.keys) found.keys = this.keys;
     if (this.ranges().length) found.ranges = this.ranges();
     return found;
   }
@@ -112,6 +113,7 @@ export class Form {
     this.strength = settings.strength ?? null;
     this.constraints = settings.constraints ?? null;
     this.mask = settings.mask ?? null;
+    this.keys = settings.keys ?? null;
     const values = { prompt: settings.prompt, negative: settings.negative_prompt, first: settings.start ?? 0, seed: settings.seed ?? 0,
       frames: settings.frames, interval: settings.interval, size: settings.size, keep: settings.keep ?? "outside", feather: settings.feather ?? 3 };
     for (const [id, value] of Object.entries(values)) $(id).value = value ?? "";
@@ -144,6 +146,7 @@ export class Form {
     if (this.planned.interval) $("interval").placeholder = this.planned.interval;
     if (this.planned.short_side) $("size").placeholder = this.planned.short_side;
     $("mask-more").hidden = $("mask-remove").hidden = $("mask-shown").hidden = !this.mask;
+    $("by-hand").hidden = !this.keys;
     $("paint").textContent = this.mask ? "Paint again" : "Paint a mask";
   }
 }

@@ -155,6 +155,7 @@ function draw() {
   drawSides();
   drawCurrent(run);
   drawKeys(run);
+  drawMend();
   drawResult(run);
   drawHistory();
 }
@@ -221,6 +222,22 @@ function drawKeys(run) {
   }));
 }
 
+// The finished key frame that the viewer stands at, counted in its run; null where it stands at none.
+function here() {
+  const run = runs.find((each) => each.id === current);
+  const key = run?.state === "done" ? viewer.frame - offset(run) : -1;
+  return run?.keys.includes(key) ? key : null;
+}
+
+function drawMend() {
+  const key = here();
+  $("mend").hidden = key === null;
+  if (key === null) return;
+  $("mend-what").textContent = `Key frame ${viewer.frame} is not right?`;
+  $("mend-save").href = `/api/runs/${current}/keys/${key}?whole`;
+  $("mend-save").download = `key-${String(key).padStart(6, "0")}.png`;
+}
+
 function drawResult(run) {
   const ready = run?.state === "done", address = ready ? `/api/runs/${run.id}/video.mp4?t=${run.time}` : "";
   $("result").hidden = $("done").hidden = !ready;
@@ -238,7 +255,7 @@ function drawHistory() {
     const button = (text, act) => { const made = el("button", { type: "button", textContent: text }); made.addEventListener("click", act); return made; };
     const busy = run.state === "running" || run.state === "waiting";
     const picture = run.keys.length ? el("img", { src: `/api/runs/${run.id}/keys/${run.keys[0]}?t=${run.time}`, alt: "" }) : el("span", { className: "none" });
-    const said = [run.settings.preset ?? "fast", run.settings.strength && `strength ${run.settings.strength}`, run.settings.mask && "masked",
+    const said = [run.settings.preset ?? "fast", run.settings.strength && `strength ${run.settings.strength}`, run.settings.mask && "masked", run.settings.keys && "mended",
       run.settings.ranges && `${run.settings.ranges.length} ranges`, new Date(run.time * 1000).toLocaleTimeString()];
     return el("li", { className: run.id === current ? "shown" : "" }, picture,
       el("div", {}, el("p", { textContent: run.settings.prompt, title: run.settings.prompt }),
@@ -324,9 +341,21 @@ function buttons() {
       changed();
     } catch (error) { complain(error); }
   });
+  $("by-hand-remove").addEventListener("click", () => { form.keys = null; changed(); });
+  $("mend-file").addEventListener("change", async () => {
+    const file = $("mend-file").files[0], key = here();
+    if (!file || key === null) return;
+    try {
+      complain(null);
+      const settings = await call(`/api/runs/${current}/keys/${key}`, { method: "POST", body: file });
+      form.take(settings);
+      await start(settings);
+    } catch (error) { complain(error); } finally { $("mend-file").value = ""; }
+  });
   $("mask-remove").addEventListener("click", () => { form.mask = null; brush.clear(); changed(); });
   viewer.listeners.push((frame) => {
     for (const made of $("strip").children) made.classList.toggle("here", Number(made.dataset.frame) === frame);
+    drawMend();
   });
 }
 

@@ -1,1 +1,0 @@
-"""What runs on a CUDA device, and how fast."""

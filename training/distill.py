@@ -241,7 +241,9 @@ class Distillation(TrainingStage):
         return _column(take) * clean + _column(keep) * noisy
 
     @torch.no_grad()
-    def sample(self, shown: Shown, steps: int, scale: float, distilled: bool = True) -> Tensor:
+    def sample(
+        self, shown: EmbeddedPrompts, steps: int, scale: float, distilled: bool = True
+    ) -> Tensor:
         """Frames ``[N,3,H,W]`` from noise: of the student, by multistep consistency sampling, or of
         the teacher, by DDIM on the same grid of times.
 
@@ -275,8 +277,8 @@ class Distillation(TrainingStage):
         return (frames / 2 + 0.5).clamp(0, 1)
 
     @cached_property
-    def _previewed(self) -> Shown:
-        return Shown(self.texts[:8], self.hints[:8])
+    def _previewed(self) -> EmbeddedPrompts:
+        return EmbeddedPrompts(self.texts[:8], self.hints[:8])
 
     def preview(self, path: Path) -> None:
         """Above: the teacher in all steps of the grid. Below: the student in four. The student is
@@ -304,7 +306,7 @@ class Distillation(TrainingStage):
 
 
 @dataclass(frozen=True)
-class Shown:
+class EmbeddedPrompts:
     """What to draw: embedded prompts ``[N,T,D]`` and embedded control images ``[N,E,h,w]``."""
 
     texts: Tensor
@@ -491,7 +493,7 @@ def _parser() -> Parser:
     parser.add_argument("--work", type=Path, default=Path("outputs/distill"))
     parser.add_argument("--pictures", type=int, default=DistillSettings.pictures)
     parser.add_argument("--batch", type=int, default=DistillSettings.batch)
-    parser.add_argument("--rate", type=float, default=DistillSettings.rate, help="1e-4..1e-3")
+    parser.add_argument("--rate", type=float, default=DistillSettings.rate, help="1e-6..1e-4")
     parser.add_argument("--most", type=float, default=DistillSettings.most, help="guidance scale")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after so long")

@@ -16,8 +16,8 @@ from rerender.exits import command
 from rerender.model.diffusion import guidance_embedding
 from rerender.model.pretrained import Pretrained
 from rerender.sampler.lcm import LCM
-from training import distill
-from training.distill import Distillation, DistillSettings, Shown, TrainingPictures
+from training import distill, distill_bench
+from training.distill import Distillation, DistillSettings, EmbeddedPrompts, TrainingPictures
 from training.learn import Budget, learn
 
 SETTINGS = DistillSettings(pictures=6, batch=2, seed=3)
@@ -106,7 +106,7 @@ def test_its_samples_are_those_of_the_pipeline(stage: Distillation, tmp_path: Pa
         stage.unet.time_embedding.cond_proj.weight.normal_(std=0.05)
         for value in stage.unet.parameters():
             value.copy_(value.half().float())
-    shown = Shown(stage.texts[:1], stage.hints[:1])
+    shown = EmbeddedPrompts(stage.texts[:1], stage.hints[:1])
     wanted = stage.sample(shown, 3, 2.5)
     stage.save(tmp_path / "unet")
     checkpoint = Pretrained(
@@ -179,3 +179,19 @@ def test_the_command_writes_a_unet_and_refuses_other_settings(
     assert command(distill.run, [*common, "--seed", "1"]) == 2
     assert "seed=0" in capsys.readouterr().err
     assert command(distill.run, [*common, "--batch", "0"]) == 2
+
+
+def test_figures_of_few_steps(stage: Distillation, tmp_path: Path) -> None:
+    """The first line is the teacher in all steps, at distance 0 from itself; a student as it begins
+    is the line that is not trained."""
+    stage.save(tmp_path / "unet")
+    figures = distill_bench.measure(tmp_path / "unet", distill_bench.StyledScenes(2))
+    by_line = {(each["which"], each["steps"]): each for each in figures}
+    first = by_line["teacher", 20]
+    assert first["evaluations"] == 40 and first["to_teacher"] == pytest.approx(0, abs=1e-6)
+    for steps in (4, 1):
+        one, other = (by_line[which, steps] for which in ("not trained", "distilled"))
+        assert one["to_truth"] == pytest.approx(other["to_truth"], rel=0.02)
+        assert one["evaluations"] == steps
+    text = distill_bench.page(figures, "command", 2)
+    assert text.count("| teacher |") == 2 and "| 1.00 |" in text

@@ -63,11 +63,11 @@ class _ChannelsLastTransformer(Transformer2DModel):  # type: ignore[misc]
     ) -> Tensor:
         if self.use_linear_projection:
             hidden_states = self.proj_out(hidden_states)
-        shape = (batch_size, height, width, hidden_states.shape[-1])
-        maps: Tensor = hidden_states.reshape(shape).permute(0, 3, 1, 2)
+        maps = hidden_states.reshape(batch_size, height, width, -1).permute(0, 3, 1, 2)
         if not self.use_linear_projection:
             maps = self.proj_out(maps)
-        return maps + residual
+        output: Tensor = maps + residual
+        return output
 
 
 def to_channels_last(network: nn.Module) -> None:

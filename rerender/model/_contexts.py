@@ -43,7 +43,7 @@ class Contexts(NamedTuple):
         stored: dict[str, Tensor] = {}
         names: dict[tuple[str, int], str] = {}
         read: list[tuple[tuple[str, tuple[str, ...]], ...]] = []
-        recorded = set[str]()
+        recorded: set[str] = set()
         for request in requests:
             attend = request.attend
             if attend is None:

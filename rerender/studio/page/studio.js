@@ -112,7 +112,9 @@ async function refresh() {
   runs = found;
   const now = runs.find((run) => run.id === current);
   draw();
-  if (now && !first(before) && first(now) && before?.clip === now.clip && !viewer.timer) viewer.go(now.keys[0] + offset(now));
+  // The first key frame is shown at once; who mends one stands at it already.
+  const come = now && !first(before) && first(now) && before?.clip === now.clip && !now.settings.keys;
+  if (come && !viewer.timer) viewer.go(now.keys[0] + offset(now));
 }
 
 async function poll() {

@@ -25,7 +25,7 @@ from rerender.jobs.record import FILES, FOLDERS, RESERVED, check_names
 from rerender.jobs.run_job import run_job
 from rerender.run import main
 from rerender.run_folder import METRICS, REPORT, VIDEO, read_facts
-from rerender.store.run_identity import check_apart, owner
+from rerender.store.run_identity import Identity, check_apart, owner
 from rerender.video import Clip
 from tests.scenes import moving
 from tests.test_resume import ARGUMENTS
@@ -210,6 +210,18 @@ def test_an_output_that_is_an_input_is_refused(
     assert code_of(lambda: run_job(tree, Path(out), ""))[0] == 2
     assert prints(tmp_path) == before
     check_apart(tree, Path("elsewhere/result"))
+
+
+def test_a_folder_named_like_a_style_is_no_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`prompt=oil out=oil`, twice: the second time the folder is there, and the model knows oil."""
+    monkeypatch.chdir(tmp_path)
+    tree = dict(preflight(["model=demo", "prompt=oil", "out=oil"], None).jobs[0])
+    before = Identity.of(tree).inputs
+    (tmp_path / "oil").mkdir()
+    check_apart(tree, Path("oil"))
+    assert Identity.of(tree).inputs == before
 
 
 # -- damage ----------------------------------------------------------------------------------------

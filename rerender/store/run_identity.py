@@ -167,7 +167,8 @@ def _named(node: Any, key: str) -> Iterator[tuple[str, Path]]:
     """(key, path) of every file or folder that a configuration names and that is there."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            if not str(name).endswith("prompt"):  # a text, whatever file has that name
+            # Texts, whatever file has that name.
+            if not str(name).endswith(("prompt", "style", "styles")):
                 yield from _named(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):

@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
 ARGS ?=
-QUICK := tests/test_architecture.py tests/test_story.py tests/test_exits.py tests/config
+QUICK := tests/test_architecture.py tests/test_story.py tests/test_contracts.py
 APT := apt install libgl1 libglib2.0-0 libxcb1
 
 .PHONY: demo test quick setup lint docs bench clean
@@ -19,7 +19,7 @@ demo: setup ## restyle the demo clip; the last lines say where the result is
 test: setup ## the tests, without those that take minutes or a GPU
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist worksteal $(ARGS)
 
-quick: setup ## the quickest tests: one run, what every choice composes to, the order of the house
+quick: setup ## less than a minute: one run, what every choice must fulfil, the order of the house
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --dist worksteal $(QUICK) $(ARGS)
 
 lint: setup ## style and types

@@ -63,7 +63,7 @@ def parts(*settings: str) -> Parts:
 def write_video(
     path: str | Path, frames: Iterable[Tensor], video: Video, format: FormatName = "mp4"
 ) -> Encoded:
-    """Write frames with the times and the sound of their source; a file appears when it is complete.
+    """Write frames with the times and the sound of their source; a file appears when complete.
 
     Args:
         path: the file; for a format of pictures (``"png16"``, ``"exr"``) the folder that they go

@@ -51,6 +51,7 @@ TOOLS = (
     "rerender.files",
     "rerender.compiled",
     "rerender.fitting",
+    "rerender.gradients",
     "rerender.network",
     "rerender.peak_memory",
     "rerender.run_folder",

@@ -260,9 +260,11 @@ class Model(ABC):
     Attributes:
         device: where it computes; latents that come out are there, and what constraints compare
             them with is moved there once.
+        dtype: in which its networks compute.
     """
 
     device = torch.device("cpu")
+    dtype = torch.float32
 
     @property
     @abstractmethod

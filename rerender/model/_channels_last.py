@@ -63,15 +63,16 @@ class _ChannelsLastTransformer(Transformer2DModel):  # type: ignore[misc]
     ) -> Tensor:
         if self.use_linear_projection:
             hidden_states = self.proj_out(hidden_states)
-        maps = hidden_states.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        maps = hidden_states.reshape(batch_size, height, width, -1).permute(0, 3, 1, 2)
         if not self.use_linear_projection:
             maps = self.proj_out(maps)
-        return maps + residual
+        output: Tensor = maps + residual
+        return output
 
 
 def to_channels_last(network: nn.Module) -> None:
     """Turn a network's weights to channels_last, and let what it is made of keep to that."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     for module in network.modules():
         if type(module) is nn.GroupNorm and module.affine:
             module.__class__ = ChannelsLastGroupNorm

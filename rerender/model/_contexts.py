@@ -42,7 +42,8 @@ class Contexts(NamedTuple):
             return None
         stored: dict[str, Tensor] = {}
         names: dict[tuple[str, int], str] = {}
-        read, recorded = [], set[str]()
+        read: list[tuple[tuple[str, tuple[str, ...]], ...]] = []
+        recorded: set[str] = set()
         for request in requests:
             attend = request.attend
             if attend is None:

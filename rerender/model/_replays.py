@@ -39,7 +39,7 @@ class CudaGraphs:
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
         with torch.cuda.device(self._device):
             if self._stream is None:
-                self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+                self._pool = torch.cuda.graph_pool_handle()
                 self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream, present = self._stream, torch.cuda.current_stream()
             # What libraries allocate or choose at their first call must not be in the graph.

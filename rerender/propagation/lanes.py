@@ -15,7 +15,7 @@ from rerender.propagation.blending.blend import Blend, TwoBand
 from rerender.propagation.blending.sides import LARGEST, StoredDirection, blended
 from rerender.propagation.blending.tensors import two_band
 from rerender.propagation.motion import batched as motion
-from rerender.propagation.motion.batched import Shown, Steps, Way
+from rerender.propagation.motion.batched import DeviceFrames, Steps, Way
 from rerender.propagation.motion.chain import Links, follow, link
 from rerender.propagation.patches import batched, tensors
 from rerender.propagation.patches.guides import Guides
@@ -68,7 +68,7 @@ class Lanes:
         """The frames ``[3,H,W]`` in 0..1 of segments of one video, in order. A segment without a
         right key frame stands alone, and each of its frames is handed out when it is made."""
         lanes = [lane for segment in segments for lane in directions(segment)]
-        shown = Shown(segments[0].video, self.device)
+        shown = DeviceFrames(segments[0].video, self.device)
         if isinstance(flow, BatchedFlowEstimator):
             known = {id(segment): motion.link(segment, flow, shown) for segment in segments}
             ways = [Way(lane.key.index, lane.frames, known[id(lane.segment)]) for lane in lanes]
@@ -113,7 +113,7 @@ class Lanes:
             )
             yield Steps(going, [stop.index for stop in stops], *arrays)
 
-    def pictures(self, lanes: Sequence[Lane], shown: Shown) -> KeyPictures:
+    def pictures(self, lanes: Sequence[Lane], shown: DeviceFrames) -> KeyPictures:
         """The key frames of all lanes."""
         styles = [upload(lane.key.image.float(), self.device)[None].clamp(0, 1) for lane in lanes]
         sources = [shown.image(lane.key.index) for lane in lanes]

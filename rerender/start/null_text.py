@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rerender.contracts import InitialLatent, NoiseRequest, Start, StartContext
+from rerender.gradients import gradient
 from rerender.start._inversion import invert, lower_noise
 from rerender.start._source import source_request
 
@@ -81,7 +82,7 @@ class NullText(Start):
                 loss = (branch.end(unconditional) - target).square().mean()
             if loss.item() < self.tolerance + EASING * branch.step:
                 break
-            (null.grad,) = torch.autograd.grad(loss, null)
+            null.grad = gradient(loss, null, branch.plain.condition.prompt_embeds.dtype)
             optimiser.step()
         return null.detach(), count
 

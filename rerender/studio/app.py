@@ -17,7 +17,8 @@ from starlette.routing import Route
 from rerender.errors import ConfigError, InputError, LockedError, RerenderError, ResourceError
 from rerender.exits import failure
 from rerender.run_folder import KEYS, SHEET
-from rerender.studio.clips import SHOWN, ClipFolder, Pictures8, TooLargeError
+from rerender.studio.clips import ClipFolder, TooLargeError
+from rerender.studio.frames import SHOWN, JpegFrames
 from rerender.studio.plan import model_of, planned
 from rerender.studio.runs import StudioRuns
 from rerender.studio.settings import (
@@ -50,7 +51,7 @@ class Studio:
     def __init__(self, root: Path, told: Sequence[str], largest: int) -> None:
         self.clips = ClipFolder(root / "clips", largest)
         self.runs = StudioRuns(root / "runs")
-        self._told, self._largest, self._pictures = tuple(told), largest, Pictures8()
+        self._told, self._largest, self._pictures = tuple(told), largest, JpegFrames()
 
     # -- the page -----------------------------------------------------------------------------
 

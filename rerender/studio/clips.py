@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import threading
 import unicodedata
 from asyncio import to_thread
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from rerender import files
-from rerender.codec import SUFFIXES, FileVideo, open_video
+from rerender.codec import SUFFIXES, open_video
 from rerender.data import picture
 from rerender.errors import InputError
 from rerender.fitting import resize
@@ -28,10 +21,6 @@ from rerender.video import sha256_of
 
 ID = re.compile(r"[0-9a-f]{16}")
 FACTS = "clip.json"
-SHOWN = 1280  # pixels of the longer side of a frame on the page
-_QUALITY = 88  # of JPEG, 0..100
-_OPEN = 4  # videos that are kept open
-_KEPT = 96 * 2**20  # bytes of pictures that are kept
 _LONGEST = 60  # characters of a file's name
 _MASK_BYTES = 16 * 2**20
 
@@ -209,7 +198,7 @@ class ClipFolder:
         return name
 
     def shaped(self, id: str, path: Path) -> bytes:
-        """A key frame as a PNG at the size of the clip, whose shape a model's sizes miss a little."""
+        """A key frame as a PNG at the size of the clip; sizes of models miss its shape a little."""
         return files.png(resize(picture.read(path).image, self._size(id)))
 
     def _size(self, id: str) -> tuple[int, int]:
@@ -262,56 +251,3 @@ def safe_name(name: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable())[:120]
-
-
-@lru_cache(_OPEN)
-def _opened(path: Path, changed: int) -> FileVideo:
-    return open_video(path)
-
-
-def opened(path: Path) -> FileVideo:
-    """A video, opened, and kept open for the next frame."""
-    return _opened(path, path.stat().st_mtime_ns)
-
-
-class Pictures8:
-    """Frames as JPEG files, kept in memory up to a limit."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int, int, int], bytes] = OrderedDict()
-        self._bytes, self._lock = 0, threading.Lock()
-
-    def frame(self, path: Path, index: int, longest: int) -> bytes:
-        """A frame of a video as a JPEG file.
-
-        Args:
-            path: the video.
-            index: number of the frame, from 0.
-            longest: pixels that its longer side has at most.
-
-        Raises:
-            InputError: it has no such frame, or cannot be decoded.
-        """
-        key = (path, path.stat().st_mtime_ns, index, longest)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        video = opened(path)
-        if not 0 <= index < len(video):
-            raise InputError(
-                "frame", f"{index} is not in the clip of {len(video)}", "choose another"
-            )
-        height, width = video.size
-        scale = min(1.0, longest / max(height, width))
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        pixels = files.levels(resize(video[index], size)).permute(1, 2, 0).contiguous().numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=_QUALITY)
-        data = buffer.getvalue()
-        with self._lock:
-            self._kept[key] = data
-            self._bytes += len(data)
-            while self._bytes > _KEPT:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
-        return data

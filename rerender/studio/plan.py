@@ -13,7 +13,7 @@ from rerender.config.job import Job
 from rerender.data.ranges import in_time
 from rerender.errors import ConfigError
 from rerender.fitting import fit
-from rerender.studio.clips import opened
+from rerender.studio.frames import opened
 from rerender.video import Clip, Window
 
 _CHEAP = (

@@ -28,6 +28,7 @@ from rerender.contracts import (
     Schedule,
     guide,
 )
+from rerender.gradients import gradient
 from rerender.scene import Layer, Noise, State, Trace
 from rerender.translation.share import blend
 
@@ -169,7 +170,8 @@ def denoise(
         if losses:
             # Key frames that attend to each other share a graph, which the next one needs too.
             shared, total = task.ordinal is not None, torch.stack(moves).sum()
-            (shift,) = torch.autograd.grad(total, entering.noisy, retain_graph=shared)
+            computed = task.condition.prompt_embeds.dtype
+            shift = gradient(total, entering.noisy, computed, retain_graph=shared)
             estimate, clean = estimate.detach(), clean.detach()
         for each in active:
             if each.edits.clean is not None:

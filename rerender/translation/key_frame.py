@@ -24,6 +24,7 @@ from rerender.flow.field import Flow, colored
 from rerender.scene import Noise, Reference, Scene, State, Trace, Translation, Watch
 from rerender.translation.ahead import FlowAhead
 from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
+from rerender.translation.finite import finite
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
@@ -225,7 +226,7 @@ class KeyFrameTranslator:
     def _finished(self, own: Translation, end: State) -> Translation:
         """The translation with its latent and its image."""
         own.trace.latent = end.noisy
-        own.trace.image = self.model.decode(end.noisy).cpu()
+        own.trace.image = finite(self.model.decode(end.noisy).cpu(), own.key.index, self.model)
         self.watch.picture("keys", own.key.index, own.image)
         return own
 

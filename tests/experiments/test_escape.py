@@ -30,7 +30,8 @@ def test_markdown_keeps_its_row_and_is_read_back(text: str) -> None:
     made = escape.markdown(text)
     assert "\n" not in made and "\r" not in made
     assert re.sub(r"\\(.)", r"\1", made) == escape.visible(text)
-    bare = re.sub(r"\\.", "", made)
+    within_words = re.sub(r"(?<=[A-Za-z0-9])_(?=[A-Za-z0-9])", "", made)  # these mean nothing
+    bare = re.sub(r"\\.", "", within_words)
     assert not set(bare) & set("|<>&`*_[]!")
 
 

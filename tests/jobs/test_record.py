@@ -71,7 +71,8 @@ def test_a_tracker_that_fails_is_left_alone_after_one_warning(
     assert warnings == [
         "warning: tracker: start failed (ConnectionError: nobody there); going on without it"
     ]
-    events = [json.loads(line)["event"] for line in (tmp_path / "record.jsonl").open()]
+    lines = (tmp_path / "record.jsonl").read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines]
     assert events == ["start", "log", "summary", "file", "table", "finish"]
 
 

@@ -62,7 +62,7 @@ def test_only_the_layout_is_another() -> None:
     assert torch.allclose(found, expected, atol=1e-5)
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1))
     latents = [each.encode(image) for each in (turned, plain)]
-    assert torch.allclose(*latents, atol=1e-5)
+    assert torch.allclose(latents[0], latents[1], atol=1e-5)
     assert torch.allclose(turned.decode(latents[0]), plain.decode(latents[0]), atol=1e-5)
     latent = latents[0].requires_grad_()
     (slope,) = torch.autograd.grad(turned.decode(latent).sum(), latent)

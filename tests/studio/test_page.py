@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rerender.run_folder import VIDEO
 from tests.codec.making import make, pictures
@@ -96,6 +97,7 @@ def test_somebody_restyles_a_clip(tmp_path: Path) -> None:
             page.open(f"{again}{kept}", 1280, 1000)
             state(page, "Done")  # what was finished is there again
             another_prompt_a_mask_and_a_wipe(page, shots)
+            one_key_frame_is_mended(page, tmp_path, shots)
             fits_a_phone(page, again, kept, shots)
         hosts = {url for url in page.requests if not url.startswith((address, again, "blob:"))}
         assert not hosts - {"about:blank"}
@@ -167,10 +169,24 @@ def another_prompt_a_mask_and_a_wipe(page: browser.Page, shots: Path) -> None:
     page.picture(shots / "compare.png")
 
 
+def one_key_frame_is_mended(page: browser.Page, tmp_path: Path, shots: Path) -> None:
+    page.click("#mask-remove")
+    page.click("#strip button:nth-child(3)")
+    page.wait("!document.getElementById('mend').hidden")
+    Image.new("RGB", (160, 96), (0, 200, 0)).save(tmp_path / "mended.png")
+    page.choose("#mend-file", tmp_path / "mended.png")
+    newest = "document.querySelector('#history li').textContent"
+    page.wait(f"{newest}.includes('mended') && {newest}.includes('Done')", 200)
+    page.wait("document.querySelectorAll('#history li').length === 3")
+    state(page, "Done")
+    page.wait("document.getElementById('layer-b').src.includes('/frames/8')")
+    page.picture(shots / "mended.png")
+
+
 def fits_a_phone(page: browser.Page, address: str, kept: str, shots: Path) -> None:
     page.open(f"{address}?phone{kept}", 390, 844)
     state(page, "Done")
-    page.wait("document.querySelectorAll('#history li').length === 2")
+    page.wait("document.querySelectorAll('#history li').length === 3")
     assert page.run("document.documentElement.scrollWidth <= window.innerWidth")
     page.picture(shots / "phone.png")
 

@@ -32,7 +32,8 @@ def components(kind: str, device: torch.device, dtype: torch.dtype) -> Component
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         if kind == "tiny":
-            return miniature(1)
+            small: Components = miniature(1)
+            return small
         folder, unets = CONFIGS / kind, diffusers.UNet2DConditionModel
         with torch.device(device):
             unet = unets.from_config(unets.load_config(folder / "unet")).to(dtype)

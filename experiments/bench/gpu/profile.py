@@ -41,7 +41,7 @@ def profile(setting: BenchSetting) -> Iterator[dict[str, Any]]:
     yield {"what": "all kernels", "ms": round(device, 2)}
     for side, own in (("device", kernels), ("host", found)):
         named = f"self_{'cpu' if side == 'host' else side}_time_total"
-        for each in sorted(own, key=lambda each, name=named: -getattr(each, name))[:MOST]:  # type: ignore[misc]
+        for each in sorted(own, key=lambda each, name=named: -getattr(each, name))[:MOST]:
             milliseconds = round(getattr(each, named) / 1e3 / count, 3)
             calls = round(each.count / count, 2)
             yield {"what": f"{side}: {each.key[:90]}", "ms": milliseconds, "calls": calls}

@@ -62,7 +62,7 @@ class Steps(NamedTuple):
     link: Tensor
 
 
-class Shown:
+class DeviceFrames:
     """Source frames on a device, of which the last ones stay there.
 
     Args:
@@ -115,7 +115,7 @@ class BatchedLinks(Links):
         return FrameMotion(pixels.vectors(self.offsets(index, index + 1)))
 
 
-def link(segment: Segment, flow: BatchedFlowEstimator, shown: Shown) -> BatchedLinks:
+def link(segment: Segment, flow: BatchedFlowEstimator, shown: DeviceFrames) -> BatchedLinks:
     """The flow between all neighbours of a segment, its key frames included, in half precision
     (see `chain.link`); each estimated when it is asked for where the segment may have no end."""
     rough = flow.rough()
@@ -141,7 +141,7 @@ def link(segment: Segment, flow: BatchedFlowEstimator, shown: Shown) -> BatchedL
     return BatchedLinks(lambda index, other: known[index, other].float())
 
 
-def follow(ways: Sequence[Way], flow: BatchedFlowEstimator, shown: Shown) -> Iterator[Steps]:
+def follow(ways: Sequence[Way], flow: BatchedFlowEstimator, shown: DeviceFrames) -> Iterator[Steps]:
     """The motion of each way's frames to its key frame, all in step (see `chain.follow`)."""
     active: list[int] = []
     source = found = torch.empty(0)

@@ -255,7 +255,7 @@ function drawHistory() {
     const button = (text, act) => { const made = el("button", { type: "button", textContent: text }); made.addEventListener("click", act); return made; };
     const busy = run.state === "running" || run.state === "waiting";
     const picture = run.keys.length ? el("img", { src: `/api/runs/${run.id}/keys/${run.keys[0]}?t=${run.time}`, alt: "" }) : el("span", { className: "none" });
-    const said = [run.settings.preset ?? "fast", run.settings.strength && `strength ${run.settings.strength}`, run.settings.mask && "masked",
+    const said = [run.settings.preset ?? "fast", run.settings.strength && `strength ${run.settings.strength}`, run.settings.mask && "masked", run.settings.keys && "mended",
       run.settings.ranges && `${run.settings.ranges.length} ranges`, new Date(run.time * 1000).toLocaleTimeString()];
     return el("li", { className: run.id === current ? "shown" : "" }, picture,
       el("div", {}, el("p", { textContent: run.settings.prompt, title: run.settings.prompt }),

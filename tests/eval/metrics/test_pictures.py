@@ -147,7 +147,8 @@ def test_sharpness_drift_is_gradient_energy_beyond_the_source() -> None:
     sharp = picture(24, 24)
     weak = 0.5 + (sharp - 0.5) / 2
     row = measure(SharpnessDrift(), [sharp] * 3, [sharp, weak, sharp])
-    assert row.curve == (None, pytest.approx(-6.0206, abs=1e-3), pytest.approx(0, abs=1e-6))
+    assert row.curve[0] is None
+    assert list(row.curve[1:]) == pytest.approx([-6.0206, 0], abs=1e-3)
     assert row.value == pytest.approx(3.0103, abs=1e-3)
     fading = [sharp, weak]
     assert measure(SharpnessDrift(), fading, fading).value == pytest.approx(0, abs=1e-6)

@@ -36,9 +36,9 @@ def test_frames_are_levelled_alike(size: tuple[int, int], device: torch.device) 
         Exposure(levels(source)).levelled(levels(target), field)
         for target, source, field in zip(targets, sources, offset, strict=True)
     ]
-    batch = [torch.stack(images).to(device) * 255 for images in (targets, sources)]
+    target, source = (torch.stack(images).to(device) * 255 for images in (targets, sources))
     motion = torch.from_numpy(offset).permute(0, 3, 1, 2).to(device)
-    found = exposure_tensors.levelled(*batch, motion).permute(0, 2, 3, 1).cpu().numpy()
+    found = exposure_tensors.levelled(target, source, motion).permute(0, 2, 3, 1).cpu().numpy()
     for target, mine, theirs in zip(targets, found, expected, strict=True):
         left_alone = np.array_equal(theirs, levels(target))
         assert np.array_equal(mine, levels(target)) == left_alone

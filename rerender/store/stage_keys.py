@@ -43,7 +43,7 @@ class Stages:
         identity: what decides the run.
         clip: the clip as it is processed.
         weights: digest of the model's weights.
-        device: what computes.
+        device: what computes, with its number of threads where that is the processor.
         regional: key frames are translated otherwise outside of the region of the mask, or told it.
         adapted: digests of the weights with the LoRAs of ranges.
     """
@@ -170,6 +170,8 @@ def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loa
     device = device_of(job.model)
     if device.startswith("cuda"):  # another kind computes other bits
         device = torch.cuda.get_device_name(device)
+    elif device == "cpu":  # and so do more threads, which add up parts of sums
+        device = f"cpu, {torch.get_num_threads()} threads"
     regional = job.parts.mask.regional or job.model.inpaints()
     sets = {asked.loras for asked in clip.ranges if asked.loras}
     adapted = {loras: loading.adapted(loras).digest for loras in sets}

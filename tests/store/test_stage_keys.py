@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from rerender.config.compose import preflight
 from rerender.config.job import Job
@@ -14,7 +16,7 @@ from rerender.config.paths import ROOT
 from rerender.fitting import fit
 from rerender.store import provenance
 from rerender.store.run_identity import Identity
-from rerender.store.stage_keys import Stages
+from rerender.store.stage_keys import Stages, stages_of
 from rerender.video import MemoryVideo
 from tests.scenes import moving
 
@@ -58,6 +60,23 @@ def test_what_decides_key_frames_decides_the_video_too(change: str, base: Stages
     other = stages(change)
     assert other.keys != base.keys
     assert other.video != base.video
+
+
+def test_another_number_of_threads_is_another_processor(base: Stages) -> None:
+    """Convolutions of one picture and products of matrices have other last bits on two threads than
+    on one, so key frames made on one are not gone on with on two."""
+    job, clip = Job.of(base.tree), base.clip
+    loading: Any = SimpleNamespace(size_multiple=8, digest="w")
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            found.append(stages_of(job, base.tree, base.identity, clip, loading))
+    finally:
+        torch.set_num_threads(before)
+    one, two, again = found
+    assert one.keys == again.keys != two.keys
+    assert one.video == again.video != two.video
 
 
 @pytest.mark.parametrize("change", ["propagation=hold", "propagation=warp", "smooth=median"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from rerender.errors import ConfigError
 from rerender.contracts.gradient import gradient
+from rerender.errors import ConfigError
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components
 from rerender.start.null_text import NullText

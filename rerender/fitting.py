@@ -40,7 +40,8 @@ def fit(video: Video, short_side: int, multiple: int) -> Video:
     if 2 * short_side < multiple:
         problem = f"the model needs sides that are multiples of {multiple}, received {short_side}"
         raise ConfigError("data.size", problem, f"take at least {multiple}")
-    size, output = _sides(video, short_side, multiple), _sides(video, short_side, 2)
+    shape = video.output_size  # the aspect that is meant, whatever was fitted before
+    size, output = fitted_size(shape, short_side, multiple), fitted_size(shape, short_side, 2)
     if size == video.size and output == video.output_size:
         return video
     return FittedVideo(video, size, output)
@@ -145,8 +146,8 @@ class FittedVideo(Video):
         return resize(self._video[index], self._size)
 
 
-def _sides(video: Video, short_side: int, multiple: int) -> tuple[int, int]:
-    shape = video.output_size  # the aspect that is meant, whatever was fitted before
+def fitted_size(shape: tuple[int, int], short_side: int, multiple: int) -> tuple[int, int]:
+    """(height, width) in multiples that are closest to a shape of a given short side."""
     sides = (Fraction(side * short_side, min(shape) * multiple) for side in shape)
     height, width = (max(int(side + Fraction(1, 2)), 1) * multiple for side in sides)
     return height, width

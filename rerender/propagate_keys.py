@@ -27,11 +27,11 @@ from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
 from rerender.data.pictures import Pictures, listed, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
-from rerender.fitting import FittedVideo
+from rerender.fitting import FittedVideo, fitted_size
 from rerender.jobs.contact_sheet import gallery
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import find_cuts, thumbnails
-from rerender.keyframes._numbered import KEYS_HELP, check_inside, check_shape, numbered
+from rerender.keyframes._numbered import KEYS_HELP, check_inside, check_shape, numbered, skewed
 from rerender.keyframes._settling import suggested
 from rerender.propagate import propagate
 from rerender.propagate.harmonise import Harmony, harmony
@@ -230,13 +230,18 @@ def check_out(out: Path, video: Path, keys: Path, endings: Sequence[str] = WRITT
 
 
 def fitted(video: Video, size: tuple[int, int], keys: Path) -> Video:
-    """The video at the size of the key frames.
+    """The video at the size of the key frames. Where that misses its shape by a model's rounding,
+    it is shown in its own.
 
     Raises:
         InputError: they are of another shape.
     """
-    check_shape(keys, size, video.output_size)
-    return video if size == video.size == video.output_size else FittedVideo(video, size, size)
+    shape = video.output_size
+    check_shape(keys, size, shape)
+    if size == video.size == shape:
+        return video
+    shown = fitted_size(shape, min(size), 2) if skewed(size, shape) else size
+    return FittedVideo(video, size, shown)
 
 
 def translations(

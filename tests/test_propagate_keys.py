@@ -14,10 +14,11 @@ from rerender.data import picture
 from rerender.data.demo import Demo
 from rerender.data.pictures import Pictures
 from rerender.errors import ConfigError
+from rerender.fitting import resize
 from rerender.flow.dis import Dis
 from rerender.jobs import render_clip
 from rerender.jobs.run_job import JobRun
-from rerender.keyframes._numbered import numbered
+from rerender.keyframes._numbered import numbered, rounded
 from rerender.propagate import propagate
 from rerender.propagate_keys import main, translations
 from rerender.propagation.warp import Warp
@@ -73,6 +74,39 @@ def refused(tmp_path: Path, *options: str) -> int:
     code = main([*options, "--out", str(out)])
     assert not out.exists() and not list(tmp_path.glob(".tmp*"))
     return code
+
+
+def test_key_frames_of_a_run_keep_the_shape_of_the_video(tmp_path: Path) -> None:
+    """They are of the size that a model works at, which misses the shape: 96 wide instead of 90."""
+    video = moving(5, 48, 90)
+    with files.writing(tmp_path / "a.mp4") as file:
+        encode([video[index] for index in range(5)], video, file)
+    for index in (0, 4):
+        files.put(tmp_path / "keys" / f"{index}.png", files.png(resize(video[index], (48, 96))))
+    out = tmp_path / "out.mp4"
+    options = ["--keys", str(tmp_path / "keys"), "--video", str(tmp_path / "a.mp4")]
+    assert main([*options, "--out", str(out)]) == 0
+    made = open_video(out)
+    assert made.size == (48, 90)
+    assert (made[2] - video[2])[:, 8:-8, 12:-12].abs().mean() < 0.04
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "fits"),
+    [
+        ((128, 256), (252, 480), True),  # 243.8 wide, in multiples of 64
+        ((256, 128), (480, 252), True),
+        ((512, 912), (1080, 1920), True),
+        ((128, 192), (252, 480), False),
+        ((256, 128), (252, 480), False),
+        ((48, 64), (48, 48), False),
+        ((123, 250), (252, 480), False),  # no model's sizes
+    ],
+)
+def test_sizes_that_a_model_rounds_a_shape_to(
+    size: tuple[int, int], shape: tuple[int, int], fits: bool
+) -> None:
+    assert rounded(size, shape) is fits
 
 
 def test_refusals(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from pathlib import Path
 
 from rerender.data.names import RULE, frame_numbers
@@ -12,6 +13,8 @@ from rerender.errors import InputError
 KEYS_HELP = f"pictures named by their frames: {RULE}"
 SKEW = 0.02
 """Key frames may be this much wider or narrower than the video."""
+MULTIPLE = 64
+"""The largest multiple that models want sides to be of."""
 
 
 def numbered(folder: Path, first: int = 0, setting: str = "--first") -> Mapping[int, Path]:
@@ -55,8 +58,23 @@ def check_inside(
         raise InputError(paths[beyond[0]], problem, cure)
 
 
+def skewed(size: tuple[int, int], shape: tuple[int, int]) -> bool:
+    """Whether two (height, width) are of different aspect."""
+    return abs(size[1] * shape[0] / (size[0] * shape[1]) - 1) > SKEW
+
+
+def rounded(size: tuple[int, int], shape: tuple[int, int]) -> bool:
+    """Whether a (height, width) is a shape at some size, its long side brought to a multiple."""
+    multiple = gcd(*size, MULTIPLE)
+    upright = (size[0] <= size[1]) == (shape[0] <= shape[1])
+    wanted = min(size) * max(shape) / min(shape)
+    return upright and multiple >= 8 and abs(max(size) - wanted) <= multiple / 2
+
+
 def check_shape(folder: Path, size: tuple[int, int], shape: tuple[int, int]) -> None:
-    """Refuse key frames of another aspect than the video.
+    """Refuse key frames of another aspect than the video. Those that a run has left are of the size
+    that its model worked at, whose sides are multiples of 8 to 64: they may miss the aspect by half
+    of one.
 
     Args:
         folder: holds them.
@@ -67,6 +85,6 @@ def check_shape(folder: Path, size: tuple[int, int], shape: tuple[int, int]) -> 
         InputError: naming the folder.
     """
     (height, width), (tall, wide) = size, shape
-    if abs(width * tall / (height * wide) - 1) > SKEW:
+    if skewed(size, shape) and not rounded(size, shape):
         problem = f"key frames are {width}x{height}, the video is {wide}x{tall}"
         raise InputError(folder, problem, "give both the same shape")

@@ -79,14 +79,15 @@ def _imports(file: Path) -> tuple[Path, ...]:
 
 @cache
 def _files(module: str) -> tuple[Path, ...]:
-    """The file of a module of ours and those of the packages it is in; none for a library's."""
+    """The file of a module of ours; none for a library's. The packages that it lies in run too
+    where it is imported, but give it nothing: their own imports are others' business."""
     parts = module.split(".")
     if parts[0] not in PACKAGES:
         return ()
-    places = (ROOT.joinpath(*parts[:count]) for count in range(1, len(parts) + 1))
-    files = (place / "__init__.py" for place in places)
-    own = ROOT.joinpath(*parts).with_suffix(".py")
-    return tuple(file for file in (*files, own) if file.is_file())
+    place = ROOT.joinpath(*parts)
+    return tuple(
+        file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()
+    )
 
 
 @cache

@@ -41,7 +41,7 @@ class Bench:
     scenes: int
 
     def __post_init__(self) -> None:
-        common = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+        common = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
         control = ControlNetModel.from_pretrained(self.folder / "controlnet", **common)
         self.from_noise = StableDiffusionControlNetPipeline.from_pretrained(
             self.folder, controlnet=control, **common

@@ -381,7 +381,7 @@ def _drawn(asked: tuple[int, int, int]) -> tuple[Any, list[str], Any]:
 
 def _network(kind: Any, folder: Path, device: str) -> Any:
     found = kind.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
     found = found.to(device).to(memory_format=torch.channels_last)
     return found.eval().requires_grad_(False)

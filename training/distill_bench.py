@@ -98,7 +98,7 @@ def measure(student: Path | None, scenes: StyledScenes) -> list[dict[str, Any]]:
     unets: dict[str, Any] = {"teacher": stage.unet, "not trained": student_of(stage.teacher)}
     if student is not None:
         unets["distilled"] = UNet2DConditionModel.from_pretrained(
-            student, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32
+            student, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
     shown = EmbeddedPrompts(stage.texts, stage.hints)
     made: dict[Sampled, Tensor] = {}

@@ -151,7 +151,7 @@ class StockVideo:
         for part in parts:
             if part not in PARTS:
                 raise ConfigError("--part", f"no network {part!r}", f"one of {', '.join(PARTS)}")
-        settings = {"local_files_only": True, "use_safetensors": True, "torch_dtype": dtype}
+        settings = {"local_files_only": True, "use_safetensors": True, "dtype": dtype}
         where = folder
         try:
             networks = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 
 from torch import Tensor
 
@@ -28,7 +27,8 @@ class FlowAhead(FlowEstimator):
     of the estimator; on a processor that also denoises, nothing would be gained.
 
     What is estimated ahead are flows to those earlier key frames (the anchor, the previous one)
-    whose flow has been asked for before: constraints differ in what they want.
+    whose flow has been asked for before: constraints differ in what they want. The thread ends with
+    the last one who can ask: jobs outlive those who made them.
 
     Args:
         flow: the estimator.
@@ -76,14 +76,3 @@ class FlowAhead(FlowEstimator):
 
     def offsets(self, first: Frame, second: Frame) -> tuple[Tensor, Tensor]:
         return self._flow.offsets(first, second)
-
-    def __enter__(self) -> FlowAhead:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._thread.shutdown(cancel_futures=True)

@@ -102,9 +102,8 @@ class KeyFrameTranslator:
         if self.model.device.type == "cpu" or not self.parts.sequential:
             yield from self._jobs(shot, number, palette, first, references)
             return
-        with FlowAhead(self.parts.flow) as flow:
-            own = replace(self, parts=replace(self.parts, flow=flow))
-            yield from own._jobs(shot, number, palette, first, references)
+        own = replace(self, parts=replace(self.parts, flow=FlowAhead(self.parts.flow)))
+        yield from own._jobs(shot, number, palette, first, references)
 
     def _jobs(
         self,

@@ -82,7 +82,7 @@ def test_the_folder_loads_as_stable_diffusion_does() -> None:
 
     control = ControlNetModel.from_pretrained(weights.FOLDER / "controlnet", local_files_only=True)
     pipe = StableDiffusionControlNetPipeline.from_pretrained(
-        weights.FOLDER, controlnet=control, torch_dtype=torch.float32, local_files_only=True
+        weights.FOLDER, controlnet=control, dtype=torch.float32, local_files_only=True
     )
     pipe.set_progress_bar_config(disable=True)
     kinds = {name: type(part).__name__ for name, part in pipe.components.items() if part}
@@ -119,7 +119,7 @@ def test_the_autoencoder_keeps_a_frame() -> None:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(
-        weights.FOLDER / "vae", torch_dtype=torch.float32, local_files_only=True
+        weights.FOLDER / "vae", dtype=torch.float32, local_files_only=True
     )
     frames = torch.stack([World(HELD_OUT + 900 + i).frame(0, s) for i, s in enumerate(STYLES)])
     with torch.no_grad():

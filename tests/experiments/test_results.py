@@ -42,10 +42,12 @@ GIVEN: dict[str, list[str] | None] = {
     "experiments.dvc_stages tables": ["tables", "RESULTS", "RESULTS", "out"],
     "experiments.tables": ["RESULTS"],
     "experiments.power": ["RESULTS", "--reference", "run-0", "--primary", "warp_error"],
+    "experiments.tutorials": None,
     "rerender.fetch": None,
     "rerender.propagate.__main__": None,
     "rerender.run": None,
     "rerender.store.__main__": ["ls", "RESULTS"],
+    "rerender.studio.__main__": None,
 }
 SAID = ("budget: ", "error: ", "warning: ", "failed: ", "score: ", "not scored: ")
 

@@ -46,25 +46,55 @@ def frame(index: int) -> Frame:
 
 def test_what_is_expected_is_estimated_once_in_another_thread_if_its_kind_is_wanted() -> None:
     counted = Counted()
-    with FlowAhead(counted) as flow:
-        for target in (1, 2, 3):
-            flow.expect(frame(target), frame(0), "anchor")
-            flow.expect(frame(target), frame(target - 1), "previous")
-            for _ in range(2):
-                assert isinstance(flow.between(frame(target), frame(0)), Flow)
-        flow.between(frame(3), frame(1))  # nobody expected it
+    flow = FlowAhead(counted)
+    for target in (1, 2, 3):
+        flow.expect(frame(target), frame(0), "anchor")
+        flow.expect(frame(target), frame(target - 1), "previous")
+        for _ in range(2):
+            assert isinstance(flow.between(frame(target), frame(0)), Flow)
+    flow.between(frame(3), frame(1))  # nobody expected it
     ahead = [(2, 0, False), (3, 0, False)]
     assert counted.asked == [(1, 0, True), *ahead, (3, 1, True)]
 
 
 def test_an_error_ahead_is_raised_where_the_flow_is_asked_for() -> None:
-    with FlowAhead(Counted()) as flow:
-        flow.expect(frame(1), frame(0), "anchor")
-        flow.between(frame(1), frame(0))
-        flow.expect(frame(13), frame(0), "anchor")
-        flow.between(frame(2), frame(0))
-        with pytest.raises(ValueError, match="unlucky"):
-            flow.between(frame(13), frame(0))
+    flow = FlowAhead(Counted())
+    flow.expect(frame(1), frame(0), "anchor")
+    flow.between(frame(1), frame(0))
+    flow.expect(frame(13), frame(0), "anchor")
+    flow.between(frame(2), frame(0))
+    with pytest.raises(ValueError, match="unlucky"):
+        flow.between(frame(13), frame(0))
+
+
+def test_the_thread_ends_with_who_can_ask() -> None:
+    flow = FlowAhead(Counted())
+    flow.expect(frame(1), frame(0), "anchor")
+    flow.between(frame(1), frame(0))
+    flow.expect(frame(2), frame(0), "anchor")
+    flow.between(frame(2), frame(0))
+    (thread,) = flow._thread._threads
+    assert thread.is_alive()
+    del flow
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_jobs_that_outlive_their_maker_still_get_their_flow(batch_size: int) -> None:
+    """All lanes are begun at once, before any of them asks for a flow."""
+    settings = ("constraint=[shape]", "sampling.steps=2", f"sampling.batch_size={batch_size}")
+    chosen = replace(parts("model=tiny", *settings, "constraint.shape.stop=1"), flow=Counted())
+    clip = replace(SCENE, video=moving(KEYS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        plain = StableDiffusion(components(1))
+    expected = [each.image for each in translate(clip, [range(KEYS)], plain, chosen)]
+    with pretended(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = StableDiffusion(components(1), DEVICE)
+        found = [each.image for each in translate(clip, [range(KEYS)], model, chosen)]
+    assert all(torch.allclose(*pair, atol=1e-4) for pair in zip(found, expected, strict=True))
 
 
 def test_on_a_device_all_flows_but_the_first_are_estimated_ahead() -> None:

@@ -27,6 +27,7 @@ from rerender.model._noising import alphas_of
 from rerender.model._replays import Capture, Named, Replays
 from rerender.model._source_channels import masked_source, source_latent
 from rerender.model._text import TextEncoding
+from rerender.model._tiling import Tiles, tiled
 from rerender.model.attention import Attention
 from rerender.scene import DecoderBlock, Layer
 
@@ -84,6 +85,8 @@ class StableDiffusion(Model):
         channels_last: whether feature maps lie in memory pixel by pixel, as convolutions of a GPU
             want them; needs Triton.
         strict: whether an evaluation that cannot be captured is an error; else it is called.
+        tiles: how the autoencoder cuts large pictures, where no gradient is asked for; None
+            computes all of them whole.
     """
 
     def __init__(
@@ -96,8 +99,9 @@ class StableDiffusion(Model):
         capture: Capture | None = None,
         channels_last: bool = False,
         strict: bool = True,
+        tiles: Tiles | None = None,
     ) -> None:
-        self.parts = parts
+        self.parts, self._tiles = parts, tiles
         self._replays = None if capture is None else Replays(capture, strict=strict)
         self.device, self.dtype = device or torch.device("cpu"), dtype
         # Stable Diffusion XL's autoencoder leaves the range of float16, and says so.
@@ -206,6 +210,19 @@ class StableDiffusion(Model):
     def _called(self, key: str, inputs: Named, function: Callable[[Named], Named]) -> Tensor:
         """What a function of the autoencoder makes, replayed where no gradient is asked for. What
         is computed of it is new memory, which the next replay leaves alone."""
+        if self._tiles is not None and not torch.is_grad_enabled():
+            factor = self.vae_scale_factor
+            ((name, given),) = inputs.items()
+            scale = 1 if name == "image" else factor
+            height, width = (side * scale for side in given.shape[-2:])
+            if self._tiles.cut(height, width):
+                return tiled(
+                    self.parts.vae,
+                    lambda part: function({name: part})["out"],
+                    given,
+                    self._tiles,
+                    factor,
+                )
         if self._replays is None or torch.is_grad_enabled():
             return function(inputs)["out"]
         return self._replays(key, inputs, function)["out"]

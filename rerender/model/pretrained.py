@@ -69,6 +69,9 @@ class Pretrained(Checkpoint):
         compile: graphs captures evaluations as CUDA graphs, with networks in channels_last; eager
             calls the networks each time; auto is graphs on a CUDA device, where they can be
             captured, and eager elsewhere.
+        vae_tiling: whether the autoencoder works in overlapping tiles, slower by far, which bounds
+            its memory: on for pictures longer than a tile (512 pixels), auto where the short side
+            exceeds 768, off never.
         freeu: FreeU strengths; None leaves the network as it is.
         recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
@@ -89,6 +92,7 @@ class Pretrained(Checkpoint):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     compile: Literal["auto", "eager", "graphs"] = "auto"
+    vae_tiling: Literal["auto", "on", "off"] = "off"
     freeu: FreeU | None = None
     recommended: Mapping[str, float] = field(default_factory=dict)
     styles: tuple[Word, ...] = ()
@@ -196,6 +200,7 @@ class Pretrained(Checkpoint):
         """
         from rerender.model._loading import load_network, load_tokenizer
         from rerender.model._replays import CudaGraphs
+        from rerender.model._tiling import Tiles
         from rerender.model.diffusion import Components, StableDiffusion
 
         located = self._located(controls, "all")
@@ -235,6 +240,9 @@ class Pretrained(Checkpoint):
             # Without Triton, which some platforms lack, channels_last is slower than the default.
             channels_last=graphs and find_spec("triton") is not None,
             strict=self.compile == "graphs",
+            tiles=None
+            if self.vae_tiling == "off"
+            else Tiles(0 if self.vae_tiling == "on" else 768),
         )
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:

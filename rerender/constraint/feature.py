@@ -16,6 +16,7 @@ from rerender.constraint import _backbones
 from rerender.constraint._backbones import Features
 from rerender.constraint._masks import known, soften
 from rerender.contracts import Constraint, Edits, Model
+from rerender.contracts.gradient import gradient
 from rerender.errors import ConfigError
 from rerender.kinds import LocalModel, Word, expanded
 from rerender.scene import Scene, State
@@ -140,9 +141,10 @@ class Feature(Constraint):
                     best, smallest = clean, value
                 if iteration == self.iterations:
                     break
-                # The mean over pixels makes gradients that float16 cannot hold: scaled up, since
-                # their length is divided out anyway.
-                (slope,) = torch.autograd.grad(loss * picture.numel(), moving)
+                # The mean over pixels makes small gradients: scaled up, since their length is
+                # divided out anyway, and in float16 as much as it bears.
+                scaled = loss if model.dtype == torch.float16 else loss * picture.numel()
+                slope = gradient(scaled, moving, model.dtype)
                 length = (slope.square().sum() / (cells.sum() * slope.shape[1])).sqrt()
                 if not float(length):
                     break

@@ -52,7 +52,12 @@ class _Span(NamedTuple):
 
 
 def tiled(
-    vae: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor, tiles: Tiles, factor: int
+    vae: nn.Module,
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    tiles: Tiles,
+    factor: int,
+    encodes: bool,
 ) -> Tensor:
     """What a function of an autoencoder makes, from tiles of what it takes.
 
@@ -65,13 +70,13 @@ def tiled(
         x: a picture, or a latent.
         tiles: how it is cut.
         factor: f, pixels of a latent cell.
+        encodes: whether it takes a picture, not a latent.
 
     Returns:
         as ``function`` returns of the whole. GroupNorms are near those of the whole; attention of
         the autoencoder (Stable Diffusion has one layer) sees its tile alone.
     """
-    picture = x.shape[1] == 3
-    into, out_of = (factor, 1) if picture else (1, factor)
+    into, out_of = (factor, 1) if encodes else (1, factor)
     cells = [length // into for length in x.shape[-2:]]
     side, overlap = tiles.side // factor, tiles.overlap // factor
     grid = [

@@ -222,6 +222,7 @@ class StableDiffusion(Model):
                     given,
                     self._tiles,
                     factor,
+                    encodes=name == "image",
                 )
         if self._replays is None or torch.is_grad_enabled():
             return function(inputs)["out"]

@@ -41,11 +41,11 @@ def test_the_demo_autoencoder_shows_no_seams(vae: Any) -> None:
         whole = vae.decode(latent).sample.clamp(-1, 1)
 
         def error(norms: nn.Module) -> Tensor:
-            made = tiled(norms, lambda z: vae.decode(z).sample, latent, TILES, 8)
+            made = tiled(norms, lambda z: vae.decode(z).sample, latent, TILES, 8, False)
             return (made.clamp(-1, 1) - whole) * 127.5
 
         shared, own = error(vae), error(nn.Identity())
-        encoded = tiled(vae, lambda x: vae.encode(x).latent_dist.mode(), shown, TILES, 8)
+        encoded = tiled(vae, lambda x: vae.encode(x).latent_dist.mode(), shown, TILES, 8, True)
         decoded = vae.decode(encoded).sample.clamp(-1, 1)
     # With statistics of their own tiles differ by 1.5 levels in the mean, and by 10 at most.
     assert own.abs().mean() > 1 and own.abs().max() > 5
@@ -66,7 +66,7 @@ def test_tiles_cover_an_axis_once(cells: int) -> None:
 
 def test_a_norm_alone_is_that_of_the_whole() -> None:
     norm, x = nn.GroupNorm(2, 4).requires_grad_(False), torch.randn(1, 4, 40, 56)
-    made = tiled(norm, norm, x, Tiles(0, 24, 8), 1)
+    made = tiled(norm, norm, x, Tiles(0, 24, 8), 1, False)
     torch.testing.assert_close(made, norm(x), atol=1e-5, rtol=1e-5)
     assert "forward" not in vars(norm)
 
@@ -98,7 +98,7 @@ def test_the_tiny_autoencoder_is_cut_too() -> None:
     tiles = Tiles(above=0, side=48, overlap=16)
     latent = taesd.encode(x).latents
     # No norms, and a tile knows all that its kept pixels see.
-    made = tiled(taesd, lambda part: taesd.encode(part).latents, x, tiles, 2)
+    made = tiled(taesd, lambda part: taesd.encode(part).latents, x, tiles, 2, True)
     torch.testing.assert_close(made, latent, atol=1e-3, rtol=1e-3)
-    decoded = tiled(taesd, lambda part: taesd.decode(part).sample, latent, tiles, 2)
+    decoded = tiled(taesd, lambda part: taesd.decode(part).sample, latent, tiles, 2, False)
     torch.testing.assert_close(decoded, taesd.decode(latent).sample, atol=1e-2, rtol=1e-2)

@@ -135,7 +135,9 @@ def _known(error: BaseException) -> RerenderError | None:
     if _is_of_memory(error, said):
         device = any(word in said for word in ("CUDA", "HIP", "MPS", "XPU", "CUBLAS", "CUDNN"))
         cure = "lower data.size or sampling.batch_size, or " + (
-            "take model.dtype=float16 or model.vae_tiling=on" if device else "end other programs that hold memory"
+            "take model.dtype=float16 or model.vae_tiling=on"
+            if device
+            else "end other programs that hold memory"
         )
         return ResourceError("memory", said[:200] or "ran out", cure)
     if isinstance(error, BrokenPipeError):

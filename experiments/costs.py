@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.contracts import Score
-from eval.results import discover
+from eval.results import Outcome, discover
 from rerender.errors import InputError
 from rerender.run_folder import CONFIG, read_facts
 
@@ -27,16 +27,23 @@ def costs(root: Path) -> list[Score]:
     the most memory held meanwhile, of the GPU where one computes, else of the process with all it
     has loaded.
     """
-    rows, seen = [], set()
+    rows = []
+    for outcome, folder in runs(root):
+        for clip in _clips(folder):
+            rows += list(_rows(clip, outcome.method, outcome.seed))
+    return rows
+
+
+def runs(root: Path) -> Iterator[tuple[Outcome, Path]]:
+    """Each run of ours below a folder of results, once: one of its results, and its folder."""
+    seen = set()
     with suppress(InputError):
         for outcome in discover(root):
             folder = next((p for p in outcome.path.parents if (p / CONFIG).is_file()), None)
             if outcome.config is None or folder is None or folder in seen:
                 continue
             seen.add(folder)
-            for clip in _clips(folder):
-                rows += list(_rows(clip, outcome.method, outcome.seed))
-    return rows
+            yield outcome, folder
 
 
 def _clips(folder: Path) -> list[Mapping[str, Any]]:

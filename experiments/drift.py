@@ -12,11 +12,11 @@ import numpy as np
 
 from eval import stats
 from eval.contracts import Score
-from eval.results import discover
+from experiments.costs import runs
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Cell, Column, Table, rounding
 from rerender.errors import InputError
-from rerender.run_folder import CONFIG, read_facts
+from rerender.run_folder import read_facts
 
 LEAST = 20  # values of a curve, below which a slope says nothing
 UNITS = {"color_drift": "ΔE", "sharpness_drift": "dB", "vae_generations": ""}
@@ -60,26 +60,20 @@ def drifts(scores: Sequence[Score], root: Path) -> list[Score]:
 
 
 def _generations(root: Path) -> Iterator[Score]:
-    seen = set()
-    with suppress(InputError):
-        for outcome in discover(root):
-            folder = next((p for p in outcome.path.parents if (p / CONFIG).is_file()), None)
-            if outcome.config is None or folder is None or folder in seen:
-                continue
-            seen.add(folder)
-            for clip in _clips(folder):
-                value = _handed_on(clip)
-                name, source = str(clip["clip"]), str(clip.get("source_clip") or "")
-                yield Score(
-                    name,
-                    outcome.method,
-                    outcome.seed,
-                    "vae_generations",
-                    "1",
-                    value,
-                    int(clip["frames"]),
-                    source_clip=source,
-                )
+    for outcome, folder in runs(root):
+        for clip in _clips(folder):
+            value = _handed_on(clip)
+            name, source = str(clip["clip"]), str(clip.get("source_clip") or "")
+            yield Score(
+                name,
+                outcome.method,
+                outcome.seed,
+                "vae_generations",
+                "1",
+                value,
+                int(clip["frames"]),
+                source_clip=source,
+            )
 
 
 def _clips(folder: Path) -> Sequence[Mapping[str, Any]]:

@@ -47,7 +47,7 @@ from rerender.sampler.lcm import consistency_weights
 from rerender.tracker.none import Silent
 from rerender.tracker.wandb import WandB
 from training import data
-from training.learn import Budget, TrainingStage, learn
+from training.learn import Budget, TrainingStage, learn, same_training
 
 FILE = "diffusion_pytorch_model.safetensors"
 _EMBEDDING = 64  # width of the embedding of the guidance scale
@@ -440,7 +440,9 @@ def train(options: argparse.Namespace) -> Path:
     weights.verify(options.teacher)
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
-    _same(work / "settings.json", settings, options.teacher)
+    listed = hashlib.sha256((options.teacher / weights.MANIFEST).read_bytes()).hexdigest()
+    said = {**asdict(settings), "teacher": listed}
+    same_training(work / "settings.json", said, "--work")
     torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU that has it
     pictures = draw_pictures(
         work / "pictures.safetensors", settings, options.teacher, options.device, options.workers
@@ -453,20 +455,6 @@ def train(options: argparse.Namespace) -> Path:
     tracker.finish(0)
     stage.save(options.out)
     return Path(options.out)
-
-
-def _same(file: Path, settings: DistillSettings, teacher: Path) -> None:
-    """Refuse to go on with a training of other settings or of another teacher."""
-    listed = hashlib.sha256((teacher / weights.MANIFEST).read_bytes()).hexdigest()
-    said = {**asdict(settings), "teacher": listed}
-    if not file.is_file():
-        file.write_text(json.dumps(said, indent=2) + "\n")
-        return
-    before = json.loads(file.read_text())
-    for key, value in said.items():
-        if before.get(key) != value:
-            problem = f"a training with {key}={before.get(key)} lies there, received {value}"
-            raise ConfigError(file.parent, problem, "choose another --work, or remove the folder")
 
 
 def run(arguments: list[str]) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,9 +21,33 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rerender.contracts import Tracker
+from rerender.errors import ConfigError
 from training.muon import Muon
 
 _AVERAGE = 0.998
+
+
+def same_training(file: Path, said: Mapping[str, Any], option: str) -> None:
+    """Note what decides a training, or refuse to go on with one that was decided otherwise.
+
+    Args:
+        file: json, written where there is none.
+        said: what decides it.
+        option: what sets another folder, for messages.
+
+    Raises:
+        ConfigError: naming the first value that differs.
+    """
+    if not file.is_file():
+        file.write_text(json.dumps(said, indent=2) + "\n")
+        return
+    before = json.loads(file.read_text())
+    for key, value in said.items():
+        if before.get(key) != value:
+            problem = f"a training with {key}={before.get(key)} lies there, received {value}"
+            raise ConfigError(
+                file.parent, problem, f"choose another {option}, or remove the folder"
+            )
 
 
 class TrainingStage(ABC):

@@ -43,7 +43,7 @@ from rerender.model.pretrained import Pretrained
 from rerender.sampler.ddim import DDIM
 from rerender.tracker.none import Silent
 from rerender.tracker.wandb import WandB
-from training.learn import Budget, TrainingStage, learn
+from training.learn import Budget, TrainingStage, learn, same_training
 
 FILE = "pytorch_lora_weights.safetensors"  # the name under which diffusers looks for it
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -304,7 +304,10 @@ def train(options: argparse.Namespace) -> Path:
         raise ConfigError("--model", problem, "train on the checkpoint that it was made from")
     work = options.out / "training"
     work.mkdir(parents=True, exist_ok=True)
-    _same(work / "settings.json", settings, pictures, prior, path)
+    content = hashlib.sha256(pictures[0].numpy().tobytes())
+    content.update(json.dumps([pictures[1], prior]).encode())
+    said = {**asdict(settings), "model": path, "pictures": content.hexdigest()}
+    same_training(work / "settings.json", said, "--out")
     tracker: Tracker = WandB() if options.tracker == "wandb" else Silent()
     model: Any = checkpoint.load(())
     if settings.size % model.size_multiple:
@@ -329,27 +332,6 @@ def _prior(file: Path | None, captions: Sequence[str], word: str) -> list[str]:
     except (OSError, ValueError) as error:
         raise InputError(file, f"cannot be read ({error})", "give a text file") from error
     return [line.strip() for line in lines if line.strip()]
-
-
-def _same(
-    file: Path,
-    settings: LoraSettings,
-    pictures: tuple[Tensor, list[str]],
-    prior: list[str],
-    path: str,
-) -> None:
-    """Refuse to go on with a training of other settings, pictures or another model."""
-    content = hashlib.sha256(pictures[0].numpy().tobytes())
-    content.update(json.dumps([pictures[1], prior]).encode())
-    said = {**asdict(settings), "model": path, "pictures": content.hexdigest()}
-    if not file.is_file():
-        file.write_text(json.dumps(said, indent=2) + "\n")
-        return
-    before = json.loads(file.read_text())
-    for key, value in said.items():
-        if before.get(key) != value:
-            problem = f"a training with {key}={before.get(key)} lies there, received {value}"
-            raise ConfigError(file.parent, problem, "choose another --out, or remove the folder")
 
 
 def run(arguments: list[str]) -> None:

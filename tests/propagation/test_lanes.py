@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -16,6 +17,8 @@ from rerender.flow.dis_torch import DisTorch
 from rerender.propagate import propagate
 from rerender.propagation.blending.blend import Soft, TwoBand
 from rerender.propagation.lanes import Lanes
+from rerender.propagation.motion.batched import looked
+from rerender.propagation.motion.graphed import graphed
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patchmatch import PatchMatch
@@ -62,6 +65,17 @@ def test_frames_are_as_good_as_those_of_the_processor(
     assert len(made) == 5 and all(image.device == CPU for image in made)
     assert psnr(made, torch.stack(expected)) > 40
     assert psnr(made, truth[1:6]) > psnr(expected, truth[1:6]) - 0.1
+
+
+@pytest.mark.gpu
+def test_a_graph_gives_what_its_work_gives() -> None:
+    random = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        images = [255 * torch.rand(2, 3, 80, 100, generator=random).to(CUDA) for _ in range(2)]
+        offset = torch.randn(2, 2, 80, 100, generator=random).to(CUDA)
+        expected = looked(DisTorch(), *images, offset)
+        found = graphed(DisTorch(), partial(looked, DisTorch()), *images, offset)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def test_segments_of_any_length_are_made_together_as_alone() -> None:

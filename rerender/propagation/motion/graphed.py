@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,38 +19,27 @@ MOST = 2
 
 Work = Callable[..., tuple[Tensor, ...]]
 
-_lock = Lock()
-_graphs: OrderedDict[Hashable, tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]] = (
-    OrderedDict()
-)
 
+class Recording(NamedTuple):
+    """Work that is done again by one call.
 
-def graphed(key: Hashable, work: Work, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """What ``work(*inputs)`` gives, in memory of its own.
-
-    Args:
-        key: what the work does, apart from its inputs.
-        work: launches the same kernels for inputs of the same shapes, and waits for nothing.
-        inputs: on one GPU.
+    Attributes:
+        given: the tensors that it reads.
+        made: the tensors that it writes.
+        replay: does it.
     """
-    whole = (key, inputs[0].device, *((part.shape, part.dtype) for part in inputs))
-    with _lock, torch.cuda.device_of(inputs[0]):  # type: ignore[no-untyped-call]
-        if whole not in _graphs:
-            while len(_graphs) >= MOST:
-                _graphs.popitem(last=False)
-            _graphs[whole] = recorded(work, *inputs)
-        _graphs.move_to_end(whole)
-        graph, given, made = _graphs[whole]
-        for mine, theirs in zip(given, inputs, strict=True):
-            mine.copy_(theirs)
-        graph.replay()
-        return tuple(part.clone() for part in made)
+
+    given: list[Tensor]
+    made: tuple[Tensor, ...]
+    replay: Callable[[], None]
 
 
-def recorded(
-    work: Work, *inputs: Tensor
-) -> tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...]]:
-    """The graph, where it reads its inputs, and where it writes."""
+_lock = Lock()
+_recordings: OrderedDict[Hashable, Recording] = OrderedDict()
+
+
+def recorded(work: Work, *inputs: Tensor) -> Recording:
+    """The work as a CUDA graph."""
     given, here = [part.clone() for part in inputs], torch.cuda.current_stream()
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(here)
@@ -61,4 +51,29 @@ def recorded(
     # Other threads, which translate the next key frame, may go on meanwhile.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         made = work(*given)
-    return graph, given, made
+    return Recording(given, made, graph.replay)
+
+
+def graphed(
+    key: Hashable, work: Work, *inputs: Tensor, record: Callable[..., Recording] = recorded
+) -> tuple[Tensor, ...]:
+    """What ``work(*inputs)`` gives, in memory of its own.
+
+    Args:
+        key: what the work does, apart from its inputs.
+        work: launches the same kernels for inputs of the same shapes, and waits for nothing.
+        inputs: on one device.
+        record: how work is recorded.
+    """
+    whole = (key, inputs[0].device, *((part.shape, part.dtype) for part in inputs))
+    with _lock, torch.cuda.device_of(inputs[0]):  # type: ignore[no-untyped-call]
+        if whole not in _recordings:
+            while len(_recordings) >= MOST:
+                _recordings.popitem(last=False)
+            _recordings[whole] = record(work, *inputs)
+        _recordings.move_to_end(whole)
+        recording = _recordings[whole]
+        for mine, theirs in zip(recording.given, inputs, strict=True):
+            mine.copy_(theirs)
+        recording.replay()
+        return tuple(part.clone() for part in recording.made)

@@ -263,7 +263,10 @@ def test_a_mended_key_frame_stands_among_those_of_its_run(
     plan = client.post("/api/plan", json=settings).json()
     assert plan["shots"] == [[1, 11, 20]]
     assert "keyframes=folder" in plan["arguments"]
-    assert "another" in sent(5, Image.new("RGB", (64, 48))).json()["error"]
+    more = sent(5, Image.new("RGB", (64, 48)))  # painted where there was none
+    kept = (place / "outputs/studio/clips" / clip / "keys" / more.json()["keys"]).iterdir()
+    assert sorted(int(path.stem) for path in kept) == [0, 5, 10, 19]
+    assert "another" in sent(20, Image.new("RGB", (64, 48))).json()["error"]
     whole = client.get(f"/api/runs/{run}/keys/19", params={"whole": ""})
     assert Image.open(io.BytesIO(whole.content)).size == (64, 48)
     assert "the clip is 64x48" in sent(0, Image.new("RGB", (48, 64))).json()["error"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from rerender.studio.plan import model_of, planned, strength_of
 from rerender.studio.previews import Previews, refuse_while
 from rerender.studio.runs import StudioRuns
 from rerender.studio.settings import (
+    VALUES,
     StudioSettings,
     arguments_of,
     command_of,
@@ -164,10 +166,24 @@ class Studio:
             raise ConfigError("preview", "there is none of this", "press Restyle")
         strength = strength_of(self._told, asked.preset)
         small, more = preview_of(asked, strength, model_of(self._told)["model"] == "demo")
-        keys = {**self._keys(small), **more}
-        prompt = keys.pop("prompt")
-        id = self.previews.ask(arguments_of(keys, self._told), prompt)
-        return {"id": id, "first": small.start}
+        return {"id": self._asked({**self._keys(small), **more}), "first": small.start}
+
+    def _asked(self, keys: dict[str, Any]) -> str:
+        values = {key: keys.pop(key) for key in VALUES if key in keys}
+        return self._previews.ask(arguments_of(keys, self._told), values)
+
+    def warm_up(self) -> None:
+        """Have what makes previews read its loops and fill its pools before somebody waits for it:
+        a few frames of a drawn clip, for nobody."""
+        if self.previews is None:
+            return
+        model_of(self._told)
+        for preset in offered()["presets"]:
+            strength_of(self._told, preset)
+        few = preview_of(StudioSettings(clip="0" * 16, prompt="oil"), 0.75, demo=True)[1]
+        few |= {"data": "demo", "data.frames": 5, "preset": "turbo", "keyframes.interval": 2}
+        with suppress(OSError):
+            self._asked({**few, "prompt": "oil", "metrics": [], "tracker": "none"})
 
     def preview_state(self, request: Request) -> Any:
         after = request.query_params.get("after", "")
@@ -280,6 +296,7 @@ def application(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        Thread(target=studio.warm_up, daemon=True).start()
         yield
         await run_in_threadpool(studio.close)
 

@@ -5,7 +5,9 @@ ends the one before it at its next network evaluation."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,7 +18,7 @@ from rerender.config.compatibility import check_model
 from rerender.config.compose import Composer, literal
 from rerender.config.device import check_devices
 from rerender.config.job import Job
-from rerender.exits import failure
+from rerender.exits import failure, listening
 from rerender.fitting import fit_clip
 from rerender.pipeline import render
 from rerender.scene import Watch
@@ -24,7 +26,6 @@ from rerender.store.checkpoint import Loading
 from rerender.studio.frames import jpeg
 
 LONGEST = 2**20  # bytes of a request
-_PLACEHOLDER = "prompt=a preview"
 
 
 class _SupersededError(Exception):
@@ -44,39 +45,41 @@ def serve_previews(channel: Connection) -> None:
     """Answer requests until the other end is closed.
 
     Args:
-        channel: of the studio. A request is ``{"number", "arguments", "prompt"}``, or ``{}``, which
+        channel: of the studio. A request is ``{"number", "arguments", "values"}``, or ``{}``, which
             only ends the one before it. An answer is a line of JSON, ``{"number", "frame"}``
             followed by the frame as JPEG, or ``{"number", "end"}``: "", or the one line of an
             error.
     """
     watch = _Listening(channel)
-    while True:
-        try:
+    # What a run would warn of, it warns of.
+    with listening(logging.NullHandler()), suppress(EOFError, OSError):
+        while True:
             asked = json.loads(channel.recv_bytes(LONGEST))
             while channel.poll():
                 asked = json.loads(channel.recv_bytes(LONGEST))
-            if not asked:
-                continue
-            problem, number = "", asked["number"]
-            try:
-                for index, image in enumerate(frames(asked["arguments"], asked["prompt"], watch)):
-                    _say(channel, {"number": number, "frame": index}, jpeg(image))
-                    watch.advance("preview", index + 1, 0)
-            except _SupersededError:
-                problem = "stopped"
-            except Exception as error:
-                problem = failure(error).message
-            _say(channel, {"number": number, "end": problem})
-        except (EOFError, OSError):
-            return
+            if asked:
+                _answer(channel, asked, watch)
 
 
-def frames(arguments: Sequence[str], prompt: str, watch: Watch) -> Iterator[Tensor]:
+def _answer(channel: Connection, asked: Mapping[str, Any], watch: Watch) -> None:
+    problem, number = "", asked["number"]
+    try:
+        for index, image in enumerate(frames(asked["arguments"], asked["values"], watch)):
+            _say(channel, {"number": number, "frame": index}, jpeg(image))
+            watch.advance("preview", index + 1, 0)
+    except _SupersededError:
+        problem = "stopped"
+    except Exception as error:
+        problem = failure(error).message
+    _say(channel, {"number": number, "end": problem})
+
+
+def frames(arguments: Sequence[str], values: Mapping[str, Any], watch: Watch) -> Iterator[Tensor]:
     """The frames of a preview, one after the other.
 
     Args:
-        arguments: of the run command, without its prompt.
-        prompt: what is asked for; another one needs no other composition.
+        arguments: of the run command.
+        values: of keys, which take the place of what is composed; others need no composition.
         watch: told of every network evaluation.
 
     Yields:
@@ -85,7 +88,12 @@ def frames(arguments: Sequence[str], prompt: str, watch: Watch) -> Iterator[Tens
     Raises:
         RerenderError: as the run command.
     """
-    tree = {**_composed(tuple(arguments)), "prompt": prompt}
+    tree = dict(_composed(tuple(arguments)))
+    for name, value in values.items():
+        group, dot, key = name.partition(".")
+        tree[group] = {**tree[group], key: value} if dot else value
+        if name in ("prompt", "negative_prompt"):  # conf/data asks for the same
+            tree["data"] = {**tree["data"], name: value}
     job = Job.of(tree)
     check_devices(job)
     job.model.check(job.parts.names())
@@ -102,7 +110,7 @@ def frames(arguments: Sequence[str], prompt: str, watch: Watch) -> Iterator[Tens
 
 @lru_cache(32)
 def _composed(arguments: tuple[str, ...]) -> Mapping[str, Any]:
-    tree: Mapping[str, Any] = Composer(literal([*arguments, _PLACEHOLDER])).sweep().jobs[0]
+    tree: Mapping[str, Any] = Composer(literal([*arguments, "prompt=a preview"])).sweep().jobs[0]
     return tree
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -46,12 +48,12 @@ class Previews:
         self._channel: Connection | None = None
         self._made, self._number = Preview(end=""), 0  # the one under way, and its request
 
-    def ask(self, arguments: Sequence[str], prompt: str) -> str:
+    def ask(self, arguments: Sequence[str], values: Mapping[str, Any]) -> str:
         """Ask for a preview; what is there, or under way, is not made again.
 
         Args:
-            arguments: of the run command, without its prompt.
-            prompt: what is asked for.
+            arguments: of the run command.
+            values: of keys that are not among them (see `rerender.studio.preview`).
 
         Returns:
             Its name.
@@ -59,7 +61,7 @@ class Previews:
         Raises:
             OSError: no process can be started for it.
         """
-        id = hashlib.sha256(json.dumps([*arguments, prompt]).encode()).hexdigest()[:16]
+        id = hashlib.sha256(json.dumps([list(arguments), dict(values)]).encode()).hexdigest()[:16]
         with self._news:
             known = self._known.get(id)
             if known is not None and known.end in (None, ""):
@@ -70,7 +72,7 @@ class Previews:
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
             self._number += 1
-            asked = {"number": self._number, "arguments": list(arguments), "prompt": prompt}
+            asked = {"number": self._number, "arguments": list(arguments), "values": dict(values)}
             try:
                 self._send(json.dumps(asked).encode())
             except OSError as error:
@@ -142,8 +144,9 @@ class Previews:
         """End the process."""
         with self._news:
             if self._channel is not None:
-                self._channel.close()
-                self._channel = None
+                # Closing it would leave the thread that reads from it asleep.
+                with socket.socket(fileno=os.dup(self._channel.fileno())) as ours:
+                    ours.shutdown(socket.SHUT_RDWR)
 
     def _found(self, id: str) -> Preview:
         if id not in self._known:
@@ -164,6 +167,7 @@ class Previews:
                         self._made.end = said["end"]
                     self._news.notify_all()
         with self._news:
+            channel.close()
             if self._channel is channel:
                 self._channel = None
                 self._made.end = LOST if self._made.end is None else self._made.end

@@ -27,6 +27,15 @@ PROGRAM = ("python", "-m", "rerender.run")
 _CONSTRAINTS = ("cross_frame", "color", "shape", "pixel")  # offered; the order in which they act
 _PRESETS = ("fast", "turbo", "paper", "published", "seed")
 _COMMAND_LINE = ("out", "prompts")  # written or repeated, which no file may ask for
+# Keys that decide nothing of how the others are composed.
+VALUES = (
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "sampling.strength",
+    "sampling.steps",
+    "sampler.origin_steps",
+)
 PREVIEWED, PREVIEW_SIZE = 21, 128  # frames, and short side in pixels with the demo model
 _UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -214,7 +223,7 @@ def preview_of(
         changes["size"] = PREVIEW_SIZE
     steps = few_steps(strength)
     keys: dict[str, Any] = {"sampling.batch_size": 1}  # the first one soonest
-    keys["sampling.strength"] = "null" if strength is None else strength
+    keys["sampling.strength"] = strength
     if few:
         keys |= {"sampler": "lcm", "propagation": "warp", "sampling.steps": steps}
     if demo:  # not distilled: it takes them from its own grid (docs/few_steps.md)

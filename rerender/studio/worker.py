@@ -148,10 +148,11 @@ def serve(
     if forked is None:
         return 0
     begin()
+    code = 0
     if forked.channel is not None:
         preview(forked.channel)
-        return 0
-    code = run(forked.arguments)
+    else:
+        code = run(forked.arguments)
     gc.unfreeze()  # libraries complain of what is left at the end
     return code
 

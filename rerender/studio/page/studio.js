@@ -187,7 +187,7 @@ function drawCurrent(run) {
   const busy = run.state === "running" || run.state === "waiting";
   const { translate, propagate } = run.stages;
   const share = (stage) => (stage ? stage[0] / stage[1] : 0);
-  const step = !translate && !propagate ? "loading the model" : propagate && share(translate) === 1
+  const step = !translate && !propagate ? "getting ready" : propagate && share(translate) === 1
     ? `filling frames, ${propagate[0]} of ${propagate[1]}` : `key frames, ${run.keys.length} ready`;
   $("run-state").textContent = WORDS[run.state];
   $("run-state").className = `${run.state}-word`;

@@ -168,9 +168,9 @@ class Studio:
         small, more = preview_of(asked, strength, model_of(self._told)["model"] == "demo")
         return {"id": self._asked({**self._keys(small), **more}), "first": small.start}
 
-    def _asked(self, keys: dict[str, Any]) -> str:
+    def _asked(self, keys: dict[str, Any], idle: bool = False) -> str:
         values = {key: keys.pop(key) for key in VALUES if key in keys}
-        return self._previews.ask(arguments_of(keys, self._told), values)
+        return self._previews.ask(arguments_of(keys, self._told), values, idle)
 
     def warm_up(self) -> None:
         """Have what makes previews read its loops and fill its pools before somebody waits for it:
@@ -183,7 +183,7 @@ class Studio:
         few = preview_of(StudioSettings(clip="0" * 16, prompt="oil"), 0.75, demo=True)[1]
         few |= {"data": "demo", "data.frames": 5, "preset": "turbo", "keyframes.interval": 2}
         with suppress(OSError):
-            self._asked({**few, "prompt": "oil", "metrics": [], "tracker": "none"})
+            self._asked({**few, "prompt": "oil", "metrics": [], "tracker": "none"}, idle=True)
 
     def preview_state(self, request: Request) -> Any:
         after = request.query_params.get("after", "")

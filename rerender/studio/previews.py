@@ -48,12 +48,13 @@ class Previews:
         self._channel: Connection | None = None
         self._made, self._number = Preview(end=""), 0  # the one under way, and its request
 
-    def ask(self, arguments: Sequence[str], values: Mapping[str, Any]) -> str:
+    def ask(self, arguments: Sequence[str], values: Mapping[str, Any], idle: bool = False) -> str:
         """Ask for a preview; what is there, or under way, is not made again.
 
         Args:
             arguments: of the run command.
             values: of keys that are not among them (see `rerender.studio.preview`).
+            idle: only if nobody has asked for another one yet.
 
         Returns:
             Its name.
@@ -63,6 +64,8 @@ class Previews:
         """
         id = hashlib.sha256(json.dumps([list(arguments), dict(values)]).encode()).hexdigest()[:16]
         with self._news:
+            if idle and self._number:
+                return id
             known = self._known.get(id)
             if known is not None and known.end in (None, ""):
                 self._known.move_to_end(id)

@@ -228,7 +228,7 @@ class StudioRuns:
         except OSError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who else looks is in nobody's way
         except BlockingIOError:
             return True
         finally:
@@ -289,7 +289,7 @@ class StudioRuns:
         hold = os.open(held, os.O_RDWR | os.O_NOFOLLOW)
         output = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         try:
-            fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(hold, fcntl.LOCK_EX)
             process = self._starter.run(asked["arguments"], hold, output)
         finally:
             os.close(hold)

@@ -144,15 +144,13 @@ def serve(
     """
     begin = load()
     gc.freeze()  # pages that no collection touches stay shared
-    forked = fork_on_demand(channel)
-    if forked is None:
-        return 0
-    begin()
-    code = 0
-    if forked.channel is not None:
-        preview(forked.channel)
-    else:
-        code = run(forked.arguments)
+    forked, code = fork_on_demand(channel), 0
+    if forked is not None:
+        begin()
+        if forked.channel is not None:
+            preview(forked.channel)
+        else:
+            code = run(forked.arguments)
     gc.unfreeze()  # libraries complain of what is left at the end
     return code
 

@@ -96,6 +96,7 @@ def test_somebody_restyles_a_clip(tmp_path: Path) -> None:
         with served(place) as (again, _):
             page.open(f"{again}{kept}", 1280, 1000)
             state(page, "Done")  # what was finished is there again
+            page.wait("document.getElementById('prompt').value.startsWith('a watercolor')")
             a_change_is_previewed_at_once(page, shots)
             another_prompt_a_mask_and_a_wipe(page, shots)
             a_frame_to_paint_is_said(page, shots)

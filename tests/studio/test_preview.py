@@ -53,6 +53,8 @@ def test_the_newest_preview_counts_and_none_is_made_twice() -> None:
     maker.says(b"one", number=number, frame=0)
     assert previews.state(first, 0, 5) == {"id": first, "frames": 1, "end": None}
     assert previews.ask(["data=video"], {"prompt": "oil"}) == first  # under way
+    previews.ask(["data=demo"], {}, idle=True)  # to get warm, which nobody needs any more
+    assert previews.state(first, 0, 0)["end"] is None
     second = previews.ask(["data=video"], {"prompt": "neon"})
     assert previews.state(first, 1, 5)["end"] == "stopped"
     later = maker.asked()

@@ -123,7 +123,7 @@ export class Form {
     $("ranges").replaceChildren();
     for (const range of settings.ranges ?? []) this.addRange(range);
     this.show();
-    this.changed();
+    this.changed("taken");
   }
 
   plan(planned) {

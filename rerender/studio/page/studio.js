@@ -280,11 +280,11 @@ function drawHistory() {
 // -- what is asked -----------------------------------------------------------------------------------
 
 // Whatever changes in the form: which run it would be, its key frames, and whether it is refused.
-function changed() {
+function changed(how) {
   form.show();
   clearTimeout(planning);
   planning = setTimeout(() => ask().catch(complain), 250);
-  const settings = clip && form.settings(clip);
+  const settings = clip && how !== "taken" && form.settings(clip); // a run that is there needs no preview
   if (settings?.prompt && !settings.keys && preview.on && !busy()) preview.ask(settings);
 }
 

@@ -36,7 +36,7 @@ from rerender.demo.world import HELD_OUT, MOTIONS, World
 from training import components, natural
 from training.diffusion import Diffusion, sample
 from training.learn import Budget, learn
-from training.look import PLAIN, Look
+from training.variation import PLAIN, StyleVariation
 
 OPEN = 0.2  # share of the captions without a style
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
@@ -76,22 +76,22 @@ def picture(rng: np.random.Generator, size: SizeShare) -> tuple[Array, str, Arra
     """One styled frame ``[H,W,3]`` in 0..1, its caption, and the edges ``[H,W]`` of its photo."""
     untold = rng.random() < OPEN
     style = str(rng.choice(STYLES))
-    look = Look.drawn(rng) if untold else PLAIN
+    variation = StyleVariation.drawn(rng) if untold else PLAIN
     if rng.random() < size.natural:
         photo = natural.drawn(rng, size.side)
         caption = _spelled(rng)
         if not untold:
             caption = f"{caption}, {style}" if caption else style
-        return natural.restyled(photo, style, look), caption, natural.edge_map(photo)
+        return natural.restyled(photo, style, variation), caption, natural.edge_map(photo)
     seed, motion = int(rng.integers(HELD_OUT)), str(rng.choice(MOTIONS))
     world = World(seed, size=(size.side, size.side), motion=motion)
     index = int(rng.integers(41))
     photo = np.ascontiguousarray(world.frame(index).permute(1, 2, 0).numpy())
     shown = photo
     if untold or style != "photo":
-        shown = world.frame(index, style, look.painter).permute(1, 2, 0).numpy()
+        shown = world.frame(index, style, variation.painter).permute(1, 2, 0).numpy()
     sentence = world.sentence._replace(style=None if untold else style)
-    return look.tinted(shown), write(sentence), natural.edge_map(photo)
+    return variation.tinted(shown), write(sentence), natural.edge_map(photo)
 
 
 def _spelled(rng: np.random.Generator) -> str:

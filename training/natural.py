@@ -16,7 +16,7 @@ import numpy as np
 
 from rerender.demo.sprites import Array
 from rerender.demo.styles import Surface
-from training.look import PLAIN, Look
+from training.variation import PLAIN, StyleVariation
 
 BLUR, LOW, HIGH = 1.2, 25, 60  # the demo model's Canny: sigma in pixels, thresholds of cv2.Canny
 _FAR = 1e6
@@ -33,7 +33,7 @@ def edge_map(picture: Array) -> Array:
     return cv2.Canny(grey, LOW, HIGH)
 
 
-def restyled(picture: Array, style: str, look: Look = PLAIN) -> Array:
+def restyled(picture: Array, style: str, variation: StyleVariation = PLAIN) -> Array:
     """A picture in a style of the demo world.
 
     The styles are functions of a surface (``rerender/demo/styles.py``). Here the surface is the
@@ -44,13 +44,13 @@ def restyled(picture: Array, style: str, look: Look = PLAIN) -> Array:
     Args:
         picture: ``[H,W,3]`` float32 RGB in 0..1.
         style: one of the eight; "photo" is the picture itself.
-        look: hue, angle and phase of the whole picture.
+        variation: hue, angle and phase of the whole picture.
 
     Returns:
         ``[H,W,3]`` in 0..1.
     """
     if style == "photo":
-        return look.tinted(picture)
+        return variation.tinted(picture)
     height, width = picture.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     u, v = x - np.float32((width - 1) / 2), y - np.float32((height - 1) / 2)
@@ -62,13 +62,13 @@ def restyled(picture: Array, style: str, look: Look = PLAIN) -> Array:
         return cv2.remap(smooth, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     near = cv2.distanceTransform(255 - edge_map(picture), cv2.DIST_L2, 5)
-    painter = look.painter
+    painter = variation.painter
     front = painter(style, Surface(u, v, 2 * near, albedo))
     part = np.float32(_FRONT.get(style, 1.0))
     if part < 1:
         behind = painter(style, Surface(u, v, np.full_like(u, _FAR), albedo))
         front = behind + part * (front - behind)
-    return look.tinted(front)
+    return variation.tinted(front)
 
 
 def drawn(rng: np.random.Generator, side: int) -> Array:

@@ -20,7 +20,7 @@ _TO_RGB = np.linalg.inv(_TO_CHROMA).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Look:
+class StyleVariation:
     """How a style is meant in one scene.
 
     Attributes:
@@ -34,7 +34,7 @@ class Look:
     phase: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> Look:
+    def drawn(cls, rng: np.random.Generator) -> StyleVariation:
         """Any angle and phase, and a hue up to a sixth of a turn away."""
         hue, angle = rng.uniform(-np.pi / 3, np.pi / 3), rng.uniform(-np.pi / 2, np.pi / 2)
         shift = rng.uniform(0, 64, 2)
@@ -65,4 +65,4 @@ class Look:
         return np.clip(image @ matrix.T, 0, 1).astype(np.float32)
 
 
-PLAIN = Look()
+PLAIN = StyleVariation()

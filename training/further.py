@@ -4,7 +4,7 @@ UNet, ControlNet and text encoder go on from a weights folder; the autoencoder s
 pictures all the while, at 128, 256 and 384 pixels; the pool of those drawn so far is on the device.
 A part of the pictures is of the demo world, a part has natural statistics (``natural.py``). A fifth
 of the captions names no style; their picture has a style, hue, angle and phase that nothing says,
-and all surfaces of the scene share.
+and all surfaces of the scene share (``variation.py``).
 
 What a batch holds depends on how far the processes are, so two trainings are equal in kind only.
 """
@@ -14,13 +14,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import queue
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -30,95 +27,11 @@ from torchvision.utils import save_image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from rerender.demo import weights
-from rerender.demo.captions import STYLES, write
-from rerender.demo.sprites import Array
-from rerender.demo.world import HELD_OUT, MOTIONS, World
+from rerender.demo.world import HELD_OUT
 from training import components, natural
 from training.diffusion import Diffusion, sample
+from training.further_pictures import SIZES, SizeShare, draw_for_ever, picture
 from training.learn import Budget, learn
-from training.variation import PLAIN, StyleVariation
-
-OPEN = 0.2  # share of the captions without a style
-_LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-
-
-@dataclass(frozen=True)
-class SizeShare:
-    """Pictures of one size.
-
-    Attributes:
-        side: pixels.
-        batch: pictures in a batch.
-        share: of the steps.
-        work: of the processes' chunks.
-        chunk: pictures drawn at a time.
-        kept: most pictures in the pool.
-        natural: share of the pictures that are not of the demo world.
-    """
-
-    side: int
-    batch: int
-    share: float
-    work: float
-    chunk: int
-    kept: int
-    natural: float
-
-
-SIZES = (
-    SizeShare(128, 512, 0.7, 0.55, 128, 400_000, 0.35),
-    SizeShare(256, 128, 0.2, 0.25, 32, 60_000, 0.75),
-    SizeShare(384, 56, 0.1, 0.2, 16, 20_000, 0.85),
-)
-
-
-def picture(rng: np.random.Generator, size: SizeShare) -> tuple[Array, str, Array]:
-    """One styled frame ``[H,W,3]`` in 0..1, its caption, and the edges ``[H,W]`` of its photo."""
-    untold = rng.random() < OPEN
-    style = str(rng.choice(STYLES))
-    variation = StyleVariation.drawn(rng) if untold else PLAIN
-    if rng.random() < size.natural:
-        photo = natural.drawn(rng, size.side)
-        caption = _spelled(rng)
-        if not untold:
-            caption = f"{caption}, {style}" if caption else style
-        return natural.restyled(photo, style, variation), caption, natural.edge_map(photo)
-    seed, motion = int(rng.integers(HELD_OUT)), str(rng.choice(MOTIONS))
-    world = World(seed, size=(size.side, size.side), motion=motion)
-    index = int(rng.integers(41))
-    photo = np.ascontiguousarray(world.frame(index).permute(1, 2, 0).numpy())
-    shown = photo
-    if untold or style != "photo":
-        shown = world.frame(index, style, variation.painter).permute(1, 2, 0).numpy()
-    sentence = world.sentence._replace(style=None if untold else style)
-    return variation.tinted(shown), write(sentence), natural.edge_map(photo)
-
-
-def _spelled(rng: np.random.Generator) -> str:
-    """Nothing, or words that mean nothing: what a picture of something unknown is called."""
-    if rng.random() < 0.5:
-        return ""
-    lengths = rng.integers(1, 6, int(rng.integers(1, 4)))
-    return "a " + " ".join("".join(rng.choice(_LETTERS, n)) for n in lengths)
-
-
-def _draw(seed: int, worker: int, workers: int, sizes: tuple[SizeShare, ...], out: Any) -> None:
-    """What a process does: chunks of pictures, for ever."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    work = np.cumsum([size.work for size in sizes])
-    number = worker
-    while True:
-        choose = np.random.default_rng([seed, 11, number])
-        which = int(np.searchsorted(work, choose.random() * work[-1], side="right"))
-        size = sizes[min(which, len(sizes) - 1)]
-        made = [
-            picture(np.random.default_rng([seed, 12, number, i]), size) for i in range(size.chunk)
-        ]
-        frames = np.stack([(np.clip(f, 0, 1) * 255).round().astype(np.uint8) for f, _, _ in made])
-        maps = np.packbits(np.stack([edge > 0 for _, _, edge in made]), axis=-1)
-        out.put((size.side, frames, [caption for _, caption, _ in made], maps))
-        number += workers
 
 
 class SizePool:
@@ -181,7 +94,7 @@ class FurtherDiffusion(Diffusion):
         self.drawn: Any = multiprocessing.get_context("fork").Queue(8)
         self.workers = [
             multiprocessing.get_context("fork").Process(
-                target=_draw, args=(seed, i, workers, sizes, self.drawn), daemon=True
+                target=draw_for_ever, args=(seed, i, workers, sizes, self.drawn), daemon=True
             )
             for i in range(workers)
         ]
@@ -323,4 +236,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -42,7 +42,7 @@ class StyleVariation:
 
     def painter(self, style: str, surface: Surface) -> Array:
         """``paint`` with the texture turned and shifted; the colours stay where they are."""
-        if self.angle == 0 and self.phase == (0, 0):
+        if not (self.angle or any(self.phase)):
             return paint(style, surface)
         cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
         across, along = np.float32(self.phase[0]), np.float32(self.phase[1])

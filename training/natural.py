@@ -19,7 +19,7 @@ from rerender.demo.styles import Surface
 from training.variation import PLAIN, StyleVariation
 
 BLUR, LOW, HIGH = 1.2, 25, 60  # the demo model's Canny: sigma in pixels, thresholds of cv2.Canny
-_FAR = 1e6
+_FAR, _FARTHEST = 1e6, 900.0  # depth of a background, and the most of what is in front
 _FIELDS, _FIELD = 24, 512  # how many textures a process keeps, and their side in pixels
 # How much of a picture is painted as sprites are; the rest as backgrounds are. Without a word that
 # says which is which, gold is gold everywhere and tints are between those of the two.
@@ -62,6 +62,7 @@ def restyled(picture: Array, style: str, variation: StyleVariation = PLAIN) -> A
         return cv2.remap(smooth, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
     near = cv2.distanceTransform(255 - edge_map(picture), cv2.DIST_L2, 5)
+    near = np.minimum(near, _FARTHEST / 2)  # without an edge it is the largest of all numbers
     painter = variation.painter
     front = painter(style, Surface(u, v, 2 * near, albedo))
     part = np.float32(_FRONT.get(style, 1.0))

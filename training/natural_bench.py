@@ -98,17 +98,25 @@ def measure(
                     for style in STYLES:
                         (made,) = render(Clip(path.stem, video, prompt=style), model, choices)
                         source, wanted = video[0], truth(video[0], style)
-                        nearest = [
+                        named, truth_named = (
                             STYLES[int((clip.images(each[None]) @ prototypes.T).argmax())]
                             for each in (made, wanted)
-                        ]
+                        )
                         pair, twice = torch.stack([made, source]), torch.stack([wanted, wanted])
                         db = psnr(pair, twice).tolist()
                         looks = perceptual.distance(backbone, pair, twice).tolist()
                         edges = edge_f1(source, made)
                         rows.append(
                             TranslatedFrame(
-                                path.stem, index, size, style, *nearest, edges, *db, *looks
+                                path.stem,
+                                index,
+                                size,
+                                style,
+                                named,
+                                truth_named,
+                                edges,
+                                *db,
+                                *looks,
                             )
                         )
                         shown += [made, wanted]
@@ -171,10 +179,11 @@ def run(arguments: list[str]) -> None:
     figures = [asdict(row) for row in rows]
     options.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     if options.sheet:
+        side = 192
         small = [
-            torch.nn.functional.interpolate(p[None], (192, 192), mode="area")[0] for p in shown
+            torch.nn.functional.interpolate(each[None], (side, side), mode="area") for each in shown
         ]
-        both = torch.stack(small).unflatten(0, (-1, len(STYLES), 2)).transpose(1, 2)
+        both = torch.cat(small).view(-1, len(STYLES), 2, 3, side, side).transpose(1, 2)
         save_image(both.flatten(0, 2), options.sheet, nrow=len(STYLES))
 
 

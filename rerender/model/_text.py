@@ -145,9 +145,7 @@ class TextEncoding:
 
     def _joined(self, hidden: Tensor) -> Tensor:
         """Embeddings of chunks ``[B*C,T,D]`` one after the other, ``[B,C*T,D]``."""
-        return (
-            hidden if self._chunks == 1 else hidden.unflatten(0, (-1, self._chunks)).flatten(1, 2)
-        )
+        return hidden.reshape(-1, self._chunks * hidden.shape[1], hidden.shape[2])
 
     def _tokenized(self, tokenizer: Any, prompts: list[str]) -> Tensor:
         """Token numbers ``[B*C,T]`` of C chunks of every prompt; prompts are filled up to, or cut

@@ -9,15 +9,15 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts.network import (
+from rerender.contracts.attention import (
     AttendJointly,
-    AttentionMapEdit,
     AttentionProcessor,
     Canvas,
     FeatureEdit,
     Features,
-    Model,
 )
+from rerender.contracts.network import Model
+from rerender.contracts.request import AttentionMapEdit
 from rerender.contracts.source import require_window
 from rerender.scene import Layer, Scene, Shot, State
 

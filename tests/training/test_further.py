@@ -113,7 +113,7 @@ def test_a_hue_turns_and_keeps_luminance() -> None:
 
 
 def test_a_fifth_of_the_captions_names_no_style() -> None:
-    captions = [picture(np.random.default_rng([4, i]), SMALL)[1] for i in range(300)]
+    captions = [picture(np.random.default_rng([4, i]), SMALL).caption for i in range(300)]
     said = [any(c == s or c.endswith(f", {s}") for s in STYLES) for c in captions]
     assert abs(1 - np.mean(said) - OPEN) < 0.07
     assert all(read(c) is not None for c in captions if " over the " in c)
@@ -123,7 +123,7 @@ def test_a_caption_s_picture_is_its_style_s() -> None:
     """Where the caption names the style, the demo world's picture is that of ``World.frame``."""
     for i in range(60):
         rng = np.random.default_rng([9, i])
-        frame, caption, edges = picture(rng, replace(SMALL, natural=0.0))
+        frame, caption, edges, _ = picture(rng, replace(SMALL, natural=0.0))
         said = read(caption)
         assert said is not None and edges.shape == frame.shape[:2]
         if said.style == "pencil":
@@ -135,9 +135,11 @@ def test_a_full_pool_gives_up_its_oldest() -> None:
     pool = SizePool(replace(SIZES[0], side=16, batch=64, kept=4), "cpu")
     for number in range(6):
         code = torch.full((1, 12, 2, 2), float(number))
-        pool.add(code, torch.full((1, 24), number), torch.ones(1, 1, 16, 16, dtype=torch.bool))
-    codes, tokens, maps = pool.batch(torch.Generator().manual_seed(0))
+        edges = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+        pool.add(code, -code, torch.full((1, 24), number), edges)
+    codes, sources, tokens, maps = pool.batch(torch.Generator().manual_seed(0))
     assert set(codes[:, 0, 0, 0].tolist()) == {2.0, 3.0, 4.0, 5.0}
+    assert torch.equal(sources, -codes)
     assert torch.equal(tokens[:, 0].float(), codes[:, 0, 0, 0]) and maps.dtype == torch.float32
 
 

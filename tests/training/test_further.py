@@ -16,9 +16,9 @@ from rerender.demo import weights
 from rerender.demo.captions import STYLES, read
 from rerender.demo.styles import Surface, paint
 from rerender.demo.world import World
-from training import data, natural
+from training import components, data, further, natural
 from training.export import put
-from training.further import SizePool
+from training.further import FurtherDiffusion, SizePool
 from training.further_judge import named_styles
 from training.further_pictures import OPEN, SIZES, picture
 from training.variation import PLAIN, StyleVariation
@@ -165,3 +165,38 @@ def test_weights_are_put_in_and_others_refused(tmp_path: Path) -> None:
     save_file({"text_encoder.other": torch.zeros(1)}, tmp_path / "further.safetensors")
     with pytest.raises(ValueError, match="text_encoder"):
         put(folder, [tmp_path / "further.safetensors"])
+
+
+def test_the_noise_of_a_translation_is_that_of_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the noised source, a DDIM step of a model that knows the styled picture leads there."""
+    scheduler = components.scheduler()
+    stage = object.__new__(FurtherDiffusion)
+    stage.device, stage.alphas = "cpu", scheduler.alphas_cumprod
+    monkeypatch.setattr(further, "_TRANSLATED", 1.0)
+    g = torch.Generator().manual_seed(3)
+    code, source = torch.randn(2, 1, 12, 4, 4, generator=g)
+    plain = torch.randn(code.shape, generator=torch.Generator().manual_seed(7))
+    # At the last level a translation begins there: what is seen is the noised source.
+    last = torch.tensor([999])
+    noise = stage.noise(code, source, last, torch.Generator().manual_seed(7))
+    a = scheduler.alphas_cumprod[999]
+    begun = a.sqrt() * source + (1 - a).sqrt() * plain
+    assert torch.allclose(a.sqrt() * code + (1 - a).sqrt() * noise, begun, atol=1e-5)
+    # At an earlier one it has begun at some level before, u, and DDIM has come from there.
+    noise = stage.noise(code, source, torch.tensor([200]), torch.Generator().manual_seed(7))
+    share = ((noise - plain) / (source - code)).mean()
+    u = int((scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod) - share**2).abs().argmin())
+    assert u >= 500
+    au, at = scheduler.alphas_cumprod[u], scheduler.alphas_cumprod[200]
+    begun = au.sqrt() * source + (1 - au).sqrt() * plain
+    guess = (begun - au.sqrt() * code) / (1 - au).sqrt()
+    seen = at.sqrt() * code + (1 - at).sqrt() * guess
+    assert torch.allclose(at.sqrt() * code + (1 - at).sqrt() * noise, seen, atol=1e-4)
+
+
+def test_without_a_source_the_noise_is_normal() -> None:
+    stage = object.__new__(FurtherDiffusion)
+    stage.device = "cpu"
+    code, level = torch.zeros(1, 12, 4, 4), torch.tensor([500])
+    noise = stage.noise(code, None, level, torch.Generator().manual_seed(1))
+    assert torch.equal(noise, torch.randn(code.shape, generator=torch.Generator().manual_seed(1)))

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.contracts import BatchedFlowEstimator
 from rerender.flow.field import warp
 from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import FrameMotion, Links
 from rerender.propagation.motion.exposure_tensors import levelled
+from rerender.propagation.motion.graphed import graphed
 from rerender.propagation.motion.tensors import refine
 from rerender.propagation.patches.upload import upload
 from rerender.video import Segment, Video
@@ -28,6 +31,11 @@ PIXELS = 1 << 22
 
 KEPT = 1 << 27
 """Pixels of source frames that stay on the device for the other direction: 1.6 GB."""
+
+
+GRAPHED = 1 << 22
+"""Pixels of frames up to which the direct look is one CUDA graph: two of 1080p. Of larger ones the
+launches are little, and the memory that a graph keeps is much."""
 
 
 class Way(NamedTuple):
@@ -159,7 +167,11 @@ def follow(ways: Sequence[Way], flow: BatchedFlowEstimator, shown: DeviceFrames)
         ]
         step = torch.cat(steps)
         chained = step + warp(found, step, outside="border") if turn else step
-        target, found = looked(flow, 255 * shown.images(frames), source, chained)
+        images = 255 * shown.images(frames), source, chained
+        if fused(source.device) and source[:, 0].numel() <= GRAPHED:
+            target, found = graphed(flow, partial(looked, flow), *images)
+        else:
+            target, found = looked(flow, *images)
         yield Steps(active, frames, target, found, step)
 
 

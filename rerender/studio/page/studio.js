@@ -295,8 +295,8 @@ const busy = () => runs.some((run) => run.state === "running" || run.state === "
 function previewed(count) {
   if (count === 1 || sides[1] !== "preview") {
     sides[1] = "preview";
-    const [first, stop] = preview.span;
-    if (!viewer.timer && (viewer.frame < first || viewer.frame >= stop)) viewer.go(first);
+    const { first, planned } = preview; // who stands at a frame that will come stays there
+    if (!viewer.timer && (viewer.frame < first || viewer.frame >= first + planned)) viewer.go(first);
   }
   draw();
 }

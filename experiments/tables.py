@@ -138,7 +138,7 @@ def cost_table(spent: Sequence[Score], about: Experiment) -> Table:
 COST_NOTES = (
     "Mean over clips of what was spent when the stages were made, without loading, compiling and "
     "scoring: processor seconds of all threads, or seconds of the accelerator where one computes. "
-    "Not tested.",
+    "Not tested. Peak memory is that of the process, libraries and its earlier jobs included.",
 )
 
 

@@ -33,6 +33,9 @@ from training.diffusion import Diffusion, sample
 from training.further_pictures import SIZES, SizeShare, draw_for_ever, picture
 from training.learn import Budget, learn
 
+_TRANSLATED = 0.4  # share of a batch whose noise is that of a translation
+_EARLIEST = 500  # level, of 1000, at which a translation begins at the earliest
+
 
 class SizePool:
     """The newest pictures of one size, as codes, token numbers and control images."""
@@ -43,22 +46,24 @@ class SizePool:
         self.codes = torch.empty(
             size.kept, components.LATENT, near, near, dtype=torch.float16, device=device
         )
+        self.sources = torch.empty_like(self.codes)
         self.tokens = torch.empty(size.kept, components.TOKENS, dtype=torch.int16, device=device)
         self.maps = torch.empty(size.kept, 1, size.side, size.side, dtype=torch.bool, device=device)
 
-    def add(self, codes: Tensor, tokens: Tensor, maps: Tensor) -> None:
+    def add(self, codes: Tensor, sources: Tensor, tokens: Tensor, maps: Tensor) -> None:
         """Put pictures in, in the place of the oldest where it is full."""
         at = (self.count + torch.arange(len(codes), device=codes.device)) % self.size.kept
-        self.codes[at], self.maps[at] = codes.half(), maps
+        self.codes[at], self.sources[at], self.maps[at] = codes.half(), sources.half(), maps
         self.tokens[at] = tokens.to(self.tokens)
         self.count += len(codes)
 
-    def batch(self, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Codes, token numbers and control images of one batch."""
+    def batch(self, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Codes, their photos' codes, token numbers and control images of one batch."""
         have = min(self.count, self.size.kept)
         chosen = torch.randint(have, (self.size.batch,), generator=g, device=g.device)
         maps = self.maps[chosen].float()
-        return self.codes[chosen].float(), self.tokens[chosen].long(), maps
+        codes, sources = self.codes[chosen].float(), self.sources[chosen].float()
+        return codes, sources, self.tokens[chosen].long(), maps
 
 
 class FurtherDiffusion(Diffusion):
@@ -126,14 +131,21 @@ class FurtherDiffusion(Diffusion):
         """Take what the processes have drawn into the pools; wait for it where ``block``."""
         for _ in range(4):
             try:
-                side, frames, captions, maps = self.drawn.get(timeout=120 if block else 1e-4)
+                side, frames, photos, captions, maps = self.drawn.get(
+                    timeout=120 if block else 1e-4
+                )
             except queue.Empty:
                 if block:
                     raise
                 return
-            shown = torch.from_numpy(frames).to(self.device).permute(0, 3, 1, 2).float() / 255
+            codes, sources = (
+                self.encode(
+                    torch.from_numpy(shown).to(self.device).permute(0, 3, 1, 2).float() / 255
+                )
+                for shown in (frames, photos)
+            )
             edges = torch.from_numpy(np.unpackbits(maps, axis=-1)).to(self.device).bool()[:, None]
-            self.pools[side].add(self.encode(shown), self.token_ids(captions), edges)
+            self.pools[side].add(codes, sources, self.token_ids(captions), edges)
 
     def loss(self, step: int) -> Tensor:
         """As ``Diffusion.loss``, of one size after the other."""
@@ -143,7 +155,31 @@ class FurtherDiffusion(Diffusion):
         which = int(np.searchsorted(share, rng.random() * share[-1], side="right"))
         g = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
         pool = self.pools[self.sizes[min(which, len(self.sizes) - 1)].side]
-        return self.error(*pool.batch(g), g)
+        codes, sources, tokens, maps = pool.batch(g)
+        return self.error(codes, tokens, maps, g, sources)
+
+    def noise(
+        self, code: Tensor, source: Tensor | None, level: Tensor, g: torch.Generator
+    ) -> Tensor:
+        """Normal noise; in a part of the batch that of a translation.
+
+        A translation begins at a level u with the noised source s (SDEdit). As z_u is also
+        sqrt(a_u) x + sqrt(1 - a_u) e' with
+
+            e' = e + sqrt(a_u / (1 - a_u)) (s - x)
+
+        e' is the noise that leads from there to the styled picture x, at all later levels, too.
+        """
+        noise = super().noise(code, source, level, g)
+        if source is None:
+            return noise
+        n = len(code)
+        translated = torch.rand(n, generator=g, device=g.device) < _TRANSLATED
+        first = level.clamp(min=_EARLIEST)
+        spread = torch.rand(n, generator=g, device=g.device)
+        alpha = self.alphas[(first + spread * (999 - first)).long()]
+        share = translated * (alpha / (1 - alpha)).sqrt()
+        return noise + share.view(-1, 1, 1, 1) * (source - code)
 
     def predict(
         self, noisy: Tensor, level: Tensor, tokens: Tensor, maps: Tensor, keep: Tensor
@@ -162,10 +198,10 @@ class FurtherDiffusion(Diffusion):
         for size in self.sizes[:2]:
             rng = np.random.default_rng(HELD_OUT)
             made = [picture(rng, size) for _ in range(16)]
-            maps = torch.from_numpy(np.stack([edge for _, _, edge in made]) > 0)[:, None].float()
-            code = sample(self, [caption for _, caption, _ in made], maps.to(self.device))
+            maps = torch.from_numpy(np.stack([one.edges for one in made]) > 0)[:, None].float()
+            code = sample(self, [one.caption for one in made], maps.to(self.device))
             shown = (self.vae.decode(code).sample.float().cpu() / 2 + 0.5).clamp(0, 1)
-            truth = torch.from_numpy(np.stack([frame for frame, _, _ in made])).permute(0, 3, 1, 2)
+            truth = torch.from_numpy(np.stack([one.frame for one in made])).permute(0, 3, 1, 2)
             both = torch.stack(
                 [truth.view(2, 8, *truth.shape[1:]), shown.view(2, 8, *shown.shape[1:])], 1
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -49,8 +49,24 @@ SIZES = (
 )
 
 
-def picture(rng: np.random.Generator, size: SizeShare) -> tuple[Array, str, Array]:
-    """One styled frame ``[H,W,3]`` in 0..1, its caption, and the edges ``[H,W]`` of its photo."""
+class DrawnPicture(NamedTuple):
+    """What is learnt from.
+
+    Attributes:
+        frame: styled, ``[H,W,3]`` in 0..1.
+        caption: what it is called.
+        edges: of its photo, ``[H,W]``, 0 or 255.
+        photo: ``[H,W,3]`` in 0..1.
+    """
+
+    frame: Array
+    caption: str
+    edges: Array
+    photo: Array
+
+
+def picture(rng: np.random.Generator, size: SizeShare) -> DrawnPicture:
+    """One picture of the demo world or a natural one."""
     untold = rng.random() < OPEN
     style = str(rng.choice(STYLES))
     variation = StyleVariation.drawn(rng) if untold else PLAIN
@@ -59,7 +75,8 @@ def picture(rng: np.random.Generator, size: SizeShare) -> tuple[Array, str, Arra
         caption = _spelled(rng)
         if not untold:
             caption = f"{caption}, {style}" if caption else style
-        return natural.restyled(photo, style, variation), caption, natural.edge_map(photo)
+        frame = natural.restyled(photo, style, variation)
+        return DrawnPicture(frame, caption, natural.edge_map(photo), photo)
     seed, motion = int(rng.integers(HELD_OUT)), str(rng.choice(MOTIONS))
     world = World(seed, size=(size.side, size.side), motion=motion)
     index = int(rng.integers(41))
@@ -68,7 +85,8 @@ def picture(rng: np.random.Generator, size: SizeShare) -> tuple[Array, str, Arra
     if untold or style != "photo":
         shown = world.frame(index, style, variation.painter).permute(1, 2, 0).numpy()
     sentence = world.sentence._replace(style=None if untold else style)
-    return variation.tinted(shown), write(sentence), natural.edge_map(photo)
+    edges = natural.edge_map(photo)
+    return DrawnPicture(variation.tinted(shown), write(sentence), edges, photo)
 
 
 def _spelled(rng: np.random.Generator) -> str:
@@ -89,7 +107,7 @@ def draw_for_ever(
         worker, workers: this process draws every chunk whose number, divided by ``workers``, leaves
             ``worker``.
         sizes: which sizes, and how much of each.
-        out: the queue; takes a side, frames ``[N,H,W,3]`` in bytes, captions, and edges
+        out: the queue; takes a side, frames and photos ``[N,H,W,3]`` in bytes, captions, and edges
             ``[N,H,W/8]`` in bits.
     """
     torch.set_num_threads(1)
@@ -103,7 +121,10 @@ def draw_for_ever(
         made = [
             picture(np.random.default_rng([seed, 12, number, i]), size) for i in range(size.chunk)
         ]
-        frames = np.stack([(np.clip(f, 0, 1) * 255).round().astype(np.uint8) for f, _, _ in made])
-        maps = np.packbits(np.stack([edge > 0 for _, _, edge in made]), axis=-1)
-        out.put((size.side, frames, [caption for _, caption, _ in made], maps))
+        frames, photos = (
+            np.stack([(np.clip(each, 0, 1) * 255).round().astype(np.uint8) for each in shown])
+            for shown in ([one.frame for one in made], [one.photo for one in made])
+        )
+        maps = np.packbits(np.stack([one.edges > 0 for one in made]), axis=-1)
+        out.put((size.side, frames, photos, [one.caption for one in made], maps))
         number += workers

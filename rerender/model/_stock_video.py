@@ -94,11 +94,12 @@ def _ltx_latents(asked: StockRequest, pipe: Any) -> Tensor:
     vae, size = pipe.vae, _size(asked)
     video = pipe.video_processor.preprocess_video(pictures(asked.frames), **size)
     with torch.no_grad():
-        latents: Tensor = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()
+        latents = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()
     mean, deviation = (
         each.view(1, -1, 1, 1, 1).to(latents) for each in (vae.latents_mean, vae.latents_std)
     )
-    return (latents - mean) * vae.config.scaling_factor / deviation
+    normalised: Tensor = (latents - mean) * vae.config.scaling_factor / deviation
+    return normalised
 
 
 def _size(asked: StockRequest) -> dict[str, int]:

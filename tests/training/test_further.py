@@ -16,9 +16,9 @@ from rerender.demo import weights
 from rerender.demo.captions import STYLES, read
 from rerender.demo.styles import Surface, paint
 from rerender.demo.world import World
-from training import data, natural
+from training import components, data, further, natural
 from training.export import put
-from training.further import SizePool
+from training.further import FurtherDiffusion, SizePool
 from training.further_judge import named_styles
 from training.further_pictures import OPEN, SIZES, picture
 from training.variation import PLAIN, StyleVariation
@@ -113,7 +113,7 @@ def test_a_hue_turns_and_keeps_luminance() -> None:
 
 
 def test_a_fifth_of_the_captions_names_no_style() -> None:
-    captions = [picture(np.random.default_rng([4, i]), SMALL)[1] for i in range(300)]
+    captions = [picture(np.random.default_rng([4, i]), SMALL).caption for i in range(300)]
     said = [any(c == s or c.endswith(f", {s}") for s in STYLES) for c in captions]
     assert abs(1 - np.mean(said) - OPEN) < 0.07
     assert all(read(c) is not None for c in captions if " over the " in c)
@@ -123,7 +123,7 @@ def test_a_caption_s_picture_is_its_style_s() -> None:
     """Where the caption names the style, the demo world's picture is that of ``World.frame``."""
     for i in range(60):
         rng = np.random.default_rng([9, i])
-        frame, caption, edges = picture(rng, replace(SMALL, natural=0.0))
+        frame, caption, edges, _ = picture(rng, replace(SMALL, natural=0.0))
         said = read(caption)
         assert said is not None and edges.shape == frame.shape[:2]
         if said.style == "pencil":
@@ -135,9 +135,11 @@ def test_a_full_pool_gives_up_its_oldest() -> None:
     pool = SizePool(replace(SIZES[0], side=16, batch=64, kept=4), "cpu")
     for number in range(6):
         code = torch.full((1, 12, 2, 2), float(number))
-        pool.add(code, torch.full((1, 24), number), torch.ones(1, 1, 16, 16, dtype=torch.bool))
-    codes, tokens, maps = pool.batch(torch.Generator().manual_seed(0))
+        edges = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+        pool.add(code, -code, torch.full((1, 24), number), edges)
+    codes, sources, tokens, maps = pool.batch(torch.Generator().manual_seed(0))
     assert set(codes[:, 0, 0, 0].tolist()) == {2.0, 3.0, 4.0, 5.0}
+    assert torch.equal(sources, -codes)
     assert torch.equal(tokens[:, 0].float(), codes[:, 0, 0, 0]) and maps.dtype == torch.float32
 
 
@@ -163,3 +165,38 @@ def test_weights_are_put_in_and_others_refused(tmp_path: Path) -> None:
     save_file({"text_encoder.other": torch.zeros(1)}, tmp_path / "further.safetensors")
     with pytest.raises(ValueError, match="text_encoder"):
         put(folder, [tmp_path / "further.safetensors"])
+
+
+def test_the_noise_of_a_translation_is_that_of_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the noised source, a DDIM step of a model that knows the styled picture leads there."""
+    scheduler = components.scheduler()
+    stage = object.__new__(FurtherDiffusion)
+    stage.device, stage.alphas = "cpu", scheduler.alphas_cumprod
+    monkeypatch.setattr(further, "_TRANSLATED", 1.0)
+    g = torch.Generator().manual_seed(3)
+    code, source = torch.randn(2, 1, 12, 4, 4, generator=g)
+    plain = torch.randn(code.shape, generator=torch.Generator().manual_seed(7))
+    # At the last level a translation begins there: what is seen is the noised source.
+    last = torch.tensor([999])
+    noise = stage.noise(code, source, last, torch.Generator().manual_seed(7))
+    a = scheduler.alphas_cumprod[999]
+    begun = a.sqrt() * source + (1 - a).sqrt() * plain
+    assert torch.allclose(a.sqrt() * code + (1 - a).sqrt() * noise, begun, atol=1e-5)
+    # At an earlier one it has begun at some level before, u, and DDIM has come from there.
+    noise = stage.noise(code, source, torch.tensor([200]), torch.Generator().manual_seed(7))
+    share = ((noise - plain) / (source - code)).mean()
+    u = int((scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod) - share**2).abs().argmin())
+    assert u >= 500
+    au, at = scheduler.alphas_cumprod[u], scheduler.alphas_cumprod[200]
+    begun = au.sqrt() * source + (1 - au).sqrt() * plain
+    guess = (begun - au.sqrt() * code) / (1 - au).sqrt()
+    seen = at.sqrt() * code + (1 - at).sqrt() * guess
+    assert torch.allclose(at.sqrt() * code + (1 - at).sqrt() * noise, seen, atol=1e-4)
+
+
+def test_without_a_source_the_noise_is_normal() -> None:
+    stage = object.__new__(FurtherDiffusion)
+    stage.device = "cpu"
+    code, level = torch.zeros(1, 12, 4, 4), torch.tensor([500])
+    noise = stage.noise(code, None, level, torch.Generator().manual_seed(1))
+    assert torch.equal(noise, torch.randn(code.shape, generator=torch.Generator().manual_seed(1)))

@@ -119,7 +119,8 @@ async function refresh() {
   const now = runs.find((run) => run.id === current);
   // The first key frame is shown at once; who mends one stands at it already.
   const come = now && !first(before) && first(now) && before?.clip === now.clip && !now.settings.keys;
-  if (come && sides[1] === "preview") sides[1] = current;
+  const arrived = now && ((!first(before) && first(now)) || (before?.state !== "done" && now.state === "done"));
+  if (arrived && before?.id === now.id && sides[1] === "preview") sides[1] = current;
   draw();
   if (come && !viewer.timer) viewer.go(now.keys[0] + offset(now));
 }
@@ -192,7 +193,7 @@ function drawCurrent(run) {
   $("run-state").textContent = WORDS[run.state];
   $("run-state").className = `${run.state}-word`;
   const left = run.left === null ? "" : ` · about ${time(run.left)} left`;
-  $("run-left").textContent = run.state === "running" ? step + left : "";
+  $("run-left").textContent = run.state === "running" ? step + left : label(run);
   $("run-bar").hidden = run.state !== "running";
   if (translate || propagate) $("run-bar").value = 0.7 * share(translate) + 0.3 * share(propagate);
   else $("run-bar").removeAttribute("value");

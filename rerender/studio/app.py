@@ -166,7 +166,8 @@ class Studio:
             raise ConfigError("preview", "there is none of this", "press Restyle")
         strength = strength_of(self._told, asked.preset)
         small, more = preview_of(asked, strength, model_of(self._told)["model"] == "demo")
-        return {"id": self._asked({**self._keys(small), **more}), "first": small.start}
+        id = self._asked({**self._keys(small), **more})
+        return {"id": id, "first": small.start, "frames": small.frames}
 
     def _asked(self, keys: dict[str, Any], idle: bool = False) -> str:
         values = {key: keys.pop(key) for key in VALUES if key in keys}

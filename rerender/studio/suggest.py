@@ -9,7 +9,7 @@ from typing import Any
 
 from rerender.contracts import FlowEstimator
 from rerender.data.pictures import Pictures
-from rerender.keyframes._cuts import find_cuts, thumbnails
+from rerender.keyframes._cuts import Changes
 from rerender.keyframes._settling import suggested
 from rerender.propagate_keys import CUT, composed, fitted, part
 from rerender.studio.frames import opened
@@ -42,7 +42,7 @@ def frames_to_paint(
     stop = len(source) if frames is None else min(start + frames, len(source))
     video = fitted(Window(source, start, stop), Pictures(tuple(keys), rate=1).size, keys[0].parent)
     with _ONE:
-        cuts = find_cuts(thumbnails(video), *CUT)
+        cuts = Changes.of(video).cuts(*CUT)
         numbers = [int(key.stem) for key in keys]
         opened_flow = flow.open(Clip(path.stem, video, prompt=""))
         found = suggested(video, numbers, cuts, opened_flow, COUNT)

@@ -15,13 +15,14 @@ import os
 import signal
 import socket
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from rerender.errors import RerenderError
-from rerender.exits import listening
+from rerender.exits import Parser, command, listening
 
 LONGEST = 2**20  # bytes of a message
 READY, STARTED, RUN, PREVIEW = "ready", "started", "run", "preview"
@@ -155,17 +156,29 @@ def serve(
     return code
 
 
-def main(given: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line: the file descriptor of the studio's socket, settings of every run."""
+    asked: list[Namespace] = []
+    code = command(lambda given: asked.append(parser().parse_args(given)), arguments)
+    if code:
+        return code
+    # Not inside of `command`: each run is a command of its own.
     from rerender.run import main as run
     from rerender.studio.preview import serve_previews
 
-    number, *told = given
-    channel = Connection(int(number))
+    channel, told = Connection(asked[0].socket), asked[0].settings
     return serve(channel, lambda: loaded(told), run, serve_previews)
+
+
+def parser() -> Parser:
+    """The command line."""
+    result = Parser(prog="python -m rerender.studio.worker", description="Started by the studio.")
+    result.add_argument("socket", type=int, help="file descriptor of the studio's socket")
+    result.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="of every run")
+    return result
 
 
 if __name__ == "__main__":
     # Asking the driver whether there is a GPU would make it useless in a fork; NVML does not.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

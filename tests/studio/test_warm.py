@@ -137,3 +137,30 @@ def test_a_run_of_the_warm_process_has_the_bytes_of_the_command(
         line = [sys.executable, "-m", "rerender.run", *asked, f"seed={seed}", f"out=typed/{id}"]
         subprocess.run(line, check=True, capture_output=True)
         assert digests(tmp_path / "typed" / id) == found
+
+
+ON_GPU = """
+import os, sys
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+from multiprocessing.connection import Connection
+from rerender.studio.worker import loaded, serve
+def run(arguments):
+    import torch
+    print("warning:", torch.ones(3, device="cuda").sum().item(), flush=True)
+    return 0
+told = ("model.device=cuda",)
+sys.exit(serve(Connection(int(sys.argv[1])), lambda: loaded(told), run, lambda channel: None))
+"""
+
+
+@pytest.mark.gpu
+def test_a_fork_computes_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    runs = StudioRuns(tmp_path / "runs", WarmWorker((), (sys.executable, "-c", ON_GPU)))
+    try:
+        id = runs.start("a", {}, ["prompt=oil"])
+        until(lambda: runs.state(id)["warnings"] or runs.state(id)["state"] != "waiting", 120)
+        until(lambda: runs.state(id)["state"] == "stopped", 120)
+        assert runs.state(id)["warnings"] == ["3.0"]
+    finally:
+        runs.close()

@@ -22,7 +22,7 @@ export class Preview {
     clearTimeout(this.waiting);
     this.turn += 1;
     this.id = null;
-    this.first = this.count = 0;
+    this.first = this.count = this.planned = 0;
     this.say("");
   }
 
@@ -55,7 +55,7 @@ export class Preview {
         if (state.frames === count && end === null) continue;
         if (!count) this.say(`first frame after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
         count = state.frames;
-        Object.assign(this, { id: asked.id, first: asked.first, count });
+        Object.assign(this, { id: asked.id, first: asked.first, planned: asked.frames, count });
         this.shown(count);
       }
     } catch (error) {

@@ -119,7 +119,8 @@ async function refresh() {
   const now = runs.find((run) => run.id === current);
   // The first key frame is shown at once; who mends one stands at it already.
   const come = now && !first(before) && first(now) && before?.clip === now.clip && !now.settings.keys;
-  if (come && sides[1] === "preview") sides[1] = current;
+  const arrived = now && ((!first(before) && first(now)) || (before?.state !== "done" && now.state === "done"));
+  if (arrived && before?.id === now.id && sides[1] === "preview") sides[1] = current;
   draw();
   if (come && !viewer.timer) viewer.go(now.keys[0] + offset(now));
 }
@@ -192,7 +193,7 @@ function drawCurrent(run) {
   $("run-state").textContent = WORDS[run.state];
   $("run-state").className = `${run.state}-word`;
   const left = run.left === null ? "" : ` · about ${time(run.left)} left`;
-  $("run-left").textContent = run.state === "running" ? step + left : "";
+  $("run-left").textContent = run.state === "running" ? step + left : label(run);
   $("run-bar").hidden = run.state !== "running";
   if (translate || propagate) $("run-bar").value = 0.7 * share(translate) + 0.3 * share(propagate);
   else $("run-bar").removeAttribute("value");
@@ -294,8 +295,8 @@ const busy = () => runs.some((run) => run.state === "running" || run.state === "
 function previewed(count) {
   if (count === 1 || sides[1] !== "preview") {
     sides[1] = "preview";
-    const [first, stop] = preview.span;
-    if (!viewer.timer && (viewer.frame < first || viewer.frame >= stop)) viewer.go(first);
+    const { first, planned } = preview; // who stands at a frame that will come stays there
+    if (!viewer.timer && (viewer.frame < first || viewer.frame >= first + planned)) viewer.go(first);
   }
   draw();
 }

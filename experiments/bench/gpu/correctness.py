@@ -18,7 +18,6 @@ from rerender import load_model, parts, render
 from rerender.config.paths import choices_of
 
 ROOT = Path(__file__).parents[3]
-TESTS = ("tests/model/test_group_norm.py", "tests/model/test_replays.py", "tests/propagation")
 
 
 def methods(setting: BenchSetting) -> Iterator[dict[str, Any]]:
@@ -50,10 +49,16 @@ def methods(setting: BenchSetting) -> Iterator[dict[str, Any]]:
         yield {**row, "seconds": round(time.monotonic() - begun, 2)}
 
 
+def marked() -> list[Path]:
+    """The files of tests that have some marked ``gpu``."""
+    files = sorted(ROOT.glob("tests/**/test_*.py"))
+    return [file for file in files if "mark.gpu" in file.read_text(encoding="utf-8")]
+
+
 def tests(setting: BenchSetting) -> Iterator[dict[str, Any]]:
     """The project's own tests that are marked ``gpu``."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    files = TESTS[:1] if setting.toy else TESTS
+    files = marked()[:1] if setting.toy else marked()
     done = subprocess.run([*command, *files], capture_output=True, text=True, cwd=ROOT)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
     failed = [line for line in lines if line.startswith("FAILED")]

@@ -54,10 +54,12 @@ def test_estimates_meet_what_was_measured_on_a_card(sd15: Located) -> None:
     seen = 0
     for name, row in measured.items():
         size, _, batch = name.partition(" batch ")
-        batch_size, sides = int(batch), [int(side) for side in size.split("x")]
+        batch_size, (height, width) = int(batch), (int(side) for side in size.split("x"))
         if batch_size > row["key_frames"] / 2:
             continue  # its batches were never full
-        found = memory.estimate(sd15, used(*sides, batch_size), torch.float16, None).total / MIB
+        found = (
+            memory.estimate(sd15, used(height, width, batch_size), torch.float16, None).total / MIB
+        )
         assert abs(found / row["memory_mib"] - 1) < 0.05, (name, found, row)
         seen += 1
     assert seen == 4

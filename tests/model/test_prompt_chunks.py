@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rerender.demo.weights import FOLDER
+from rerender.model.diffusion import StableDiffusion
 from rerender.model.pretrained import Pretrained
 from tests.model.making import our_latents, ours, save
 
@@ -56,6 +57,7 @@ def test_one_chunk_is_the_stock_length_to_the_byte(tmp_path: Path, large: bool) 
     """At most 77 tokens: the stock tokenizer's numbers, and the bytes of the key left out."""
     folder = save(tmp_path / "model", large=large)
     plain, one = ours(folder).load(()), loaded(folder, 1)
+    assert isinstance(plain, StableDiffusion)
     tokenizer = plain.parts.tokenizers[0]
     for prompt in ("", "a cat", words(length(plain))):
         mine, theirs = embedded(one, prompt), embedded(plain, prompt)

@@ -91,11 +91,11 @@ def test_a_recording_gives_what_its_work_gives(
     # One recording is played twice, one is of another shape, and one pushes the first out.
     for height in (40, 40, 48, 56, 40):
         size = (2, 3, height, 60)
-        images = [255 * torch.rand(size, generator=random).to(device) for _ in range(2)]
+        target, source = (255 * torch.rand(size, generator=random).to(device) for _ in range(2))
         offset = torch.randn(2, 2, *size[2:], generator=random).to(device)
-        expected = looked(DisTorch(), *images, offset)
+        expected = looked(DisTorch(), target, source, offset)
         work = partial(looked, DisTorch())
-        found = graphed(DisTorch(), work, *images, offset, record=record)
+        found = graphed(DisTorch(), work, target, source, offset, record=record)
         kept.append((found, expected))
     # Later ones leave the answers of earlier ones alone.
     for pair in kept:

@@ -133,10 +133,10 @@ def test_a_run_of_the_warm_process_has_the_bytes_of_the_command(
             runs.forget(id)
     finally:
         runs.close()
-    for seed, (id, found) in made.items():
+    for seed, (id, kept) in made.items():
         line = [sys.executable, "-m", "rerender.run", *asked, f"seed={seed}", f"out=typed/{id}"]
         subprocess.run(line, check=True, capture_output=True)
-        assert digests(tmp_path / "typed" / id) == found
+        assert digests(tmp_path / "typed" / id) == kept
 
 
 ON_GPU = """

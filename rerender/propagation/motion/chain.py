@@ -151,8 +151,8 @@ def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
 
     first, last = segment.start if segment.left is None else segment.left.index, segment.right.index
     made = list(workers().map(halves, range(first, last)))
-    ahead, back, shares = ([part[number] for part in made] for number in range(3))
-    for run in flashes([*shares, clipped(video[last])]):
+    ahead, back = [each[0] for each in made], [each[1] for each in made]
+    for run in flashes([*(each[2] for each in made), clipped(video[last])]):
         start, count = run.start - 1, len(run) + 1
         there, home = pair(first + start, first + run.stop)
         for step in range(count):

@@ -17,7 +17,6 @@ from rerender.contracts import (
     JointConstraint,
     KeyFrames,
     Mask,
-    MemoryUse,
     Part,
     Propagation,
     Sampler,
@@ -122,22 +121,6 @@ class Parts:
     def sequential(self) -> list[Constraint]:
         """The acting constraints under which key frames refer to earlier ones."""
         return [each for each in self.acting if isinstance(each, Constraint)]
-
-    def memory_use(self, size: tuple[int, int]) -> MemoryUse:
-        """What frames of a size (height, width) ask of the device's memory."""
-        sampling = self.sampling
-        remembering = [
-            len(sampling.window(each))
-            for each in self.sequential
-            if type(each).remembers is not Constraint.remembers
-        ]
-        return MemoryUse(
-            size,
-            sampling.batch_size,
-            max(remembering, default=0),
-            sampling.guided,
-            keeps=bool(remembering) and sampling.keep_device == "auto",
-        )
 
     @property
     def joint(self) -> bool:

@@ -27,7 +27,6 @@ from rerender.contracts.constraint import (
 )
 from rerender.contracts.context import AttentionContext, StoredContext
 from rerender.contracts.mask import Mask
-from rerender.contracts.network import Checkpoint, MemoryUse, Model
 from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
 from rerender.contracts.request import (
     Adapter,
@@ -84,7 +83,6 @@ __all__ = [
     "JointEdits",
     "KeyFrames",
     "Mask",
-    "MemoryUse",
     "Model",
     "NoiseRequest",
     "Part",

@@ -118,25 +118,6 @@ class Model(ABC):
         """A short hash of all weights, for records and caches."""
 
 
-@dataclass(frozen=True)
-class MemoryUse:
-    """What a run asks of a device's memory.
-
-    Attributes:
-        size: height and width in pixels of its largest frames.
-        batch_size: key frames denoised at once.
-        steps: at which hidden states are kept.
-        guided: whether two prompts are evaluated, for guidance.
-        keeps: whether hidden states of key frames are kept on the device.
-    """
-
-    size: tuple[int, int]
-    batch_size: int
-    steps: int
-    guided: bool
-    keeps: bool
-
-
 class Checkpoint(ABC):
     """Where a model's weights lie; loading is a step of its own because it is slow.
 
@@ -213,18 +194,6 @@ class Checkpoint(ABC):
             return self
         problem = f"the model {type(self).__name__} takes no LoRAs, {loras[0][0]} is asked for"
         raise ConfigError("prompts", problem, "leave the column loras empty, or choose model=sd15")
-
-    def check_memory(self, controls: Sequence[str], use: MemoryUse) -> None:
-        """Refuse what does not fit the memory of the device, where that can be told.
-
-        Args:
-            controls: as for `load`.
-            use: what is asked of it.
-
-        Raises:
-            ResourceError: more is needed than is free.
-        """
-        return
 
     @abstractmethod
     def load(self, controls: Sequence[str]) -> Model:

@@ -4,7 +4,6 @@ score and record."""
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,8 +164,6 @@ def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]
     check_model(job.parts, job.model, clips)
     if job.parts.keyframes.made_elsewhere:
         return clips  # the model is told nothing
-    largest = max((fit(clip.video, job.data.size, 2).size for clip in clips), key=math.prod)
-    job.model.check_memory(job.parts.names(), job.parts.memory_use(largest))
     job.model.tell_styles([clip.prompt for clip in clips])
     job.model.tell_cut([prompt for clip in clips for prompt in job.parts.prompts(clip)])
     return clips

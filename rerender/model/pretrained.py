@@ -38,8 +38,7 @@ from rerender.video import sha256_file
 if TYPE_CHECKING:
     import torch
 
-    from rerender.contracts import MemoryUse, Model
-    from rerender.model._tiling import Tiles
+    from rerender.contracts import Model
 
 
 @dataclass(frozen=True)
@@ -134,17 +133,6 @@ class Pretrained(Checkpoint):
         _ip_adapter.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)
 
-    def check_memory(self, controls: Sequence[str], use: MemoryUse) -> None:
-        from rerender.model import memory
-
-        device = self._device()
-        free = memory.free_memory(device)
-        if free is None:
-            return
-        located, dtype = self._located(controls, "small"), self._dtype(device)
-        needed = memory.estimate(located, use, dtype, self._tiles())
-        memory.refuse(needed, free, use, dtype)
-
     def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:
         more = tuple(Lora(path=file, scale=scale) for file, scale in loras)
         return replace(self, loras=(*self.loras, *more))
@@ -216,6 +204,7 @@ class Pretrained(Checkpoint):
         """
         from rerender.model._loading import load_network, load_tokenizer
         from rerender.model._replays import CudaGraphs
+        from rerender.model._tiling import Tiles
         from rerender.model.diffusion import Components, StableDiffusion
 
         located = self._located(controls, "all")
@@ -256,7 +245,9 @@ class Pretrained(Checkpoint):
             # Without Triton, which some platforms lack, channels_last is slower than the default.
             channels_last=graphs and find_spec("triton") is not None,
             strict=self.compile == "graphs",
-            tiles=self._tiles(),
+            tiles=None
+            if self.vae_tiling == "off"
+            else Tiles(0 if self.vae_tiling == "on" else 768),
         )
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:
@@ -326,13 +317,6 @@ class Pretrained(Checkpoint):
             problem = f"CUDA graphs need a CUDA device, received {device.type}"
             raise ConfigError("model.compile", problem, "use auto or eager")
         return self.compile == "graphs" or (self.compile == "auto" and device.type == "cuda")
-
-    def _tiles(self) -> Tiles | None:
-        from rerender.model._tiling import Tiles
-
-        if self.vae_tiling == "off":
-            return None
-        return Tiles(0 if self.vae_tiling == "on" else 768)
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         import torch

@@ -16,6 +16,7 @@ from rerender.contracts.constraint import (
     Part,
 )
 from rerender.contracts.context import AttentionContext, StoredContext
+from rerender.contracts.demand import MemoryDemand
 from rerender.contracts.mask import Mask
 from rerender.contracts.network import (
     Adapter,
@@ -83,6 +84,7 @@ __all__ = [
     "JointEdits",
     "KeyFrames",
     "Mask",
+    "MemoryDemand",
     "Model",
     "NoiseRequest",
     "Part",

@@ -26,6 +26,7 @@ from rerender.contracts.constraint import (
     Part,
 )
 from rerender.contracts.context import AttentionContext, StoredContext
+from rerender.contracts.demand import MemoryDemand
 from rerender.contracts.mask import Mask
 from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
 from rerender.contracts.request import (
@@ -83,6 +84,7 @@ __all__ = [
     "JointEdits",
     "KeyFrames",
     "Mask",
+    "MemoryDemand",
     "Model",
     "NoiseRequest",
     "Part",

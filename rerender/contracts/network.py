@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rerender.contracts.demand import MemoryDemand
 from rerender.contracts.request import Adapter, Condition, NoiseRequest
 from rerender.errors import ConfigError
 from rerender.scene import DecoderBlock, Layer
@@ -194,6 +195,18 @@ class Checkpoint(ABC):
             return self
         problem = f"the model {type(self).__name__} takes no LoRAs, {loras[0][0]} is asked for"
         raise ConfigError("prompts", problem, "leave the column loras empty, or choose model=sd15")
+
+    def fitted(self, controls: Sequence[str], demand: MemoryDemand) -> Checkpoint:
+        """The same checkpoint, as it fits the memory of its device.
+
+        Args:
+            controls: as for `load`.
+            demand: what a run asks of it.
+
+        Raises:
+            ResourceError: it does not fit.
+        """
+        return self
 
     @abstractmethod
     def load(self, controls: Sequence[str]) -> Model:

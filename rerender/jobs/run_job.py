@@ -23,6 +23,7 @@ from rerender.contracts import Cell, Model
 from rerender.exits import BUG, failure, warned
 from rerender.fitting import fit
 from rerender.jobs.contact_sheet import sheet
+from rerender.jobs.memory_demand import demand_of
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
 from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
@@ -201,7 +202,8 @@ def load_job(
     if job.store:
         Cache(job.store).open()
     shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
-    loading = Loading(job.model, job.parts.names(), shared)
+    demand = demand_of(job, clips) if clips else None
+    loading = Loading(job.model, job.parts.names(), shared, demand)
     weights = loading.digest_with(asked.loras for clip in clips for asked in clip.ranges)
     done = keep and identity.finished(folder, weights)
     progress.count("load")

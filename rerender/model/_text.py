@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from rerender.model._prompt_weights import Piece, apply_weights, weighted
 from rerender.model._prompts import tell_cut
+from rerender.model._visits import Visits
 
 
 class Embedded(NamedTuple):
@@ -38,6 +40,7 @@ class TextEncoding:
         prompt_chunks: how many times the encoder's length a prompt may have. Every prompt is cut
             into so many chunks (75 tokens of CLIP's 77), each is embedded by itself between a
             beginning and an end, the embeddings follow each other, as in AUTOMATIC1111's web UI.
+        visits: moves an encoder to the device while it works; None where it lies there.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class TextEncoding:
         words: Mapping[str, str] | None = None,
         prompt_weights: bool = False,
         prompt_chunks: int = 1,
+        visits: Visits | None = None,
     ) -> None:
         self.tokenizers, self.encoders = tuple(tokenizers), tuple(encoders)
         self._skip, self._empty_is_zero = clip_skip, empty_is_zero
         self._words, self._weighs = dict(words or {}), prompt_weights
         self._chunks = prompt_chunks
+        self._visits = visits
         self._kept: tuple[tuple[str, ...], Embedded] | None = None
         self._told: set[str] = set()  # prompts that were looked at for words that are left out
 
@@ -97,6 +102,10 @@ class TextEncoding:
         return [int(token) for token in self._tokenized(self.tokenizers[0], [prompt]).flatten()]
 
     def _encode(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
+        with self._visits(encoder) if self._visits else nullcontext():
+            return self._encode_weighted(tokenizer, encoder, prompts)
+
+    def _encode_weighted(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
         plain = self._encode_plain(tokenizer, encoder, prompts)
         weights = [self._token_weights(tokenizer, prompt) for prompt in prompts]
         if all(each is None for each in weights):

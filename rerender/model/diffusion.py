@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from rerender.model._replays import Capture, Named, Replays
 from rerender.model._source_channels import masked_source, source_latent
 from rerender.model._text import TextEncoding
 from rerender.model._tiling import Tiles, tiled
+from rerender.model._visits import Visits
 from rerender.model.attention import Attention
 from rerender.scene import DecoderBlock, Layer
 
@@ -89,6 +91,8 @@ class StableDiffusion(Model):
         strict: whether an evaluation that cannot be captured is an error; else it is called.
         tiles: how the autoencoder cuts large pictures, where no gradient is asked for; None
             computes all of them whole.
+        low: whether autoencoder and text encoders lie in the processor's memory while they do not
+            work. Networks that are moved are not captured, since a graph knows where weights lay.
     """
 
     def __init__(
@@ -102,8 +106,11 @@ class StableDiffusion(Model):
         channels_last: bool = False,
         strict: bool = True,
         tiles: Tiles | None = None,
+        low: bool = False,
     ) -> None:
         self.parts, self._tiles = parts, tiles
+        self._visits = Visits(device or torch.device("cpu")) if low else None
+        self._autoencoder = RLock()  # tiles put statistics into its norms; visits move it
         self._replays = None if capture is None else Replays(capture, strict=strict)
         self.device, self.dtype = device or torch.device("cpu"), dtype
         # Stable Diffusion XL's autoencoder leaves the range of float16, and says so.
@@ -115,7 +122,8 @@ class StableDiffusion(Model):
         for network in self._networks():
             # diffusers' own `to` warns about modules to keep in float32, of which there are none.
             kept = self._vae_dtype if network is parts.vae else dtype
-            nn.Module.to(network, self.device, kept)
+            visits = low and (network is parts.vae or network in parts.text_encoders)
+            nn.Module.to(network, "cpu" if visits else self.device, kept)
             network.eval().requires_grad_(False)
         if channels_last:
             from rerender.model._channels_last import to_channels_last
@@ -136,6 +144,7 @@ class StableDiffusion(Model):
             parts.words,
             parts.prompt_weights,
             parts.prompt_chunks,
+            self._visits,
         )
 
     def _networks(self) -> list[Any]:
@@ -213,6 +222,11 @@ class StableDiffusion(Model):
     def _called(self, key: str, inputs: Named, function: Callable[[Named], Named]) -> Tensor:
         """What a function of the autoencoder makes, replayed where no gradient is asked for. What
         is computed of it is new memory, which the next replay leaves alone."""
+        visit = self._visits(self.parts.vae) if self._visits else nullcontext()
+        with self._autoencoder, visit:
+            return self._call(key, inputs, function)
+
+    def _call(self, key: str, inputs: Named, function: Callable[[Named], Named]) -> Tensor:
         if self._tiles is not None and not torch.is_grad_enabled():
             factor = self.vae_scale_factor
             ((name, given),) = inputs.items()
@@ -227,7 +241,7 @@ class StableDiffusion(Model):
                     factor,
                     encodes=name == "image",
                 )
-        if self._replays is None or torch.is_grad_enabled():
+        if self._replays is None or self._visits or torch.is_grad_enabled():
             return function(inputs)["out"]
         return self._replays(key, inputs, function)["out"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from rerender.contracts import Checkpoint
+from rerender.contracts import Checkpoint, MemoryDemand
 from rerender.errors import ConfigError, WeightsError
 from rerender.kinds import Device, HubModel, LocalModel, Word
 from rerender.model import (
@@ -22,6 +22,7 @@ from rerender.model import (
     _hub,
     _ip_adapter,
     _lora,
+    _memory,
     _noising,
     _single_file,
 )
@@ -74,6 +75,9 @@ class Pretrained(Checkpoint):
         vae_tiling: whether the autoencoder works in overlapping tiles, slower by far, which bounds
             its memory: on for pictures longer than a tile (512 pixels), auto where the short side
             exceeds 768, off never.
+        memory: what lies on a GPU: full is all networks, low only those at work (the autoencoder
+            and text encoders come when they are called, and are not captured) with
+            ``vae_tiling=on``; auto is full where the estimate fits, else low. A processor has all.
         freeu: FreeU strengths; None leaves the network as it is.
         recommended: values that suit it, which other keys of the configuration take by default:
             size, guidance, and low, high and blur of Canny edges.
@@ -96,6 +100,7 @@ class Pretrained(Checkpoint):
     device: Device = "auto"
     compile: Literal["auto", "eager", "graphs"] = "auto"
     vae_tiling: Literal["auto", "on", "off"] = "off"
+    memory: Literal["auto", "full", "low"] = "auto"
     freeu: FreeU | None = None
     recommended: Mapping[str, float] = field(default_factory=dict)
     styles: tuple[Word, ...] = ()
@@ -196,12 +201,50 @@ class Pretrained(Checkpoint):
             found.update(f"{file.parent.name}/{file.name}\0{digest(file)}\0".encode())
         return found.hexdigest()
 
+    def fitted(self, controls: Sequence[str], demand: MemoryDemand) -> Checkpoint:
+        from torch import float16
+
+        device = self._device()
+        free = _memory.free_memory(device)
+        if free is None:
+            return self
+        located = self._located(controls, "all")
+        sizes = _memory.sizes_of(
+            located.unet,
+            located.controlnets,
+            located.text_encoders,
+            located.vae,
+            1 if self.distilled() else 3 if self.instructed() else 2,
+        )
+        itemsize = self._dtype(device).itemsize
+        # As `StableDiffusion` computes it: float32 in place of float16.
+        vae = located.vae.config()
+        usual = vae.get("_class_name") != "AutoencoderTiny"
+        upcast = len(located.text_encoders) > 1 and vae.get("force_upcast", usual)
+        vae_itemsize = 4 if upcast and self._dtype(device) == float16 else itemsize
+        chosen = _memory.chosen(
+            self.memory,
+            lambda low: _memory.estimate(
+                sizes,
+                demand,
+                itemsize,
+                vae_itemsize,
+                self._graphs(device),
+                low,
+                self._tile(demand, low),
+            ),
+            free,
+        )
+        return replace(self, memory=chosen)
+
     def load(self, controls: Sequence[str]) -> Model:
         """Read all networks from safetensors files; pickles are never opened.
 
         Raises:
             WeightsError: a file is unreadable, of another architecture, or not finite.
         """
+        import torch
+
         from rerender.model._loading import load_network, load_tokenizer
         from rerender.model._replays import CudaGraphs
         from rerender.model._tiling import Tiles
@@ -211,11 +254,14 @@ class Pretrained(Checkpoint):
         device = self._device()
         dtype, graphs = self._dtype(device), self._graphs(device)
 
-        def load(network: NetworkFiles) -> object:
-            return load_network(network, dtype, device)
+        low = self.memory == "low" and device.type != "cpu"
+        waiting = torch.device("cpu") if low else device  # where networks lie that are moved
+
+        def load(network: NetworkFiles, place: torch.device = device) -> object:
+            return load_network(network, dtype, place)
 
         tokenizers = [load_tokenizer(files) for files in located.tokenizers]
-        text_encoders = [load(network) for network in located.text_encoders]
+        text_encoders = [load(network, waiting) for network in located.text_encoders]
         words = _embeddings.add(self.embeddings or {}, tokenizers, text_encoders)
         unet = load(located.unet)
         loras = _lora.apply(self.loras, unet, text_encoders)
@@ -223,7 +269,7 @@ class Pretrained(Checkpoint):
         parts = Components(
             tokenizers=tuple(tokenizers),
             text_encoders=tuple(text_encoders),
-            vae=load(located.vae),
+            vae=load(located.vae, waiting),
             unet=unet,
             controlnets=tuple(load(network) for network in located.controlnets),
             scheduler=_noising.checked(located.scheduler(), located.scheduler_file),
@@ -246,9 +292,19 @@ class Pretrained(Checkpoint):
             channels_last=graphs and find_spec("triton") is not None,
             strict=self.compile == "graphs",
             tiles=None
-            if self.vae_tiling == "off"
-            else Tiles(0 if self.vae_tiling == "on" else 768),
+            if self.vae_tiling == "off" and not low
+            else Tiles(0 if self.vae_tiling == "on" or low else 768),
+            low=low,
         )
+
+    def _tile(self, demand: MemoryDemand, low: bool) -> int | None:
+        """Longest side of what the autoencoder computes of a run's pictures; None where whole."""
+        from rerender.model._tiling import Tiles
+
+        if self.vae_tiling == "off" and not low:
+            return None
+        tiles = Tiles(0 if self.vae_tiling == "on" or low else 768)
+        return tiles.side if tiles.cut(demand.height, demand.width) else None
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:
         """The parts of the checkpoint."""

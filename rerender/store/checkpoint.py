@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from rerender.contracts import Checkpoint, Model
+from rerender.contracts import Checkpoint, MemoryDemand, Model
 from rerender.store.cache import Cache, key
 from rerender.store.provenance import code_of, versions
 from rerender.video import sha256_file
@@ -37,12 +37,19 @@ class Loading:
         checkpoint: checked already.
         controls: names of the controls that need a ControlNet.
         cache: the stage store; None remembers nothing.
+        demand: what is asked of the device's memory, which is looked at before loading; None for
+            no look.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, controls: Sequence[str], cache: Cache | None
+        self,
+        checkpoint: Checkpoint,
+        controls: Sequence[str],
+        cache: Cache | None,
+        demand: MemoryDemand | None = None,
     ) -> None:
         self._checkpoint, self._controls, self._cache = checkpoint, tuple(controls), cache
+        self._demand, self._fitted = demand, None if demand else checkpoint
         self._facts: dict[str, Any] | None = None
         self._adapted: dict[Loras, Loading] = {}
 
@@ -52,7 +59,7 @@ class Loading:
             return self
         if loras not in self._adapted:
             checkpoint = self._checkpoint.adapted(loras)
-            self._adapted[loras] = Loading(checkpoint, self._controls, self._cache)
+            self._adapted[loras] = Loading(checkpoint, self._controls, self._cache, self._demand)
         return self._adapted[loras]
 
     def digest_with(self, sets: Iterable[Loras]) -> str:
@@ -73,10 +80,13 @@ class Loading:
     def model(self) -> Model:
         """The model; a sweep in one process loads the same one once, and holds never two. (In a
         fade between ranges with other LoRAs the one before is held by who translates with it.)"""
-        wanted = (repr(self._checkpoint), self._controls)
+        if self._fitted is None:
+            assert self._demand is not None
+            self._fitted = self._checkpoint.fitted(self._controls, self._demand)
+        wanted = (repr(self._fitted), self._controls)
         if wanted not in _LOADED:
             _LOADED.clear()
-            _LOADED[wanted] = self._checkpoint.load(self._controls)
+            _LOADED[wanted] = self._fitted.load(self._controls)
         return _LOADED[wanted]
 
     def known(self) -> bool:

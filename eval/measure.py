@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 
 from eval.contracts import (
@@ -23,7 +22,7 @@ from eval.pairing import Pairing, pair
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize
-from rerender.keyframes._cuts import find_cuts, thumbnail
+from rerender.keyframes._cuts import Changes
 from rerender.scene import Watch
 from rerender.video import Clip, Video
 
@@ -181,14 +180,15 @@ def _measure(
     """The curve of every gauge in one pass over the two videos, and the places of those pairs that
     begin a new shot of the source."""
     curves: dict[str, list[float | None]] = {name: [] for name in gauges}
-    total, small = len(pairing.pairs), []
+    total, changes = len(pairing.pairs), Changes()
     for batch in _batches(trial, pairing) if gauges else ():
         for name, gauge in gauges.items():
             curves[name] += [finite(value) for value in gauge(batch)]
-        small += [thumbnail(moment.source) for moment in batch.moments]
-        watch.advance("score", len(small), total, trial.clip.name)
-    known = len(small) >= FEWEST  # with fewer frames nothing says how restless a shot is
-    return curves, find_cuts(np.stack(small), CUT_RATIO, CUT_FLOOR) if known else []
+        for moment in batch.moments:
+            changes.add(moment.source)
+        watch.advance("score", len(changes), total, trial.clip.name)
+    known = len(changes) >= FEWEST  # with fewer frames nothing says how restless a shot is
+    return curves, changes.cuts(CUT_RATIO, CUT_FLOOR) if known else []
 
 
 def _within_shots(

@@ -12,6 +12,9 @@ from statistics import median
 from experiments.escape import csv_cell, markdown
 
 ARROWS = {"lower": "↓", "higher": "↑"}
+FEW = 5
+"""Clips below which no interval is printed: of two clips it is over twelve deviations wide, which
+says that nothing is known, in every cell; table.csv has it."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -93,10 +96,13 @@ class Column:
 
     def spread(self, cell: Cell) -> str:
         """What stands below or behind the mean: "±" and half the interval; of a cell that lacks
-        clips how many it has, since its interval is no more to be compared than its mean."""
+        clips how many it has, since its interval is no more to be compared than its mean; nothing
+        of fewer clips than `FEW`."""
         if cell.part:
             return f"({cell.part})"
-        return "" if cell.half is None else f"±{self.digits(cell.half)}"
+        if cell.half is None or 0 < cell.clips < FEW:
+            return ""
+        return f"±{self.digits(cell.half)}"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from eval.runs.sources import Sources
 from experiments.costs import SECONDS, costs
 from experiments.credits import credits
 from experiments.drift import drifts
-from experiments.experiment import unfinished
+from experiments.experiment import read, unfinished
 from experiments.media import Media
 from experiments.repro_command import command
 from rerender.errors import InputError, RerenderError
@@ -59,12 +59,15 @@ class Study:
 
 
 def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> Study:
-    """Collect a results folder; what is missing or broken is listed, never raised.
+    """Collect a results folder; runs that are missing or broken are listed, never raised.
 
     Args:
         root: the results folder.
         media: where the page's files go.
         tree: configuration that says what the clips are; None for the runs' own.
+
+    Raises:
+        InputError, ConfigError: what it says of its experiment is damaged or refused.
     """
     scores = score_files.read(root / SCORES)
     study = Study(scores, costs(root), drifts(scores, root), credits(root))
@@ -79,8 +82,15 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
             _add_outcome(study, media, outcome, _clip_of(sources, outcome))
         except RerenderError as error:
             study.failed.append({"name": _title(outcome), "reason": str(error)})
+    about = read(root)
     # The first ones are shown at once: rather every method than every seed of the first method.
-    study.entries.sort(key=lambda e: (not e["floor"], -1 if e["seed"] is None else e["seed"]))
+    study.entries.sort(
+        key=lambda e: (
+            not e["floor"],
+            -1 if e["seed"] is None else e["seed"],
+            about.place(e["method"]),
+        )
+    )
     _label(study.entries)
     _describe(study, outcomes)
     return study

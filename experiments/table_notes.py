@@ -7,14 +7,19 @@ from collections.abc import Iterator, Sequence
 from eval import stats
 from eval.contracts import Score
 from experiments.experiment import Experiment
+from experiments.formats import FEW
 
 MANY = 40  # methods beyond which nothing is tested: no difference would survive the correction
 
 
 def said(
-    scores: Sequence[Score], about: Experiment, rivals: Sequence[str], family: Sequence[str]
+    scores: Sequence[Score],
+    about: Experiment,
+    rivals: Sequence[str],
+    family: Sequence[str],
+    printed: Sequence[str],
 ) -> Iterator[str]:
-    """How values come about, and what is tested."""
+    """How values of the printed metrics come about, and what is tested."""
     clips, videos = {row.clip for row in scores}, {row.source for row in scores}
     seeds = {row.seed for row in scores if row.seed is not None}
     counted = f"{len(clips)} clip{'s' * (len(clips) != 1)}"
@@ -22,10 +27,13 @@ def said(
         counted += f" of {len(videos)} video{'s' * (len(videos) != 1)}"
     if len(seeds) > 1:
         counted += f", {len(seeds)} seeds each"
-    ratios = sorted({row.metric for row in scores if stats.is_ratio(row.metric)})
-    geometric = f"; geometric mean for {' and '.join(stats.RATIOS)}" if ratios else ""
     unit = "videos" if len(videos) < len(clips) else "clips"
-    yield f"Mean over {counted} ± half of its 95 % t interval over {unit}{geometric}."
+    spread = f" ± half of its 95 % t interval over {unit}"
+    if len(clips) < FEW:
+        spread = ", too few for an interval (table.csv has it)"
+    ratios = [name.replace("_", " ") for name in printed if stats.is_ratio(name)]
+    geometric = f"; geometric mean for {_listed(ratios)}" if ratios else ""
+    yield f"Mean over {counted}{spread}{geometric}."
     if not family:
         yield _untested(about, rivals)
         return
@@ -39,6 +47,12 @@ def said(
     if len(videos) < stats.needed(tests):
         few = f"{len(videos)} {unit}, with which no test can be significant"
         yield f"Only {few}: {tests} tests need {stats.needed(tests)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As a sentence lists them."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _untested(about: Experiment, rivals: Sequence[str]) -> str:
@@ -74,9 +88,9 @@ def _named(clips: set[str]) -> str:
     return first if len(clips) == 1 else f"{len(clips)} clips"
 
 
-def gaps(scores: Sequence[Score], about: Experiment) -> Iterator[str]:
-    """Why values and rows are missing."""
-    parts = any(s.clips < s.of for s in stats.summarise(scores))
+def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> Iterator[str]:
+    """Why values of the printed metrics and rows are missing."""
+    parts = any(s.clips < s.of for s in stats.summarise(scores) if s.metric in printed)
     if parts:
         yield (
             "(3 of 4): a mean over fewer clips than others have; it cannot be compared with "
@@ -84,8 +98,8 @@ def gaps(scores: Sequence[Score], about: Experiment) -> Iterator[str]:
         )
     missing: dict[str, set[str]] = {}
     for row in scores:
-        if row.value is None:
+        if row.value is None and row.metric in printed:
             missing.setdefault(row.note, set()).add(row.metric)
-    yield from sorted(f"{', '.join(sorted(names))}: {note}" for note, names in missing.items())
+    yield from sorted(f"{', '.join(sorted(names))}: {note}." for note, names in missing.items())
     for name, reason in sorted((about.unfinished or {}).items()):
-        yield f"Unfinished: {name} ({reason})"
+        yield f"Unfinished: {name} ({reason})."

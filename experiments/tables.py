@@ -104,7 +104,9 @@ def table(scores: Sequence[Score], about: Experiment | None = None) -> Table:
         for place, column in enumerate(columns)
     ]
     remarked, marks = remarks(scores, methods)
-    notes = (*said(scores, about, rivals, family), *remarked, *gaps(scores, about))
+    printed = [column.name for column in columns if column.shown]
+    spoken = said(scores, about, rivals, family, printed)
+    notes = (*spoken, *remarked, *gaps(scores, about, printed))
     title, label = (about.table.caption, about.table.label) if about.table else ("", "tab:scores")
     names = {method: about.printed(method) for method in methods}
     floors = len(methods) - len(rivals)
@@ -136,7 +138,7 @@ def cost_table(spent: Sequence[Score], about: Experiment) -> Table:
 COST_NOTES = (
     "Mean over clips of what was spent when the stages were made, without loading, compiling and "
     "scoring: processor seconds of all threads, or seconds of the accelerator where one computes. "
-    "Not tested.",
+    "Not tested. Peak memory is that of the process, libraries and its earlier jobs included.",
 )
 
 
@@ -190,13 +192,14 @@ def published(path: Path = PUBLISHED) -> list[Table]:
     loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
     entries = yaml.load(path.read_text(encoding="utf-8"), loader)  # digits as printed
     for number, entry in enumerate(entries, 1):
-        names = tuple(next(iter(entry["rows"].values())))
+        rows = entry["rows"]
+        names = tuple(dict.fromkeys(name for row in rows.values() for name in row))
         lines = {
-            method: tuple(Cell(float(values[name])) for name in names)
-            for method, values in entry["rows"].items()
+            method: tuple(Cell(float(row[name])) if name in row else Cell() for name in names)
+            for method, row in rows.items()
         }
         columns = tuple(
-            Column(name, decimals=max(_decimals(row[name]) for row in entry["rows"].values()))
+            Column(name, decimals=max(_decimals(r[name]) for r in rows.values() if name in r))
             for name in names
         )
         title = f"Published, another protocol: {entry['paper']}, {entry['table']}"

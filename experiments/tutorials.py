@@ -3,7 +3,7 @@
 A page is its own script. Blocks marked ``sh`` are run line by line in a scratch folder, where
 ``walk.mp4`` stands for the reader's video. Comments say the rest: ``<!-- bring mask -->`` puts
 there what a person would paint, and ``<!-- picture NAME.webp: LABEL=FILE … @ FRAME … -->`` makes a
-picture of frames of videos, or of picture files, one row for each.
+picture of frames of videos, or of picture files, one row for each; a ``*`` stands for anything.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from rerender.demo.world import HELD_OUT, World
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
 from rerender.jobs.contact_sheet import gallery
+from rerender.studio.settings import StudioSettings, keys_of, yaml_of
 from rerender.video import MemoryVideo
 
 PAGES = ROOT / "docs" / "tutorials"
@@ -119,7 +120,7 @@ def drawn(rows: str, folder: Path) -> bytes:
     captions = []
     for row in shlex.split(named):
         label, _, name = row.partition("=")
-        path = folder / name
+        path = max(folder.glob(name), default=folder / name)  # of a run by its hash
         if path.suffix in (".png", ".webp"):
             images.append(picture.read(path).image)
             captions.append(label)
@@ -164,7 +165,20 @@ def bring_painted(folder: Path) -> None:
             files.put(name, files.png(torch.where(mark, yellow, image)))
 
 
-BROUGHT: Mapping[str, Callable[[Path], None]] = {"mask": bring_mask, "painted": bring_painted}
+def bring_look(folder: Path) -> None:
+    """``mine/exp/studio_look.yaml``: what the studio saves of settings of its page."""
+    asked = StudioSettings(
+        clip="0" * 16, prompt="mosaic", frames=21, size=128, constraints=["cross_frame", "color"]
+    )
+    text = yaml_of(keys_of(asked, Path("walk.mp4"), None, None), (), "studio_look")
+    files.put(folder / "mine" / "exp" / "studio_look.yaml", text.encode())
+
+
+BROUGHT: Mapping[str, Callable[[Path], None]] = {
+    "mask": bring_mask,
+    "painted": bring_painted,
+    "look": bring_look,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

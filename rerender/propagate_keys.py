@@ -30,7 +30,7 @@ from rerender.exits import Parser, command
 from rerender.fitting import FittedVideo, fitted_size
 from rerender.jobs.contact_sheet import gallery
 from rerender.jobs.progress import Progress
-from rerender.keyframes._cuts import find_cuts, thumbnails
+from rerender.keyframes._cuts import Changes
 from rerender.keyframes._numbered import KEYS_HELP, check_inside, check_shape, numbered, skewed
 from rerender.keyframes._settling import suggested
 from rerender.propagate import propagate
@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
         check_format(form, video)
     mask.check(video)
     flow = flow.open(Clip(options.video.stem, video, prompt=""))
-    cuts = [] if options.one_shot else find_cuts(thumbnails(video), *CUT)
+    cuts = [] if options.one_shot else Changes.of(video).cuts(*CUT)
     if options.suggest:
         sys.stdout.write(suggest(options, video, tuple(paths), cuts, flow))
         return

@@ -38,7 +38,7 @@ def pytest_unconfigure() -> None:
 REMEMBERED = {
     "rerender.compiled": "_unkept",
     "rerender.exits": "_SHOWING",
-    "rerender.files": "_GUARDED",
+    "rerender.files.folders": "_GUARDED",
     "rerender.jobs.worker": "_TAKEN",
 }
 

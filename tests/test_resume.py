@@ -221,7 +221,7 @@ def test_a_writer_without_care_is_found_out(
             with path.open("wb") as file:
                 file.write(data)
 
-        files.put = put
+        files.put = files.write.put = put  # the latter for what the room itself writes by it
 
     faults, log = Faults(), tmp_path / "writes"
 
@@ -234,7 +234,9 @@ def test_a_writer_without_care_is_found_out(
         at = writes[number - 1]
         run(tree, tmp_path / str(at), Faults(at), before=careless)
         found += bool(torn(contents(tmp_path / str(at)), whole) or damaged(tmp_path / str(at)))
-    assert found >= 2, "of twelve deaths in the middle of a write"
+        if found == 2:  # as many as are asked for: the other deaths would say nothing more
+            return
+    pytest.fail(f"{found} of twelve deaths in the middle of a write are seen")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -56,9 +56,27 @@ class Diffusion(TrainingStage):
         """v-prediction, signal-to-noise weight capped at 5, noise levels spread evenly."""
         code, tokens, maps = self.pool.batch(step)
         g = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        n = len(code)
-        level = ((torch.randperm(n, generator=g) + torch.rand(n, generator=g)) * (1000 / n)).long()
-        noise = torch.randn(code.shape, generator=g).to(self.device)
+        return self.error(code, tokens, maps, g)
+
+    def noise(
+        self, code: Tensor, source: Tensor | None, level: Tensor, g: torch.Generator
+    ) -> Tensor:
+        """Normal noise in the shape of the codes."""
+        return torch.randn(code.shape, generator=g, device=g.device).to(self.device)
+
+    def error(
+        self,
+        code: Tensor,
+        tokens: Tensor,
+        maps: Tensor,
+        g: torch.Generator,
+        source: Tensor | None = None,
+    ) -> Tensor:
+        """The weighted error of the predicted v for codes of noise that ``g`` draws."""
+        n, at = len(code), g.device
+        places = torch.randperm(n, generator=g, device=at) + torch.rand(n, generator=g, device=at)
+        level = (places * (1000 / n)).long()
+        noise = self.noise(code, source, level.to(self.device), g)
         alpha = self.alphas[level.to(self.device)].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * code + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * code
@@ -175,7 +193,7 @@ def _x0_error(stage: Diffusion, frames: Tensor, prompts: list[str], maps: Tensor
 
 
 def _drop(count: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) < _UNCONDITIONAL
+    return torch.rand(count, generator=generator, device=generator.device) < _UNCONDITIONAL
 
 
 def _wake(control: Any) -> None:

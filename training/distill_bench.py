@@ -23,14 +23,8 @@ from rerender.demo.world import HELD_OUT, World
 from rerender.exits import Parser, command
 from training import data
 from training.bench import FRAME, GUIDANCE
-from training.distill import (
-    Distillation,
-    DistillSettings,
-    EmbeddedPrompts,
-    TrainingPictures,
-    student_of,
-    token_ids,
-)
+from training.distill_pictures import DistillSettings, TrainingPictures, token_ids
+from training.distillation import Distillation, EmbeddedPrompts, student_of
 
 
 class Sampled(NamedTuple):

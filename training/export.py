@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rerender.demo import weights
@@ -59,6 +61,29 @@ def export(work: Path, folder: Path) -> None:
     write_manifest(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def put(folder: Path, files: Sequence[Path]) -> None:
+    """Put weights of further training into a weights folder, and write its manifest.
+
+    Args:
+        folder: holds a folder for each network.
+        files: ``clip.safetensors`` of ``further_judge``, and others with all networks of
+            ``further``, each weight's name beginning with that of its network.
+    """
+    for file in files:
+        state = load_file(file)
+        names = {"clip"} if file.stem == "clip" else {key.partition(".")[0] for key in state}
+        for name in sorted(names):
+            (target,) = (folder / name).glob("*.safetensors")
+            own = state
+            if file.stem != "clip":
+                own = {k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{name}.")}
+            if load_file(target).keys() != own.keys():
+                raise ValueError(f"{file}: weights of {name} are not those of {target}")
+            save_file(own, target, {"format": "pt"})
+            target.chmod(0o644)
+    write_manifest(folder)
 
 
 def write_manifest(folder: Path) -> None:

@@ -30,6 +30,7 @@ from rerender.demo.world import World
 from rerender.exits import Parser, command
 from training import lora
 from training.bench import FRAME, Bench
+from training.lora_training import FILE
 
 WORD = "ink"
 STRENGTH = 0.9
@@ -116,7 +117,7 @@ def run(arguments: list[str]) -> None:
     work: Path = options.work
     if not (work / "look").is_dir():
         write_pictures(work / "look")
-    if not (work / "ink" / lora.FILE).is_file():
+    if not (work / "ink" / FILE).is_file():
         began = time.process_time()
         said = ["--data", f"{work / 'look'}", "--word", WORD, "--out", f"{work / 'ink'}"]
         said += ["--prior-prompts", f"{work / 'prior.txt'}", "--tracker", "none"]
@@ -126,7 +127,7 @@ def run(arguments: list[str]) -> None:
     found = {}
     for name in ("base", "ink"):
         if name == "ink":
-            bench.from_noise.load_lora_weights(work / "ink", weight_name=lora.FILE)
+            bench.from_noise.load_lora_weights(work / "ink", weight_name=FILE)
         file = work / f"{name}.{options.scenes}.json"
         if not file.is_file():
             file.write_text(json.dumps(measure(bench, work / f"{name}.png")))

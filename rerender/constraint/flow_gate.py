@@ -19,28 +19,32 @@ from rerender.scene import Shot
 
 @dataclass(frozen=True, kw_only=True)
 class FlowGate(JointConstraint):
-    """Every latent cell of a key frame is shared out: edits that follow the flow count for s, other
-    joint ones for 1 - s,
+    """In every latent cell of a key frame edits that follow the flow count for s, other joint ones
+    for 1 - x s,
 
         s = M * exp(-(e / error)^2),
 
     M where the key frame before or the first one is visible (forward-backward test, softened), e
-    the smaller of the mean absolute differences between the source and what the two say of it. A
-    key frame of which too little is visible is left to the others as a whole. Of the first key
-    frame the second one decides.
+    the smaller of the mean absolute differences between the source and what the two say of it. In
+    a key frame of which too little is visible s is 0. Of the first key frame the second one
+    decides.
 
     Attributes:
         error: photometric error, of 0..1, at which the flow is trusted by 1/e.
-        coverage: mean of s below which the whole key frame is left to the others.
-        value: a share for all cells of all key frames, in place of the flow's; null for none.
+        coverage: mean of s below which nothing follows the flow in the whole key frame.
+        exclusive: x, how far other edits give way where the flow is trusted: 1 shares every cell
+            out between the two kinds, with 0 others count everywhere.
+        value: s of all cells of all key frames, in place of the flow's; null for none.
     """
 
     error: Annotated[float, Field(gt=0, le=1)] = 0.1
     coverage: Annotated[float, Field(ge=0, le=1)] = 0.3
+    exclusive: Annotated[float, Field(ge=0, le=1)] = 1.0
     value: Annotated[float, Field(ge=0, le=1)] | None = None
 
     def bind(self, shot: Shot, model: Model) -> Sequence[JointEdits]:
-        return [JointEdits(share=self.share(shot, model, o)) for o in range(len(shot))]
+        shares = [self.share(shot, model, ordinal) for ordinal in range(len(shot))]
+        return [JointEdits(share=s, other_share=1 - self.exclusive * s) for s in shares]
 
     def share(self, shot: Shot, model: Model, ordinal: int) -> Tensor:
         """Of one key frame, ``[1,1,h,w]`` in 0..1."""

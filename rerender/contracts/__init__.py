@@ -4,6 +4,16 @@ Parts are frozen dataclasses: their fields are their configuration, they keep no
 calls, and they refuse bad values when they are built.
 """
 
+from rerender.contracts.attention import (
+    AttendJointly,
+    AttentionProcessor,
+    Canvas,
+    FeatureEdit,
+    Features,
+    Grid,
+    HiddenStates,
+    SelfAttention,
+)
 from rerender.contracts.constraint import (
     Attend,
     CleanJointly,
@@ -18,25 +28,15 @@ from rerender.contracts.constraint import (
 from rerender.contracts.context import AttentionContext, StoredContext
 from rerender.contracts.demand import MemoryDemand
 from rerender.contracts.mask import Mask
-from rerender.contracts.network import (
+from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
+from rerender.contracts.request import (
     Adapter,
-    AttendJointly,
     AttentionMapEdit,
-    AttentionProcessor,
-    Canvas,
-    Checkpoint,
     Condition,
-    FeatureEdit,
-    Features,
-    Grid,
-    HiddenStates,
     JointAttention,
-    Model,
     NoiseRequest,
-    SelfAttention,
     guide,
 )
-from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
 from rerender.contracts.sampling import (
     InitialLatent,
     Sampler,

@@ -9,15 +9,15 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts.network import (
+from rerender.contracts.attention import (
     AttendJointly,
-    AttentionMapEdit,
     AttentionProcessor,
     Canvas,
     FeatureEdit,
     Features,
-    Model,
 )
+from rerender.contracts.network import Model
+from rerender.contracts.request import AttentionMapEdit
 from rerender.contracts.source import require_window
 from rerender.scene import Layer, Scene, Shot, State
 
@@ -143,8 +143,8 @@ class JointEdits(NamedTuple):
         canvas: which key frames are one picture.
         clean_jointly: what is done to the predicted clean latents of all.
         share: of this key frame alone, ``[1,1,h,w]`` of its latent cells in 0..1: how far edits
-            that follow the flow count there; other joint edits count for the rest. None lets
-            every edit count everywhere.
+            that follow the flow count there. None lets every edit count everywhere.
+        other_share: likewise, how far other joint edits count; None: for the rest, 1 - share.
     """
 
     sampling: Edits = Edits()
@@ -155,6 +155,7 @@ class JointEdits(NamedTuple):
     canvas: Canvas | None = None
     clean_jointly: CleanJointly | None = None
     share: Tensor | None = None
+    other_share: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

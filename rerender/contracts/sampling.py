@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from rerender.contracts.network import Condition, Model, NoiseRequest
+from rerender.contracts.network import Model
+from rerender.contracts.request import Condition, NoiseRequest
 from rerender.scene import Noise, State
 from rerender.video import KeyFrame
 

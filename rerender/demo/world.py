@@ -7,8 +7,10 @@ never where they are, so one flow is true for every translation of the clip.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from rerender.flow.field import Flow
 
 HELD_OUT = 1_000_000  # seeds from here on are never trained on
 _FAR = 1e6
+Painter: TypeAlias = Callable[[str, Surface], Array]
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,9 @@ class World:
             raise ValueError(f"nouns: {len(nouns)} for {len(was.nouns)} sprites; give one each")
         return replace(self, nouns=nouns or was.nouns, background=background or was.background)
 
-    def frame(self, index: int, style: str = "photo") -> Tensor:
-        """Frame ``index`` in a style, ``[3,H,W]`` float32 RGB in 0..1."""
+    def frame(self, index: int, style: str = "photo", painter: Painter = paint) -> Tensor:
+        """Frame ``index`` in a style, ``[3,H,W]`` float32 RGB in 0..1; ``painter`` colours each
+        of its surfaces."""
         x, y = self._grid
         unit = self._stage.unit
         u, v = self._surfaces(index)[0].to_own(x, y)
@@ -89,13 +93,13 @@ class World:
         surface = Surface(
             u, v, np.full_like(u, _FAR), lambda u, v: scenery.albedo(name, phase, u, v)
         )
-        image = paint(style, surface)
+        image = painter(style, surface)
         for sprite, pose in self._poses(index):
             u, v = pose.to_own(x, y)
             gap = sprites.distance(sprite.subject, u, v) * np.float32(sprite.radius)
             rows, columns = _window(gap * unit)
             u, v, gap = (part[rows, columns] for part in (u, v, gap))
-            painted = paint(style, _sprite_surface(sprite, u, v, gap))
+            painted = painter(style, _sprite_surface(sprite, u, v, gap))
             alpha = np.clip(0.5 - gap * np.float32(unit / 1.5), 0, 1)[..., None]
             image[rows, columns] += alpha * (painted - image[rows, columns])
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

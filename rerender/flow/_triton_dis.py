@@ -124,7 +124,13 @@ def stepping(  # type: ignore[no-untyped-def]
 
 
 def descended(
-    target: Tensor, source: Tensor, offset: Tensor, steps: int, window: int, noise: float
+    target: Tensor,
+    source: Tensor,
+    offset: Tensor,
+    steps: int,
+    window: int,
+    noise: float,
+    fit: float,
 ) -> Tensor:
     """The offsets ``[B,2,H,W]`` of one level after all steps, of images ``[B,3,H,W]``."""
     lanes, _, height, width = target.shape
@@ -144,6 +150,6 @@ def descended(
             stepping[programs](rows, systems, offset, *size, window // 2, noise, block=BLOCK)
         error = target.new_empty(lanes, 1, height, width)
         differing[programs](*images, error, *size, absolute=True, block=BLOCK)
-    trust = 1 / (1 / 255 + box(error, window, False))
+    trust = (fit + box(error, window, False)).pow(-2)
     weighted = box(torch.cat([offset * trust, trust], 1), window, False)
     return weighted[:, :2] / weighted[:, 2:]

@@ -3,8 +3,8 @@
 After Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, with a patch around
 every pixel instead of every fourth: then patches need no lists, and sums over them are box filters.
 On every level of a pyramid, patches descend by inverse compositional Lucas-Kanade steps, and each
-pixel takes the mean of the patches over it, weighted by how well they fit. There is no variational
-step: propagation takes its own afterwards.
+pixel takes the mean of the patches over it, weighted by one over the square of their mean absolute
+difference. There is no variational step: propagation takes its own afterwards.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ COARSEST = 12
 
 NOISE = 1e-3
 """Added to squared gradients, summed over colours in 0..1; patches without structure then stay."""
+
+FIT = 3 / 255
+"""Mean absolute difference, summed over colours in 0..1, below which patches hardly fit better."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,9 @@ class DisTorch(BatchedFlowEstimator):
 
     def estimate(self, target: Tensor, source: Tensor, start: Tensor | None) -> Tensor:
         here, there = pyramid(target.clamp(0, 1)), pyramid(source.clamp(0, 1))
-        # A first guess is trusted but for a few pixels.
+        # A first guess is trusted but for some pixels.
         last = min(self.finest, len(here) - 1)
-        top = len(here) - 1 if start is None else min(last + 1, len(here) - 1)
+        top = len(here) - 1 if start is None else min(last + 2, len(here) - 1)
         rest = torch.zeros_like(here[top][:, :2])
         offset = rest if start is None else scaled(start, rest)
         for level in range(top, last - 1, -1):
@@ -86,7 +89,7 @@ class DisTorch(BatchedFlowEstimator):
             from rerender.flow import _triton_dis
 
             images = target, source, offset
-            return _triton_dis.descended(*images, self.steps, self.window, NOISE)
+            return _triton_dis.descended(*images, self.steps, self.window, NOISE, FIT)
         gx, gy = gradients(target)
         products = [(gx * gx).sum(1), (gx * gy).sum(1), (gy * gy).sum(1)]
         xx, xy, yy = self.mean(torch.stack(products, 1)).unbind(1)
@@ -100,7 +103,7 @@ class DisTorch(BatchedFlowEstimator):
             offset = offset - step.clamp(-1, 1)
         # Each pixel takes the mean of the patches over it, mostly of those that fit.
         error = (warp(source, offset, outside="border") - target).abs().sum(1, keepdim=True)
-        trust = 1 / (1 / 255 + self.mean(error))
+        trust = (FIT + self.mean(error)).pow(-2)
         return self.mean(offset * trust) / self.mean(trust)
 
     def mean(self, planes: Tensor) -> Tensor:

@@ -16,59 +16,74 @@ _SIDE = 24  # thumbnails this small see what moved far and blur what moved littl
 _AROUND = 5  # frames on either side that say how restless the shot is
 
 
-def thumbnails(video: Video) -> Array:
-    """Every frame as a tiny picture, ``[N,3,24,24]`` in 0..1."""
-    return np.stack([thumbnail(video[index]) for index in range(len(video))])
+class Changes:
+    """How much each frame differs from the two before it, of frames given one after the other.
 
-
-def thumbnail(image: Tensor) -> Array:
-    """A frame ``[3,H,W]`` as a tiny picture, ``[3,24,24]``."""
-    small: Array = resize(image, (_SIDE, _SIDE)).cpu().numpy()
-    return small
-
-
-def change(pictures: Array) -> Array:
-    """Mean absolute difference of each frame to the one before it, ``[N]``; 0 for the first."""
-    steps = np.abs(np.diff(pictures, axis=0)).mean((1, 2, 3))
-    return np.concatenate([np.zeros(1, np.float32), steps])
-
-
-def find_cuts(pictures: Array, ratio: float, floor: float) -> list[int]:
-    """Frames that begin a new shot.
-
-    A cut is a change that lasts (a flash goes back to what was before, a cut does not), is at least
-    ``floor``, and at least ``ratio`` times the mean change of the frames around it.
-
-    Args:
-        pictures: ``[N,3,h,w]`` from ``thumbnails``.
-        ratio: how much a cut stands out from the motion around it.
-        floor: the least mean absolute difference of a cut, in 0..1.
-
-    Returns:
-        Increasing indices, without 0.
+    Only two tiny pictures are kept: a long video costs two numbers for each frame.
     """
-    steps = change(pictures)
-    lasting = _lasting(pictures, steps)
-    return [
-        index
-        for index in range(1, len(steps))
-        if lasting[index] >= floor and lasting[index] >= ratio * _restlessness(steps, index)
-    ]
+
+    def __init__(self) -> None:
+        self._last: list[Array] = []  # tiny pictures, [3,24,24] in 0..1
+        self._steps: list[np.float32] = []
+        self._over: list[np.float32] = []
+
+    @classmethod
+    def of(cls, video: Video) -> Changes:
+        """Of all frames of a video; each is decoded once."""
+        found = cls()
+        for index in range(len(video)):
+            found.add(video[index])
+        return found
+
+    def __len__(self) -> int:
+        """Frames given so far."""
+        return len(self._steps)
+
+    def add(self, image: Tensor) -> None:
+        """The next frame, ``[3,H,W]`` in 0..1."""
+        small: Array = resize(image, (_SIDE, _SIDE)).cpu().numpy()
+        after, before = (*reversed(self._last), None, None)[:2]
+        self._steps.append(np.float32(0) if after is None else np.abs(small - after).mean())
+        self._over.append(np.float32(0) if before is None else np.abs(small - before).mean())
+        self._last = [*self._last[-1:], small]
+
+    @property
+    def steps(self) -> Array:
+        """Mean absolute difference of each frame to the one before it, ``[N]``; 0 for the first."""
+        return np.array(self._steps, np.float32)
+
+    def cuts(self, ratio: float, floor: float) -> list[int]:
+        """Frames that begin a new shot.
+
+        A cut is a change that lasts (a flash goes back to what was before, a cut does not), is at
+        least ``floor``, and at least ``ratio`` times the mean change of the frames around it.
+
+        Args:
+            ratio: how much a cut stands out from the motion around it.
+            floor: the least mean absolute difference of a cut, in 0..1.
+
+        Returns:
+            Increasing indices, without 0.
+        """
+        steps, lasting = self.steps, self._lasting()
+        return [
+            index
+            for index in range(1, len(steps))
+            if lasting[index] >= floor and lasting[index] >= ratio * _restlessness(steps, index)
+        ]
+
+    def _lasting(self) -> Array:
+        """The part of each change that is still there one frame later, and was not one earlier."""
+        over, lasting = np.array(self._over[2:], np.float32), self.steps
+        lasting[1:-1] = np.minimum(lasting[1:-1], over)
+        lasting[2:] = np.minimum(lasting[2:], over)
+        return lasting
 
 
 def shots(length: int, cuts: list[int]) -> list[range]:
     """The ranges of frames between cuts."""
     borders = [0, *cuts, length]
     return [range(a, b) for a, b in pairwise(borders)]
-
-
-def _lasting(pictures: Array, steps: Array) -> Array:
-    """The part of each change that is still there one frame later, and was not one earlier."""
-    over = np.abs(pictures[2:] - pictures[:-2]).mean((1, 2, 3))
-    lasting: Array = steps.copy()
-    lasting[1:-1] = np.minimum(lasting[1:-1], over)
-    lasting[2:] = np.minimum(lasting[2:], over)
-    return lasting
 
 
 def _restlessness(steps: Array, index: int) -> float:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rerender.contracts import FlowEstimator, KeyFrames
 from rerender.flow.dis import Dis
-from rerender.keyframes._cuts import find_cuts, shots, thumbnails
+from rerender.keyframes._cuts import Changes, shots
 from rerender.keyframes._disagreement import suggestions
 from rerender.keyframes._settling import Explanation, settled
 from rerender.video import Video
@@ -39,7 +39,7 @@ class Error(KeyFrames):
     flow: FlowEstimator = field(default_factory=Dis)
 
     def pick(self, video: Video) -> Sequence[Sequence[int]]:
-        cuts = find_cuts(thumbnails(video), self.ratio, self.floor)
+        cuts = Changes.of(video).cuts(self.ratio, self.floor)
         parts = shots(len(video), cuts)
         ends = sorted({end for shot in parts for end in (shot[0], shot[-1])})
         chosen: list[int] = []

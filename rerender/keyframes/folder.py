@@ -16,7 +16,7 @@ from rerender.contracts import KeyFrames
 from rerender.data.pictures import Pictures
 from rerender.errors import ConfigError
 from rerender.fitting import resize
-from rerender.keyframes._cuts import find_cuts, shots, thumbnails
+from rerender.keyframes._cuts import Changes, shots
 from rerender.keyframes._numbered import check_inside, check_shape, numbered
 from rerender.video import Video
 
@@ -81,7 +81,7 @@ class FolderOfKeys(KeyFrames):
     def borders(self, video: Video) -> Sequence[int]:
         if self.cuts is not None:
             return self.cuts
-        return find_cuts(thumbnails(video), self.ratio, self.floor)
+        return Changes.of(video).cuts(self.ratio, self.floor)
 
     def _paths(self) -> Mapping[int, Path]:
         return numbered(self.path, self.first, "keyframes.first")

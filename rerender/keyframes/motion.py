@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rerender.contracts import KeyFrames
 from rerender.errors import ConfigError
-from rerender.keyframes._cuts import change, find_cuts, shots, thumbnails
+from rerender.keyframes._cuts import Changes, shots
 from rerender.keyframes._spacing import by_change
 from rerender.video import Video
 
@@ -44,7 +44,7 @@ class Motion(KeyFrames):
             raise ConfigError("keyframes.min_gap", problem, "swap the two")
 
     def pick(self, video: Video) -> Sequence[Sequence[int]]:
-        pictures = thumbnails(video)
-        cuts = find_cuts(pictures, self.ratio, self.floor)
-        steps, gaps = change(pictures).tolist(), (self.min_gap, self.max_gap)
+        changes = Changes.of(video)
+        cuts = changes.cuts(self.ratio, self.floor)
+        steps, gaps = changes.steps.tolist(), (self.min_gap, self.max_gap)
         return [by_change(steps, self.amount, gaps, shot) for shot in shots(len(video), cuts)]

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rerender.contracts import KeyFrames
-from rerender.keyframes._cuts import find_cuts, shots, thumbnails
+from rerender.keyframes._cuts import Changes, shots
 from rerender.keyframes._spacing import every
 from rerender.video import Video
 
@@ -29,5 +29,5 @@ class SceneCut(KeyFrames):
     floor: Annotated[float, Field(ge=0, le=1)] = 0.04
 
     def pick(self, video: Video) -> Sequence[Sequence[int]]:
-        cuts = find_cuts(thumbnails(video), self.ratio, self.floor)
+        cuts = Changes.of(video).cuts(self.ratio, self.floor)
         return [every(self.interval, shot) for shot in shots(len(video), cuts)]

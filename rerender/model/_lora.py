@@ -160,17 +160,19 @@ def _load(lora: Lora, name: str, unet: Any, text_encoders: Sequence[Any]) -> Non
     mixin = Large if len(text_encoders) > 1 else Plain
     device = next(unet.parameters()).device
     weights = dict(tensors([lora.file], torch.float32, device))
+    places = zip(text_encoders, ("text_encoder", "text_encoder_2"), strict=False)
     try:
-        warnings.filterwarnings("ignore", "Already found a `peft_config`", module="peft")
-        state, alphas = mixin.lora_state_dict(weights, unet_config=unet.config)[:2]
-        state = {_prefixed(key): value for key, value in state.items()}
-        if any(key.startswith("unet.") for key in state):
-            mixin.load_lora_into_unet(state, alphas, unet, adapter_name=name)
-        for encoder, prefix in zip(text_encoders, ("text_encoder", "text_encoder_2"), strict=False):
-            if any(key.startswith(f"{prefix}.") for key in state):
-                mixin.load_lora_into_text_encoder(
-                    state, alphas, encoder, prefix=prefix, adapter_name=name
-                )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`", module="peft")
+            state, alphas = mixin.lora_state_dict(weights, unet_config=unet.config)[:2]
+            state = {_prefixed(key): value for key, value in state.items()}
+            if any(key.startswith("unet.") for key in state):
+                mixin.load_lora_into_unet(state, alphas, unet, adapter_name=name)
+            for encoder, prefix in places:
+                if any(key.startswith(f"{prefix}.") for key in state):
+                    mixin.load_lora_into_text_encoder(
+                        state, alphas, encoder, prefix=prefix, adapter_name=name
+                    )
     except Exception as error:  # of the libraries, which name neither the file nor the layer
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(lora.file, f"fits no layer here ({reason})", _FAMILY) from error

@@ -50,9 +50,15 @@ def tell_notations(
         log.warning("%s: %s taken as plain words (%s)", where, pieces, meaning)
 
 
-def tell_cut(tokenizer: Any, prompt: str) -> None:
-    """Warn of the words of a prompt that the model never sees."""
-    most = tokenizer.model_max_length
+def tell_cut(tokenizer: Any, prompt: str, chunks: int = 1) -> None:
+    """Warn of the words of a prompt that the model never sees.
+
+    Args:
+        tokenizer: of its first text encoder.
+        prompt: without weights.
+        chunks: how many times the encoder's length a prompt may have, but for beginnings and ends.
+    """
+    most = chunks * (tokenizer.model_max_length - 2) + 2
     tokens = tokenizer(prompt, truncation=False, verbose=False).input_ids
     if len(tokens) > most:
         rest = tokenizer.decode(tokens[most - 1 : -1])

@@ -55,37 +55,51 @@ class StockPipeline(NamedTuple):
     """A pipeline class of diffusers.
 
     Attributes:
-        arguments: ``arguments(request)``: what it is called with besides the common ones.
+        arguments: ``arguments(request, pipeline)``: what it is called with besides the common
+            ones.
         multiple: image sides must be multiples of it, pixels.
         ratio: it takes ``1 + ratio * n`` frames; ``ratio(pipeline)``.
         text: a library without which it cannot read prompts; "" for none.
     """
 
-    arguments: Callable[[StockRequest], dict[str, Any]]
+    arguments: Callable[[StockRequest, Any], dict[str, Any]]
     multiple: int
     ratio: Callable[[Any], int]
     text: str = ""
 
 
-def _restyled(asked: StockRequest) -> dict[str, Any]:
+def _restyled(asked: StockRequest, pipe: Any) -> dict[str, Any]:
     return {"video": pictures(asked.frames), "strength": _share(asked), **_size(asked)}
 
 
-def _controlled(asked: StockRequest) -> dict[str, Any]:
-    return {**_restyled(asked), "conditioning_frames": pictures(asked.controls)}
+def _controlled(asked: StockRequest, pipe: Any) -> dict[str, Any]:
+    return {**_restyled(asked, pipe), "conditioning_frames": pictures(asked.controls)}
 
 
-def _vace(asked: StockRequest) -> dict[str, Any]:
+def _vace(asked: StockRequest, pipe: Any) -> dict[str, Any]:
     # Without masks VACE takes its video for a control to follow, all of it to be generated.
     count = len(asked.frames)
     return {"video": pictures(asked.controls), "num_frames": count, **_size(asked)}
 
 
-def _ltx(asked: StockRequest) -> dict[str, Any]:
-    video = pictures(asked.frames)
-    shape = {"num_frames": len(video), "frame_rate": round(asked.rate), **_size(asked)}
-    # The whole source as a condition, re-noised: the documented way from video to video.
-    return {"video": video, "frame_index": 0, "denoise_strength": _share(asked), **shape}
+def _ltx(asked: StockRequest, pipe: Any) -> dict[str, Any]:
+    # Of frames given as its `video` it hears the first alone, and one nested list of them is a
+    # condition that is never denoised. What is re-noised, as `strength` asks, are its `latents`.
+    shape = {"num_frames": len(asked.frames), "frame_rate": round(asked.rate), **_size(asked)}
+    return {"latents": _ltx_latents(asked, pipe), "denoise_strength": _share(asked), **shape}
+
+
+def _ltx_latents(asked: StockRequest, pipe: Any) -> Tensor:
+    """The source as LTX denoises it: ``[1,C,f,h,w]``, of zero mean and unit deviation."""
+    vae, size = pipe.vae, _size(asked)
+    video = pipe.video_processor.preprocess_video(pictures(asked.frames), **size)
+    with torch.no_grad():
+        latents = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()
+    mean, deviation = (
+        each.view(1, -1, 1, 1, 1).to(latents) for each in (vae.latents_mean, vae.latents_std)
+    )
+    normalised: Tensor = (latents - mean) * vae.config.scaling_factor / deviation
+    return normalised
 
 
 def _size(asked: StockRequest) -> dict[str, int]:
@@ -197,7 +211,7 @@ class StockVideo:
             guidance_scale=asked.guidance,
             generator=torch.Generator().manual_seed(asked.seed),
             output_type=output_type,
-            **self.kind.arguments(asked),
+            **self.kind.arguments(asked, self.pipeline),
         ).frames
 
 

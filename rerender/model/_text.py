@@ -37,6 +37,9 @@ class TextEncoding:
         empty_is_zero: whether an empty negative prompt is embedded as zeros (XL).
         words: what stands in prompts for words with several embeddings.
         prompt_weights: whether ``(words:1.3)`` weighs words.
+        prompt_chunks: how many times the encoder's length a prompt may have. Every prompt is cut
+            into so many chunks (75 tokens of CLIP's 77), each is embedded by itself between a
+            beginning and an end, the embeddings follow each other, as in AUTOMATIC1111's web UI.
         visits: moves an encoder to the device while it works; None where it lies there.
     """
 
@@ -48,11 +51,13 @@ class TextEncoding:
         empty_is_zero: bool = False,
         words: Mapping[str, str] | None = None,
         prompt_weights: bool = False,
+        prompt_chunks: int = 1,
         visits: Visits | None = None,
     ) -> None:
         self.tokenizers, self.encoders = tuple(tokenizers), tuple(encoders)
         self._skip, self._empty_is_zero = clip_skip, empty_is_zero
         self._words, self._weighs = dict(words or {}), prompt_weights
+        self._chunks = prompt_chunks
         self._visits = visits
         self._kept: tuple[tuple[str, ...], Embedded] | None = None
         self._told: set[str] = set()  # prompts that were looked at for words that are left out
@@ -68,7 +73,7 @@ class TextEncoding:
         for prompt in prompts:
             if prompt not in self._told:
                 self._told.add(prompt)
-                tell_cut(self.tokenizers[0], self.expanded(prompt))
+                tell_cut(self.tokenizers[0], self.expanded(prompt), self._chunks)
         found = [
             self._encode(tokenizer, encoder, prompts)
             for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
@@ -93,8 +98,8 @@ class TextEncoding:
         return pieces
 
     def token_ids(self, prompt: str) -> list[int]:
-        """Token numbers of a prompt, filled up to the model's length."""
-        return [int(token) for token in self._tokenized(self.tokenizers[0], [prompt])[0]]
+        """Token numbers of a prompt, filled up to the model's length, one chunk after the other."""
+        return [int(token) for token in self._tokenized(self.tokenizers[0], [prompt]).flatten()]
 
     def _encode(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
         with self._visits(encoder) if self._visits else nullcontext():
@@ -121,34 +126,59 @@ class TextEncoding:
             return None
         places = tokenizer(
             "".join(piece.text for piece in pieces),
-            max_length=tokenizer.model_max_length,
-            truncation=True,
+            add_special_tokens=False,
+            verbose=False,
             return_offsets_mapping=True,
         ).offset_mapping
-        weights = torch.ones(tokenizer.model_max_length)
-        for index, (start, stop) in enumerate(places):
-            if stop > start:  # beginnings and ends have no letters
-                weights[index] = letters[start]
+        # Beginnings and ends, one of each in every chunk, have no letters and weigh 1.
+        length, most = tokenizer.model_max_length, tokenizer.model_max_length - 2
+        weights = torch.ones(self._chunks * length)
+        for index, (start, stop) in enumerate(places[: self._chunks * most]):
+            if stop > start:
+                weights[index // most * length + 1 + index % most] = letters[start]
         return weights
 
     def _encode_plain(self, tokenizer: Any, encoder: Any, prompts: list[str]) -> Embedded:
         tokens = self._tokenized(tokenizer, prompts).to(next(encoder.parameters()).device)
         if len(self.encoders) == 1 and not self._skip:
-            return Embedded(encoder(tokens)[0])
+            return Embedded(self._joined(encoder(tokens)[0]))
         output = encoder(tokens, output_hidden_states=True)
         if len(self.encoders) == 1:
             # The last norm belongs to what the UNet was trained on.
             inner = getattr(encoder, "text_model", encoder)
-            return Embedded(inner.final_layer_norm(output.hidden_states[-1 - self._skip]))
-        return Embedded(output.hidden_states[-2 - self._skip], output[0])
+            hidden = inner.final_layer_norm(output.hidden_states[-1 - self._skip])
+            return Embedded(self._joined(hidden))
+        # The pooled embedding is of the first chunk.
+        pooled = output[0][:: self._chunks]
+        return Embedded(self._joined(output.hidden_states[-2 - self._skip]), pooled)
+
+    def _joined(self, hidden: Tensor) -> Tensor:
+        """Embeddings of chunks ``[B*C,T,D]`` one after the other, ``[B,C*T,D]``."""
+        return hidden.reshape(-1, self._chunks * hidden.shape[1], hidden.shape[2])
 
     def _tokenized(self, tokenizer: Any, prompts: list[str]) -> Tensor:
-        """Token numbers ``[B,T]``; prompts are filled up to, or cut at, the model's length."""
+        """Token numbers ``[B*C,T]`` of C chunks of every prompt; prompts are filled up to, or cut
+        at, the model's length."""
+        written = [self.expanded(prompt) for prompt in prompts]
+        if self._chunks > 1:
+            return torch.tensor([ids for text in written for ids in self._cut(tokenizer, text)])
         found: Tensor = tokenizer(
-            [self.expanded(prompt) for prompt in prompts],
+            written,
             padding="max_length",
             max_length=tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         ).input_ids
         return found
+
+    def _cut(self, tokenizer: Any, text: str) -> list[list[int]]:
+        """Token numbers of all chunks of a text, each with a beginning and an end of its own."""
+        most = tokenizer.model_max_length - 2
+        numbers = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        first, last, fill = (
+            tokenizer.bos_token_id,
+            tokenizer.eos_token_id,
+            tokenizer.pad_token_id,
+        )
+        parts = [numbers[i * most : (i + 1) * most] for i in range(self._chunks)]
+        return [[first, *part, last, *[fill] * (most - len(part))] for part in parts]

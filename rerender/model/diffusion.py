@@ -58,6 +58,7 @@ class Components:
         words: what stands in prompts for words with several embeddings.
         empty_is_zero: whether an empty negative prompt is embedded as zeros.
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
+        prompt_chunks: how many times the text encoder's length a prompt may have.
     """
 
     tokenizers: tuple[Any, ...]
@@ -72,6 +73,7 @@ class Components:
     words: Mapping[str, str] = field(default_factory=dict)
     empty_is_zero: bool = False
     prompt_weights: bool = False
+    prompt_chunks: int = 1
 
 
 class StableDiffusion(Model):
@@ -141,6 +143,7 @@ class StableDiffusion(Model):
             parts.empty_is_zero,
             parts.words,
             parts.prompt_weights,
+            parts.prompt_chunks,
             self._visits,
         )
 

@@ -65,6 +65,8 @@ class Pretrained(Checkpoint):
             no such keys.
         clip_skip: last layers of the text encoder that are left out.
         prompt_weights: whether ``(words:1.3)`` weighs words of prompts; they are letters otherwise.
+        prompt_chunks: how many times 75 tokens (CLIP's 77 but for beginning and end) a prompt may
+            have; all prompts are filled up to them, so that a value changes what short ones make.
         dtype: what the networks compute in; auto is float32 on the CPU, float16 elsewhere.
         device: auto takes the first GPU where there is one.
         compile: graphs captures evaluations as CUDA graphs, with networks in channels_last; eager
@@ -93,6 +95,7 @@ class Pretrained(Checkpoint):
     scheduler: Mapping[str, bool | int | float | Word | list[float] | None] | None = None
     clip_skip: Annotated[int, Field(ge=0, le=10)] = 0
     prompt_weights: bool = False
+    prompt_chunks: Annotated[int, Field(ge=1, le=8)] = 1
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Device = "auto"
     compile: Literal["auto", "eager", "graphs"] = "auto"
@@ -165,7 +168,8 @@ class Pretrained(Checkpoint):
 
     def tell_cut(self, prompts: Sequence[str]) -> None:
         files = self._located((), "nothing").tokenizers[0]
-        most = int(read(files.folder / "tokenizer_config.json")["model_max_length"])
+        length = int(read(files.folder / "tokenizer_config.json")["model_max_length"])
+        most = self.prompt_chunks * (length - 2) + 2
         # A token covers a byte at least, so that short prompts need no tokenizer to be loaded.
         long = [prompt for prompt in prompts if len(prompt.encode()) + 2 > most]
         if long:
@@ -173,8 +177,8 @@ class Pretrained(Checkpoint):
 
             tokenizer = load_tokenizer(files)
             for prompt in long:
-                weighs = self.prompt_weights
-                tell_cut(tokenizer, without_weights("prompt", prompt) if weighs else prompt)
+                words = without_weights("prompt", prompt) if self.prompt_weights else prompt
+                tell_cut(tokenizer, words, self.prompt_chunks)
 
     def tell_styles(self, prompts: Sequence[str]) -> None:
         tell_styles(prompts, self.styles)
@@ -275,6 +279,7 @@ class Pretrained(Checkpoint):
             words=words,
             empty_is_zero=_agreement.empty_is_zero(located),
             prompt_weights=self.prompt_weights,
+            prompt_chunks=self.prompt_chunks,
         )
         return StableDiffusion(
             parts,

@@ -21,6 +21,11 @@ Loras: TypeAlias = tuple[tuple[str, float], ...]
 _LOADED: dict[tuple[str, tuple[str, ...]], Model] = {}  # the one that was loaded last
 
 
+def forget() -> None:
+    """Let go of the model that is held; whoever needs it loads it again."""
+    _LOADED.clear()
+
+
 class Loading:
     """A checkpoint that is loaded when somebody needs it.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,22 +15,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from rerender.data import picture
 from rerender.errors import ConfigError, InputError, LockedError, RerenderError, ResourceError
 from rerender.exits import failure
 from rerender.run_folder import KEYS, SHEET
 from rerender.studio.clips import ClipFolder, TooLargeError
-from rerender.studio.frames import SHOWN, JpegFrames
-from rerender.studio.plan import model_of, planned
+from rerender.studio.frames import SHOWN, JpegFrames, frame_of
+from rerender.studio.plan import model_of, planned, strength_of
+from rerender.studio.previews import Previews, refuse_while
 from rerender.studio.runs import StudioRuns
 from rerender.studio.settings import (
+    VALUES,
     StudioSettings,
     arguments_of,
     command_of,
     keep_table,
     keys_of,
     offered,
+    preview_of,
     yaml_of,
 )
+from rerender.studio.suggest import frames_to_paint
+from rerender.studio.warm import WarmWorker
 
 PAGE = Path(__file__).with_name("page")
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -37,6 +44,7 @@ _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # named af
 _NOW = {"cache-control": "no-store"}
 _JSON_BYTES = 2**20
 _SMALL = 320  # pixels of the longer side of a thumbnail
+_WAITING = 2.0  # seconds after which a page that waits for frames is answered anyway
 
 
 class Studio:
@@ -46,11 +54,16 @@ class Studio:
         root: folder of its clips and runs.
         told: settings of every run, from the command line.
         largest: bytes of an upload.
+        warm: what starts runs at once, and makes previews; None starts each as a program of its
+            own, and makes none.
     """
 
-    def __init__(self, root: Path, told: Sequence[str], largest: int) -> None:
+    def __init__(
+        self, root: Path, told: Sequence[str], largest: int, warm: WarmWorker | None = None
+    ) -> None:
         self.clips = ClipFolder(root / "clips", largest)
-        self.runs = StudioRuns(root / "runs")
+        self.runs = StudioRuns(root / "runs", warm)
+        self.previews = None if warm is None else Previews(warm.preview)
         self._told, self._largest, self._pictures = tuple(told), largest, JpegFrames()
 
     # -- the page -----------------------------------------------------------------------------
@@ -64,8 +77,8 @@ class Studio:
         return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
 
     def about(self, request: Request) -> Any:
-        limit = {"largest": self._largest}
-        return {**offered(), **model_of(self._told), "told": list(self._told), **limit}
+        more = {"largest": self._largest, "preview": self.previews is not None}
+        return {**offered(), **model_of(self._told), "told": list(self._told), **more}
 
     # -- clips --------------------------------------------------------------------------------
 
@@ -128,16 +141,72 @@ class Studio:
         planned(
             self.runs.full(arguments), self.clips.clip(asked.clip).path
         )  # refused now, not later
+        if self.previews is not None:
+            self.previews.stop()  # one thing at a time
         shown = asked.model_dump(exclude_defaults=True)
         return self.runs.state(self.runs.start(asked.clip, shown, arguments))
 
     def _arguments(self, asked: StudioSettings) -> tuple[dict[str, Any], list[str]]:
+        keys = self._keys(asked)
+        return keys, arguments_of(keys, self._told)
+
+    def _keys(self, asked: StudioSettings) -> dict[str, Any]:
         clip = self.clips.clip(asked.clip)
         mask = self.clips.mask(asked.clip, asked.mask) if asked.mask else None
         table = keep_table(clip.path.parent / "prompts", asked)
         mended = self.clips.keys(asked.clip, asked.keys) if asked.keys else None
-        keys = keys_of(asked, clip.path, mask, table, mended)
-        return keys, arguments_of(keys, self._told)
+        return keys_of(asked, clip.path, mask, table, mended)
+
+    # -- previews -----------------------------------------------------------------------------
+
+    def preview(self, asked: StudioSettings) -> Any:
+        """Ask for the first frames of what is asked, small and in few steps."""
+        refuse_while(self.runs.busy)
+        if self.previews is None or asked.keys:
+            raise ConfigError("preview", "there is none of this", "press Restyle")
+        strength = strength_of(self._told, asked.preset)
+        small, more = preview_of(asked, strength, model_of(self._told)["model"] == "demo")
+        id = self._asked({**self._keys(small), **more})
+        return {"id": id, "first": small.start, "frames": small.frames}
+
+    def _asked(self, keys: dict[str, Any], idle: bool = False) -> str:
+        values = {key: keys.pop(key) for key in VALUES if key in keys}
+        return self._previews.ask(arguments_of(keys, self._told), values, idle)
+
+    def warm_up(self) -> None:
+        """Have what makes previews read its loops and fill its pools before somebody waits for it:
+        a few frames of a drawn clip, for nobody."""
+        if self.previews is None:
+            return
+        model_of(self._told)
+        for preset in offered()["presets"]:
+            strength_of(self._told, preset)
+        few = preview_of(StudioSettings(clip="0" * 16, prompt="oil"), 0.75, demo=True)[1]
+        few |= {"data": "demo", "data.frames": 5, "preset": "turbo", "keyframes.interval": 2}
+        with suppress(OSError):
+            self._asked({**few, "prompt": "oil", "metrics": [], "tracker": "none"}, idle=True)
+
+    def preview_state(self, request: Request) -> Any:
+        after = request.query_params.get("after", "")
+        return self._previews.state(
+            request.path_params["preview"], int(after) if after.isdigit() else 0, _WAITING
+        )
+
+    def preview_frame(self, request: Request) -> Response:
+        data = self._previews.frame(request.path_params["preview"], request.path_params["number"])
+        return Response(data, media_type="image/jpeg", headers=_NOW)
+
+    @property
+    def _previews(self) -> Previews:
+        if self.previews is None:
+            raise InputError("preview", "there are none", "start the studio without --no-warm")
+        return self.previews
+
+    def close(self) -> None:
+        """End what is under way."""
+        self.runs.close()
+        if self.previews is not None:
+            self.previews.close()
 
     def history(self, request: Request) -> Any:
         return self.runs.all(request.query_params.get("clip"))
@@ -159,17 +228,32 @@ class Studio:
         path = self.runs.file(run, f"{KEYS}/{request.path_params['number']:06d}.png")
         if "whole" not in request.query_params:
             return FileResponse(path, headers=_NOW)
-        shaped = self.clips.shaped(self.runs.state(run)["clip"], path)
+        shaped = self.clips.shaped(self.runs.state(run)["clip"], picture.read(path).image)
         return Response(shaped, media_type="image/png", headers=_NOW)
 
     async def mend(self, request: Request) -> Response:
-        """Put another picture in the place of a key frame; the settings that carry it on."""
+        """Put another picture in the place of a frame; the settings that carry it on."""
         data = await _body(request, 64 * 2**20, "key frame")
         run, number = request.path_params["run"], request.path_params["number"]
         state = self.runs.state(run)
         paths = {key: self.runs.file(run, f"{KEYS}/{key:06d}.png") for key in state["keys"]}
+        asked = StudioSettings.of(state["settings"])
+        most = self.clips.clip(asked.clip).facts["frames"] - asked.start
+        if number >= min(most, asked.frames or most):
+            raise InputError("key frame", f"{number} is no frame of the run", "choose another")
         name = await run_in_threadpool(self.clips.add_keys, state["clip"], paths, number, data)
         return JSONResponse({**state["settings"], "keys": name}, 201)
+
+    def suggestions(self, request: Request) -> Any:
+        """Which frames to paint next."""
+        run = request.path_params["run"]
+        state = self.runs.state(run)
+        keys = [self.runs.file(run, f"{KEYS}/{key:06d}.png") for key in state["keys"]]
+        if not keys:
+            raise InputError("run", "has no key frames yet", "wait for them")
+        asked = StudioSettings.of(state["settings"])
+        path = self.clips.clip(asked.clip).path
+        return frames_to_paint(path, keys, asked.start, asked.frames, self._told)
 
     def result(self, request: Request) -> Response:
         path = self.runs.video(request.path_params["run"])
@@ -183,7 +267,13 @@ class Studio:
         return FileResponse(self.runs.file(request.path_params["run"], SHEET), headers=_NOW)
 
     def result_frame(self, request: Request) -> Response:
-        return self._jpeg(request, self.runs.video(request.path_params["run"]))
+        run = request.path_params["run"]
+        path = self.runs.video(run)
+        if "whole" not in request.query_params:
+            return self._jpeg(request, path)
+        image = frame_of(path, request.path_params["number"])
+        shaped = self.clips.shaped(self.runs.state(run)["clip"], image)
+        return Response(shaped, media_type="image/png", headers=_NOW)
 
     def _jpeg(self, request: Request, path: Path) -> Response:
         longest = _SMALL if "small" in request.query_params else SHOWN
@@ -192,22 +282,26 @@ class Studio:
         return Response(data, media_type="image/jpeg", headers=_FOREVER)
 
 
-def application(root: Path, told: Sequence[str], largest: int) -> Starlette:
+def application(
+    root: Path, told: Sequence[str], largest: int, warm: WarmWorker | None = None
+) -> Starlette:
     """The application.
 
     Args:
         root: folder of clips and runs, made when something is put there.
         told: settings of every run, in the grammar of the run command.
         largest: bytes of an upload.
+        warm: as of `Studio`.
     """
-    studio = Studio(root, told, largest)
+    studio = Studio(root, told, largest, warm)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        Thread(target=studio.warm_up, daemon=True).start()
         yield
-        await run_in_threadpool(studio.runs.close)
+        await run_in_threadpool(studio.close)
 
-    clip, run = "/api/clips/{clip}", "/api/runs/{run}"
+    clip, run, preview = "/api/clips/{clip}", "/api/runs/{run}", "/api/previews/{preview}"
     routes = [
         Route("/", studio.page),
         Route("/static/{name}", studio.page),
@@ -220,6 +314,9 @@ def application(root: Path, told: Sequence[str], largest: int) -> Starlette:
         Route(clip + "/masks/{mask}", _get(studio.mask_file)),
         Route("/api/command", _post(studio.command), methods=["POST"]),
         Route("/api/plan", _post(studio.plan, asking=True), methods=["POST"]),
+        Route("/api/previews", _post(studio.preview, asking=True), methods=["POST"]),
+        Route(preview, _get(studio.preview_state)),
+        Route(preview + "/frames/{number:int}", _get(studio.preview_frame)),
         Route("/api/runs", _get(studio.history)),
         Route("/api/runs", _post(studio.start), methods=["POST"]),
         Route(run, _get(studio.state)),
@@ -228,6 +325,7 @@ def application(root: Path, told: Sequence[str], largest: int) -> Starlette:
         Route(run + "/keys/{number:int}", _get(studio.key)),
         Route(run + "/keys/{number:int}", studio.mend, methods=["POST"]),
         Route(run + "/frames/{number:int}", _get(studio.result_frame)),
+        Route(run + "/suggestions", _get(studio.suggestions)),
         Route(run + "/video.mp4", _get(studio.result)),
         Route(run + "/sheet.png", _get(studio.sheet)),
     ]

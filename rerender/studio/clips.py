@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from rerender import files
 from rerender.codec import SUFFIXES, open_video
 from rerender.data import picture
@@ -158,20 +160,18 @@ class ClipFolder:
         return name
 
     def add_keys(self, id: str, keys: Mapping[int, Path], number: int, data: bytes) -> str:
-        """Keep the key frames of a run with a mended one among them, all at the size of the clip;
-        returns their name.
+        """Keep the key frames of a run with a painted one among them, in the place of one or beside
+        them, all at the size of the clip; returns their name.
 
         Args:
             id: of the clip.
             keys: pictures of all key frames of the run, by their frames in its stretch.
-            number: of the one that is mended.
+            number: of the frame that is painted.
             data: its new picture.
 
         Raises:
             InputError: it is no picture, or of another shape than the clip.
         """
-        if number not in keys:
-            raise InputError("key frame", f"there is none at frame {number}", "choose another")
         room = files.folder(self.clip(id).path.parent / "keys")
         draft = room / f"{files.temporary_name()}.png"
         files.put(draft, data)
@@ -186,7 +186,11 @@ class ClipFolder:
             raise InputError("key frame", error.problem, error.cure) from error
         finally:
             files.remove(draft)
-        pictures = {each: self.shaped(id, path) for each, path in keys.items() if each != number}
+        pictures = {
+            each: self.shaped(id, picture.read(path).image)
+            for each, path in keys.items()
+            if each != number
+        }
         pictures[number] = mended
         named = [b"%d %s" % (each, sha256_of(pictures[each]).encode()) for each in sorted(pictures)]
         name = sha256_of(*named)[:16]
@@ -197,9 +201,10 @@ class ClipFolder:
             files.move(whole, room / name)
         return name
 
-    def shaped(self, id: str, path: Path) -> bytes:
-        """A key frame as a PNG at the size of the clip; sizes of models miss its shape a little."""
-        return files.png(resize(picture.read(path).image, self._size(id)))
+    def shaped(self, id: str, image: Tensor) -> bytes:
+        """A picture ``[3,H,W]`` in 0..1 as a PNG at the size of the clip; sizes of models miss its
+        shape a little."""
+        return files.png(resize(image, self._size(id)))
 
     def _size(self, id: str) -> tuple[int, int]:
         facts = self.clip(id).facts

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from rerender import files
 from rerender.codec import FileVideo, open_video
@@ -30,6 +31,26 @@ def _opened(path: Path, changed: int) -> FileVideo:
 def opened(path: Path) -> FileVideo:
     """A video, opened, and kept open for the next frame."""
     return _opened(path, path.stat().st_mtime_ns)
+
+
+def frame_of(path: Path, index: int) -> Tensor:
+    """A frame of a video, ``[3,H,W]`` in 0..1.
+
+    Raises:
+        InputError: it has no such frame, or cannot be decoded.
+    """
+    video = opened(path)
+    if not 0 <= index < len(video):
+        raise InputError("frame", f"{index} is not in the clip of {len(video)}", "choose another")
+    return video[index]
+
+
+def jpeg(image: Tensor) -> bytes:
+    """An image ``[3,H,W]`` in 0..1 as a JPEG file."""
+    pixels = files.levels(image).permute(1, 2, 0).contiguous().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
 
 
 class JpegFrames:
@@ -55,18 +76,11 @@ class JpegFrames:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        video = opened(path)
-        if not 0 <= index < len(video):
-            raise InputError(
-                "frame", f"{index} is not in the clip of {len(video)}", "choose another"
-            )
-        height, width = video.size
+        image = frame_of(path, index)
+        height, width = image.shape[1:]
         scale = min(1.0, longest / max(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        pixels = files.levels(resize(video[index], size)).permute(1, 2, 0).contiguous().numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=_QUALITY)
-        data = buffer.getvalue()
+        data = jpeg(resize(image, size))
         with self._lock:
             self._kept[key] = data
             self._bytes += len(data)

@@ -15,6 +15,7 @@ from rerender.config.compose import Composer, literal
 from rerender.errors import ConfigError, ResourceError
 from rerender.exits import Parser, command
 from rerender.studio.settings import CHOSEN, key_of_argument
+from rerender.studio.warm import WarmWorker
 
 LOOPBACK = "127.0.0.1"
 _SHORTEST = 16  # characters of a token that is given
@@ -48,6 +49,11 @@ def parser() -> Parser:
     result.add_argument(
         "--largest", type=int, default=2048, metavar="MIB", help="upload limit (%(default)s)"
     )
+    result.add_argument(
+        "--no-warm",
+        action="store_true",
+        help="keep no process with the model ready: less memory, no previews",
+    )
     result.add_argument("--debug", action="store_true", help="show tracebacks")
     return result
 
@@ -76,7 +82,11 @@ def run(given: list[str]) -> int:
         raise ResourceError("studio", problem, "pip install 'rerender[studio]'") from error
     with listening(asked.host, asked.port) as sockets:
         port = sockets.getsockname()[1]
-        app = application(asked.folder, asked.settings, asked.largest * 2**20)
+        warm = None
+        if not asked.no_warm and sys.platform == "linux":  # elsewhere libraries do not bear a fork
+            warm = WarmWorker(asked.settings)
+            warm.begin()
+        app = application(asked.folder, asked.settings, asked.largest * 2**20, warm)
         guarded = Guard(app, asked.host, port, token)
         shown = f"[{asked.host}]" if ":" in asked.host else asked.host
         sys.stdout.write(f"http://{shown}:{port}/{f'?token={token}' if token else ''}\n")

@@ -79,10 +79,21 @@ def _planned(arguments: tuple[str, ...], path: Path) -> dict[str, Any]:
     }
 
 
-def model_of(told: Sequence[str]) -> dict[str, Any]:
+@lru_cache(4)
+def model_of(told: tuple[str, ...]) -> dict[str, Any]:
     """The model that every run takes: its name, and the styles that it knows where it knows few."""
     with _COMPOSING:
         lines = literal([*told, "data=video", "data.path=clip.mp4"])
         composed = Composer(lines).sweep().jobs[0]["model"]
     name = next((a.partition("=")[2] for a in told if a.startswith("model=")), "demo")
     return {"model": name, "styles": list(composed.get("styles") or ())}
+
+
+@lru_cache(32)
+def strength_of(told: tuple[str, ...], preset: str | None) -> float | None:
+    """The strength that a preset sets, 0..1; None begins from noise."""
+    chosen = [] if preset is None else [f"preset={preset}"]
+    with _COMPOSING:
+        lines = literal([*told, *chosen, "data=video", "data.path=clip.mp4"])
+        found: float | None = Composer(lines).sweep().jobs[0]["sampling"]["strength"]
+    return found

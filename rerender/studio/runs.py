@@ -1,4 +1,5 @@
-"""The runs of the studio: each is the run command in a process of its own, one after the other.
+"""The runs of the studio: each is the run command in a process of its own, one after the other
+(`rerender.studio.warm` starts them).
 
 All that is known of a run stands on disk, so a studio that was killed finds everything again: what
 was asked (ID.json), what the command has said (ID.log), who is at it (ID.held, locked for as long
@@ -14,8 +15,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -26,13 +25,13 @@ from typing import Any
 from rerender import files
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.run_folder import KEYS, VIDEO, read_facts, read_json, read_text
+from rerender.studio.warm import RunProcess, RunStarter, Spawned
 
 log = logging.getLogger(__name__)
 
 ID = re.compile(r"[0-9a-f]{16}")
-PROGRAM = (sys.executable, "-m", "rerender.run")
-PACE = "0.5"  # seconds between two lines of progress
 _PATIENCE = 10.0  # seconds that a run has to end when it is asked to
+_ATTEMPTS = 3  # to start a run, each with another process that starts it
 _LINE = re.compile(
     r"(?:.*: )?(?P<stage>\w+): (?P<done>\d+) of (?P<total>\d+) "
     r"\((?P<spent>[\d.]+) s(?:, about (?P<left>\d+) (?P<unit>s|min) left)?"
@@ -45,14 +44,14 @@ class StudioRuns:
 
     Args:
         root: their folder.
-        program: what is started, before its arguments.
+        starter: starts their processes.
     """
 
-    def __init__(self, root: Path, program: Sequence[str] = PROGRAM) -> None:
-        self._root, self._program = root, tuple(program)
+    def __init__(self, root: Path, starter: RunStarter | None = None) -> None:
+        self._root, self._starter = root, starter or Spawned()
         self._queue: list[str] = []
         self._news = threading.Condition()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: RunProcess | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -199,6 +198,7 @@ class StudioRuns:
             self._news.notify_all()
         if self._process is not None:
             end_group(self._process.pid)
+        self._starter.close()
         if self._thread is not None:
             self._thread.join(2 * _PATIENCE)
 
@@ -228,7 +228,7 @@ class StudioRuns:
         except OSError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # who else looks is in nobody's way
         except BlockingIOError:
             return True
         finally:
@@ -236,6 +236,7 @@ class StudioRuns:
         return False
 
     def _work(self) -> None:
+        lost = 0
         while True:
             with self._news:
                 while not self._queue and not self._closed:
@@ -245,25 +246,40 @@ class StudioRuns:
             if self._others():  # left over from a studio that was killed
                 time.sleep(0.5)
                 continue
+            problem: Exception | None = None
+            try:
+                self._starter.ready()
+            except OSError as error:
+                problem = error
             with self._news:
-                if not self._queue:
+                if not self._queue or self._closed:
                     continue
-                id = self._queue[0]
                 try:
-                    self._process = self._begin(id)
+                    if problem is None:
+                        self._process = self._begin(self._queue[0])
                 except (OSError, RerenderError) as error:
-                    reason = str(error).replace("\n", " ")
+                    problem = error
+                lost = lost + 1 if isinstance(problem, ConnectionError) else 0
+                if 0 < lost < _ATTEMPTS:
+                    continue
+                id, lost = self._queue.pop(0), 0
+                if problem is not None:
+                    reason = str(problem).replace("\n", " ")
                     files.put(self._root / f"{id}.log", f"error: {reason}\n".encode())
-                self._queue.pop(0)
             if self._process is not None:
                 self._process.wait()
                 end_group(self._process.pid)  # what it has left behind
                 self._process = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way or waits."""
+        return bool(self._queue) or self._process is not None or self._others()
+
     def _others(self) -> bool:
         return any(self._held(path.stem) for path in self._root.glob("*.held"))
 
-    def _begin(self, id: str) -> subprocess.Popen[bytes]:
+    def _begin(self, id: str) -> RunProcess:
         """Start the process of a run: a group of its own, ended with all that it started."""
         asked = self._asked(id)
         held, said = self._root / f"{id}.held", self._root / f"{id}.log"
@@ -273,16 +289,8 @@ class StudioRuns:
         hold = os.open(held, os.O_RDWR | os.O_NOFOLLOW)
         output = os.open(said, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         try:
-            fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            process = subprocess.Popen(
-                [*self._program, *asked["arguments"]],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=[hold],
-                env={**os.environ, "RERENDER_PROGRESS": PACE, "PYTHONUNBUFFERED": "1"},
-            )
+            fcntl.flock(hold, fcntl.LOCK_EX)
+            process = self._starter.run(asked["arguments"], hold, output)
         finally:
             os.close(hold)
             os.close(output)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,16 @@ PROGRAM = ("python", "-m", "rerender.run")
 _CONSTRAINTS = ("cross_frame", "color", "shape", "pixel")  # offered; the order in which they act
 _PRESETS = ("fast", "turbo", "paper", "published", "seed")
 _COMMAND_LINE = ("out", "prompts")  # written or repeated, which no file may ask for
+# Keys that decide nothing of how the others are composed.
+VALUES = (
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "sampling.strength",
+    "sampling.steps",
+    "sampler.origin_steps",
+)
+PREVIEWED, PREVIEW_SIZE = 21, 128  # frames, and short side in pixels with the demo model
 _UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _Text = Annotated[str, Field(max_length=2000)]
@@ -176,6 +187,57 @@ def keys_of(
     if not asked.score:
         found["metrics"] = []
     return {**found, "tracker": "none"}
+
+
+def preview_of(
+    asked: StudioSettings, strength: float | None, demo: bool
+) -> tuple[StudioSettings, dict[str, Any]]:
+    """What a preview of settings is made with: the first frames of the stretch in few steps, the
+    demo model's also small. Other models take few steps where they were made for it, which the
+    page says by preset=turbo.
+
+    Args:
+        asked: by the page.
+        strength: of its preset, where the page says none.
+        demo: whether the model is the demo model.
+
+    Returns:
+        Settings of the page, and keys that go before theirs.
+    """
+    few = demo or asked.preset == "turbo"
+    first = next((r for r in asked.ranges if r.first <= asked.start <= r.last), None)
+    changes: dict[str, Any] = {
+        "preset": "turbo" if few else "fast",
+        "frames": min(asked.frames or PREVIEWED, PREVIEWED),
+        "ranges": [],
+        "source_size": False,
+        "score": False,
+    }
+    if first is not None:
+        changes |= {"prompt": first.prompt, "negative_prompt": first.negative_prompt}
+        strength = first.strength if first.strength is not None else strength
+    elif asked.strength is not None:
+        strength = asked.strength
+    if demo:
+        changes["feather"] = asked.feather * PREVIEW_SIZE / (asked.size or 2 * PREVIEW_SIZE)
+        changes["size"] = PREVIEW_SIZE
+    steps = few_steps(strength)
+    keys: dict[str, Any] = {"sampling.batch_size": 1}  # the first one soonest
+    keys["sampling.strength"] = strength
+    if few:
+        keys |= {"sampler": "lcm", "propagation": "warp", "sampling.steps": steps}
+    if demo:  # not distilled: it takes them from its own grid (docs/few_steps.md)
+        keys["sampler.origin_steps"] = max(20, steps)
+    return asked.model_copy(update=changes), keys
+
+
+def few_steps(strength: float | None) -> int:
+    """Steps of a schedule of which 4 to 6 are executed, so that the windows of preset=turbo hold a
+    step each, and that begin as near as they can to where a long schedule would."""
+    if strength is None:
+        return 4
+    found = {executed: math.ceil(executed / max(strength, 0.01) - 1e-9) for executed in (4, 5, 6)}
+    return found[max(found, key=lambda executed: (round(executed / found[executed], 6), -executed))]
 
 
 def arguments_of(keys: Mapping[str, Any], told: Sequence[str]) -> list[str]:

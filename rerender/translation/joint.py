@@ -118,7 +118,7 @@ class JointShot:
 
     def share(self, index: int) -> Tensor | None:
         """How far edits that follow the flow count in each latent cell of a key frame."""
-        return self.shares.get(self.ordinal(index))
+        return self.shares.flow.get(self.ordinal(index))
 
     def bound(self, index: int) -> list[BoundEdits]:
         """What joint constraints do to the denoising of a key frame."""

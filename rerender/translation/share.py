@@ -1,9 +1,9 @@
 """Which cells of a key frame belong to constraints that follow the flow, and which to the others.
 
 Where a joint constraint gives key frames a share s (``[1,1,h,w]`` of latent cells, 0..1), an edit
-that follows the flow counts for s and any other joint edit for 1 - s:
+that follows the flow counts for s and any other joint edit for o, which is 1 - s if not given:
 
-    x^0 <- s * follow(x^0) + (1 - s) * x^0,      answer = s * own answer + (1 - s) * processor's
+    x^0 <- s * follow(x^0) + (1 - s) * x^0,      answer = (1 - o) * own answer + o * processor's
 
 Constraints that refer to earlier key frames follow the flow, and joint ones that say so.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,8 +28,17 @@ from rerender.contracts import (
 )
 from rerender.scene import DecoderBlock
 
-Shares = Mapping[int, Tensor]
-"""The share of each key frame, by its ordinal."""
+
+class Shares(NamedTuple):
+    """How far edits count in each key frame that says so, by its ordinal.
+
+    Attributes:
+        flow: edits that follow the flow.
+        other: other joint edits.
+    """
+
+    flow: Mapping[int, Tensor]
+    other: Mapping[int, Tensor]
 
 
 def blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
@@ -43,17 +53,20 @@ def blend(share: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 def shares_of(edits: Sequence[Sequence[JointEdits]]) -> Shares:
     """What joint constraints say of every key frame of a shot; the last word counts."""
-    found: dict[int, Tensor] = {}
-    for each in edits:
-        found |= {o: edit.share for o, edit in enumerate(each) if edit.share is not None}
-    return found
+    flow: dict[int, Tensor] = {}
+    other: dict[int, Tensor] = {}
+    for ordinal, edit in ((o, edit) for each in edits for o, edit in enumerate(each)):
+        if edit.share is not None:
+            flow[ordinal] = edit.share
+            other[ordinal] = 1 - edit.share if edit.other_share is None else edit.other_share
+    return Shares(flow, other)
 
 
 def shared(edits: Sequence[JointEdits], shares: Shares, follows_flow: bool) -> Sequence[JointEdits]:
     """The edits of one constraint, where they count."""
-    if not shares:
+    own = shares.flow if follows_flow else shares.other
+    if not own:
         return edits
-    own = shares if follows_flow else {o: 1 - share for o, share in shares.items()}
 
     # Who has the same hooks belongs together: each hook is wrapped once, for all key frames.
     @cache
@@ -78,7 +91,7 @@ def shared(edits: Sequence[JointEdits], shares: Shares, follows_flow: bool) -> S
     ]
 
 
-def _process(shares: Shares, process: AttentionProcessor) -> AttentionProcessor:
+def _process(shares: Mapping[int, Tensor], process: AttentionProcessor) -> AttentionProcessor:
     def act(
         attention: SelfAttention,
         hidden_states: HiddenStates,
@@ -100,7 +113,7 @@ def _process(shares: Shares, process: AttentionProcessor) -> AttentionProcessor:
     return act
 
 
-def _edit(shares: Shares, edit: FeatureEdit) -> FeatureEdit:
+def _edit(shares: Mapping[int, Tensor], edit: FeatureEdit) -> FeatureEdit:
     def act(block: DecoderBlock, features: Features, step: int) -> Features:
         found = edit(block, features, step)
         answers: dict[int, Tensor] = {}
@@ -115,7 +128,7 @@ def _edit(shares: Shares, edit: FeatureEdit) -> FeatureEdit:
     return act
 
 
-def _clean(shares: Shares, edit: CleanJointly) -> CleanJointly:
+def _clean(shares: Mapping[int, Tensor], edit: CleanJointly) -> CleanJointly:
     def act(step: int, latents: Features) -> Features:
         found = edit(step, latents)
         return {o: blend(shares[o], found[o], each) for o, each in latents.items()}

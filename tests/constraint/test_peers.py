@@ -461,6 +461,17 @@ def test_a_gate_forced_open_or_shut_gives_either_methods_bytes(
     assert torch.equal(mixed(tiny, gate, FRESCO, *FOLLOWING), mixed(tiny, *alone))
 
 
+def test_a_gate_that_excludes_nothing_adds_what_follows_the_flow(tiny: StableDiffusion) -> None:
+    """Forced open, all edits count everywhere; forced shut, those alone that do not follow it."""
+    following = FOLLOWING[1:]  # a processor knows nothing of contexts under a gate
+    both = mixed(tiny, FRESCO, *following)
+    opened, shut = (
+        mixed(tiny, FlowGate(value=value, exclusive=0.0), FRESCO, *following) for value in (1, 0)
+    )
+    assert torch.equal(opened, both)
+    assert torch.equal(shut, mixed(tiny, FRESCO)) and not close(shut, both, 1e-3)
+
+
 def test_a_gate_between_lies_between(tiny: StableDiffusion) -> None:
     half = mixed(tiny, FlowGate(value=0.5), FRESCO, *FOLLOWING)
     for alone in ((FRESCO,), FOLLOWING):

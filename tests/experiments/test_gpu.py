@@ -83,7 +83,9 @@ def test_a_full_run_needs_a_device(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_tests_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     files = correctness.marked()
-    assert correctness.ROOT / "tests/flow/test_dis_torch.py" in files and Path(__file__) not in files
+    assert (
+        correctness.ROOT / "tests/flow/test_dis_torch.py" in files and Path(__file__) not in files
+    )
     monkeypatch.setattr(correctness, "marked", lambda: ["tests/sampler/test_ddim_nowhere.py"])
     (row,) = correctness.tests(BenchSetting.small(torch.device("cpu")))
     assert row["exit_code"] == 4 and row["failed"] == []

@@ -25,3 +25,4 @@ def test_it_makes_frames_as_good_as_the_compiled_path(
     assert quality["cpu"] > 35 and quality["device"] > quality["cpu"] - 0.05
     (whole,) = row["end to end"]
     assert whole["segments"] == 1 and whole["fps"] > 0 and whole["psnr"] > 25
+    assert row["psnr numba, dis"] > 25

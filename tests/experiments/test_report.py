@@ -14,6 +14,7 @@ from torch import Tensor
 from eval import score_files
 from eval.contracts import Score
 from eval.score import main as score_main
+from experiments import experiment
 from experiments.report import build, main, render
 from experiments.report_data import Study
 from experiments.repro_command import command
@@ -142,6 +143,14 @@ def test_failed_unscored_and_broken_runs_are_listed(tmp_path: Path) -> None:
     assert "not finished; the same command goes on" in page
     assert f"{CLIP}.mp4" in page and "3 failed" in page
     assert "3 videos, 3 methods, 1 clip, 0 scores" in page  # source, truth, fine
+
+
+def test_methods_stand_as_they_were_swept(tmp_path: Path) -> None:
+    for name in ("alpha", "zeta"):
+        put_run(tmp_path / f"{name}-00000000", f"name={name}")
+    experiment.write(tmp_path, None, ("zeta-00000000", "alpha-00000000"))
+    labels = r'"label": ?"(alpha|zeta|source)"'
+    assert re.findall(labels, build(tmp_path).read_text()) == ["source", "zeta", "alpha"]
 
 
 def test_rivals_without_any_run_of_ours(tmp_path: Path) -> None:

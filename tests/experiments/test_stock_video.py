@@ -70,12 +70,19 @@ def animated(controlled: bool) -> Any:
     return settled(diffusers.AnimateDiffVideoToVideoControlNetPipeline(controlnet=net, **common))
 
 
-def wan(kind: str) -> Any:
-    """Wan in miniature, with random weights and a tokenizer that knows three words."""
+def two_words() -> Any:
+    """A tokenizer that knows two words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "cat": 2, "a": 3}, "<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
+    )
+
+
+def wan(kind: str) -> Any:
+    """Wan in miniature, with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         vae = diffusers.AutoencoderKLWan(
@@ -109,15 +116,54 @@ def wan(kind: str) -> Any:
         else:
             network = diffusers.WanTransformer3DModel(**shape)
     pipe = getattr(diffusers, kind)(
-        tokenizer=transformers.PreTrainedTokenizerFast(
-            tokenizer_object=words, pad_token="<pad>", unk_token="<unk>"
-        ),
+        tokenizer=two_words(),
         text_encoder=text,
         vae=vae,
         transformer=network,
         scheduler=diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
+    )
+    return settled(pipe)
+
+
+def ltx() -> Any:
+    """LTX in miniature, with random weights: one latent frame more for each two frames."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = diffusers.AutoencoderKLLTXVideo(
+            latent_channels=8,
+            block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8, 8),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1, 1),
+            spatio_temporal_scaling=(True, False, False, False),
+            decoder_spatio_temporal_scaling=(True, False, False, False),
+            patch_size=2,
+        )
+        # A mean and a deviation that leave nothing as it is.
+        vae.latents_mean.copy_(torch.linspace(-0.5, 0.5, 8))
+        vae.latents_std.copy_(torch.linspace(0.5, 2, 8))
+        text = transformers.T5EncoderModel(
+            transformers.T5Config(
+                vocab_size=8, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+            )
+        )
+        network = diffusers.LTXVideoTransformer3DModel(
+            in_channels=8,
+            out_channels=8,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            num_layers=1,
+            caption_channels=32,
+        )
+    pipe = diffusers.LTXConditionPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        vae=vae,
+        text_encoder=text,
+        tokenizer=two_words(),
+        transformer=network,
     )
     return settled(pipe)
 
@@ -173,6 +219,48 @@ def test_vace_follows_the_control() -> None:
     assert [tuple(each.shape) for each in one] == [(3, 16, 16)] * 5
     assert not torch.equal(torch.stack(one), torch.stack(other))
     assert torch.equal(torch.stack(one), torch.stack(same))
+
+
+def test_ltx_denoises_the_source_from_its_share_of_the_noise_on() -> None:
+    """As stock LTX does with latents made by its own normalisation."""
+    pipe, request = ltx(), asked(5, 32)
+    ours = StockVideo(pipe).call(request, "latent")
+    video = pipe.video_processor.preprocess_video(pictures(request.frames), 32, 32)
+    with torch.no_grad():
+        latents = pipe.vae.encode(video).latent_dist.mode()
+    theirs = pipe(
+        latents=pipe._normalize_latents(latents, pipe.vae.latents_mean, pipe.vae.latents_std),
+        denoise_strength=0.7,
+        prompt="a cat",
+        negative_prompt="blurry",
+        height=32,
+        width=32,
+        num_frames=5,
+        frame_rate=25,
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
+        output_type="latent",
+    ).frames
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_ltx_sees_source_prompt_and_strength_and_gives_as_many_frames_as_there_are() -> None:
+    stock, request = StockVideo(ltx()), asked(4, 32)
+    made = torch.stack(stock.restyle(request))
+    assert made.shape == (4, 3, 32, 32)
+    others = [
+        replace(request, frames=[1 - each for each in request.frames]),
+        replace(request, prompt="a a a"),
+        replace(request, strength=0.4),
+        replace(request, seed=6),
+    ]
+    assert not any(torch.equal(made, torch.stack(stock.restyle(other))) for other in others)
+    # From noise alone nothing of the source is left.
+    free = [
+        torch.stack(stock.restyle(replace(each, strength=None))) for each in (request, others[0])
+    ]
+    assert torch.equal(*free)
 
 
 def test_frames_are_filled_up_to_what_a_pipeline_takes() -> None:

@@ -155,6 +155,32 @@ def test_a_row_that_lacks_a_clip_is_marked_and_takes_no_part() -> None:
     assert (found["clips"], found["of"], found["rank"], found["differs"]) == ("9", "10", "", "0")
 
 
+@pytest.mark.parametrize(("clips", "shown"), [(2, False), (4, False), (5, True)])
+def test_of_few_clips_no_interval_is_printed_and_csv_has_it(clips: int, shown: bool) -> None:
+    table = tables.table(scores(clips=clips), ABOUT)
+    assert ("±" in line_of(formats.to_markdown([table]), "x")) is shown
+    assert ("pm$" in to_latex([replace(table, notes=())])) is shown
+    assert ("too few for an interval" in table.notes[0]) is not shown
+    assert "half of its 95 %" in table.notes[0] or not shown
+    row = read(formats.to_csv([table]))["x", "warp_error"]
+    assert float(row["low"]) < float(row["mean"]) < float(row["high"])
+
+
+def test_notes_are_about_what_is_printed() -> None:
+    made = [
+        *scores(),
+        *(replace(row, metric="flicker", note="n/a: for a reason") for row in scores()),
+    ]
+    notes = " ".join(tables.table(made, ABOUT).notes)
+    assert "geometric mean for lpips and warp error" in notes and "flicker" not in notes
+    assert "lpips: n/a: weights not found (x)." in notes and "reason" not in notes
+    all_of_them = Experiment(replace(SPEC, columns=("lpips", "warp_error", "flicker")))
+    assert (
+        "geometric mean for lpips, warp error and flicker"
+        in tables.table(made, all_of_them).notes[0]
+    )
+
+
 def test_remarks_and_unfinished_runs_are_said() -> None:
     made = [
         replace(row, remark="every second frame is missing") if row.method == "x" else row
@@ -164,7 +190,7 @@ def test_remarks_and_unfinished_runs_are_said() -> None:
     assert "| x [1] " in formats.to_markdown([table])
     assert r"x\textsuperscript{1}" in to_latex([table])
     assert "[1] x: every second frame is missing (10 clips)." in table.notes
-    assert table.notes[-1] == "Unfinished: no_shape-1 (disk full)"
+    assert table.notes[-1] == "Unfinished: no_shape-1 (disk full)."
 
 
 def test_costs_stand_apart_and_are_never_tested() -> None:
@@ -233,6 +259,12 @@ def test_published_numbers_are_marked_and_as_printed() -> None:
     found = {one.title: one for one in tables.published()}
     assert all(title.startswith("Published, another protocol: ") for title in found)
     assert all(one.notes[0].startswith("Protocol: ") for one in found.values())
+    # A column that the first row lacks is one all the same.
+    preferred = next(one for one in found.values() if "TokenFlow (ICLR" in one.title)
+    assert [c.name for c in preferred.columns][-1] == "Prefer TokenFlow %"
+    assert "| Tune-A-Video       |" in formats.to_markdown([preferred])
+    assert preferred.lines["Tune-A-Video"][-1].mean == 82
+    assert preferred.lines["TokenFlow"][-1].mean is None
     rerender = next(one for title, one in found.items() if "SIGGRAPH Asia 2023), Table 2" in title)
     assert [cell.mean for cell in rerender.lines["Rerender"]] == [0.979, 0.983, 0.069, 73.7]
     text = formats.to_markdown(list(found.values()))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rerender import files
+from rerender import api, files
 from rerender.codec import encode, open_video, planes
 from rerender.data.demo import Demo
 from rerender.demo.world import World
@@ -183,3 +183,28 @@ def test_a_run_keeps_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     far = ((kept - clip.video[0]).abs().mean(0)[outside], (whole - clip.video[0]).abs().mean(0))
     assert far[0].mean() < 0.05 < far[1][outside].mean()
     assert main([*base, "out=no", "mask=file", "mask.path=none.png"]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("motion", ["slow", "zoom"])
+def test_inside_the_result_is_as_near_to_the_truth_as_without_a_mask(
+    motion: str, tmp_path: Path
+) -> None:
+    model, seed = api.load_model("demo"), 1_000_000
+    (clip,) = Demo(seeds=(seed,), motion=motion, frames=11).clips()
+    truth, world = clip.truth, World(seed, motion=motion, frames=11)
+    assert truth is not None
+    path = picture(tmp_path / "mask.png", sprites(world, 0))
+    regions = [sprites(world, index) > 0.5 for index in range(11)]
+
+    def inside(*settings: str) -> float:
+        chosen = api.parts("sampling.steps=10", "propagation=warp", *settings)
+        errors = []
+        for index, frame in enumerate(render(clip, model, chosen)):
+            right = truth.translation(index)
+            assert right is not None
+            errors.append((frame - right).square().mean(0)[regions[index][0]].mean())
+        return float(-10 * torch.stack(errors).mean().log10())
+
+    kept = inside("mask=file", f"mask.path={path}", "mask.feather=0")
+    assert kept > inside() - 0.2

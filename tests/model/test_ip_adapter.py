@@ -16,8 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rerender.contracts import NoiseRequest
-from rerender.contracts.network import AttentionMapEdit
+from rerender.contracts import AttentionMapEdit, NoiseRequest
 from rerender.errors import ConfigError, InputError, WeightsError
 from rerender.model._ip_adapter import IPAdapter
 from tests.model.making import our_latents, ours, save, their_latents, their_pipeline

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -16,6 +17,8 @@ from rerender.flow.dis_torch import DisTorch
 from rerender.propagate import propagate
 from rerender.propagation.blending.blend import Soft, TwoBand
 from rerender.propagation.lanes import Lanes
+from rerender.propagation.motion.batched import looked
+from rerender.propagation.motion.graphed import Recording, graphed, recorded
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patchmatch import PatchMatch
@@ -62,6 +65,41 @@ def test_frames_are_as_good_as_those_of_the_processor(
     assert len(made) == 5 and all(image.device == CPU for image in made)
     assert psnr(made, torch.stack(expected)) > 40
     assert psnr(made, truth[1:6]) > psnr(expected, truth[1:6]) - 0.1
+
+
+def again(work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Recording:
+    """A recording on the processor: the work is done again, in the same memory."""
+    given = [part.clone() for part in inputs]
+    made = tuple(torch.full_like(part, torch.nan) for part in work(*given))
+
+    def replay() -> None:
+        for mine, new in zip(made, work(*given), strict=True):
+            mine.copy_(new)
+
+    return Recording(given, made, replay)
+
+
+@pytest.mark.parametrize(
+    ("device", "record"),
+    [(CPU, again), pytest.param(CUDA, recorded, marks=pytest.mark.gpu)],
+    ids=["cpu", "cuda"],
+)
+def test_a_recording_gives_what_its_work_gives(
+    device: torch.device, record: Callable[..., Recording]
+) -> None:
+    random, kept = torch.Generator().manual_seed(0), []
+    # One recording is played twice, one is of another shape, and one pushes the first out.
+    for height in (40, 40, 48, 56, 40):
+        size = (2, 3, height, 60)
+        target, source = (255 * torch.rand(size, generator=random).to(device) for _ in range(2))
+        offset = torch.randn(2, 2, *size[2:], generator=random).to(device)
+        expected = looked(DisTorch(), target, source, offset)
+        work = partial(looked, DisTorch())
+        found = graphed(DisTorch(), work, target, source, offset, record=record)
+        kept.append((found, expected))
+    # Later ones leave the answers of earlier ones alone.
+    for pair in kept:
+        assert all(torch.equal(*parts) for parts in zip(*pair, strict=True))
 
 
 def test_segments_of_any_length_are_made_together_as_alone() -> None:

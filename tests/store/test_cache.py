@@ -123,7 +123,7 @@ def test_what_killed_writers_left_is_taken_away_and_what_others_write_is_not(
     gone.start()
     gone.join()
     room = files.folder(cache.root / WRITING)
-    host = files._host()
+    host = files.host()
     dead, alive, elsewhere = (
         room / f"{files.TEMPORARY}{name}-x"
         for name in (f"{host}-{gone.pid}", f"{host}-1", "other-1")

@@ -145,7 +145,7 @@ def test_nothing_is_written_or_removed_through_a_link_in_a_store(
     place: str, tmp_path: Path
 ) -> None:
     cache, other = filled(tmp_path / "root"), filled(tmp_path / "other")
-    files.put(other.root / WRITING / f".tmp-{files._host()}-999999999-0", b"left by the dead")
+    files.put(other.root / WRITING / f".tmp-{files.host()}-999999999-0", b"left by the dead")
     link = cache.root / place
     files.remove(link)
     link.symlink_to(other.root / place)

@@ -16,6 +16,7 @@ from PIL import Image
 from rerender import files
 from rerender.codec import open_video
 from rerender.errors import ConfigError, ResourceError
+from rerender.propagate_keys import main as propagate
 from tests.studio.conftest import HOST, added, serving
 
 
@@ -263,7 +264,36 @@ def test_a_mended_key_frame_stands_among_those_of_its_run(
     plan = client.post("/api/plan", json=settings).json()
     assert plan["shots"] == [[1, 11, 20]]
     assert "keyframes=folder" in plan["arguments"]
-    assert "another" in sent(5, Image.new("RGB", (64, 48))).json()["error"]
+    more = sent(5, Image.new("RGB", (64, 48)))  # painted where there was none
+    kept = (place / "outputs/studio/clips" / clip / "keys" / more.json()["keys"]).iterdir()
+    assert sorted(int(path.stem) for path in kept) == [0, 5, 10, 19]
+    assert "another" in sent(20, Image.new("RGB", (64, 48))).json()["error"]
     whole = client.get(f"/api/runs/{run}/keys/19", params={"whole": ""})
     assert Image.open(io.BytesIO(whole.content)).size == (64, 48)
     assert "the clip is 64x48" in sent(0, Image.new("RGB", (48, 64))).json()["error"]
+
+
+def test_frames_to_paint_next_are_those_of_the_command(
+    client: Any, film: bytes, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = added(client, film)
+    asked = {"clip": clip, "prompt": "oil", "size": 48, "interval": 10, "start": 1, "frames": 18}
+    command = client.post("/api/command", json=asked).json()
+    run, runs = command["id"], place / "outputs/studio/runs"
+    facts = {"clip": clip, "settings": asked, "arguments": command["arguments"], "time": 0.0}
+    files.put_json(runs / f"{run}.json", facts)
+    assert "no key frames" in client.get(f"/api/runs/{run}/suggestions").json()["error"]
+    for number in (0, 10):
+        (runs / run / "keys").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48)).save(runs / run / "keys" / f"{number:06d}.png")
+    found = client.get(f"/api/runs/{run}/suggestions").json()
+    assert len({each["frame"] for each in found}) == 4
+    assert all(0 < each["frame"] < 18 and each["frame"] != 10 for each in found)
+    video = next((place / "outputs/studio/clips" / clip).glob("*.mp4"))
+    line = ["--keys", str(runs / run / "keys"), "--video", str(video), "--suggest", "4"]
+    assert propagate([*line, "--out", "next.png", "data.start=1", "data.frames=18"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    lines = [f"frame {each['frame']}: {each['gain']:+.2f} dB; lies in frames" for each in found]
+    assert [line.split(" lies")[0] for line in said[:4]] == [
+        line.split(" lies")[0] for line in lines
+    ]

@@ -96,7 +96,10 @@ def test_somebody_restyles_a_clip(tmp_path: Path) -> None:
         with served(place) as (again, _):
             page.open(f"{again}{kept}", 1280, 1000)
             state(page, "Done")  # what was finished is there again
+            page.wait("document.getElementById('prompt').value.startsWith('a watercolor')")
+            a_change_is_previewed_at_once(page, shots)
             another_prompt_a_mask_and_a_wipe(page, shots)
+            a_frame_to_paint_is_said(page, shots)
             one_key_frame_is_mended(page, tmp_path, shots)
             fits_a_phone(page, again, kept, shots)
         hosts = {url for url in page.requests if not url.startswith((address, again, "blob:"))}
@@ -140,6 +143,36 @@ def goes_on_to_the_end(page: browser.Page, shots: Path) -> None:
     page.picture(shots / "done.png")
     bold = page.run("[...document.querySelectorAll('b')].map((e) => e.className)")
     assert all(name.endswith("-word") for name in bold)  # of the prompt none
+
+
+def a_change_is_previewed_at_once(page: browser.Page, shots: Path) -> None:
+    shown = "document.getElementById('layer-b').src"
+    put(page, "prompt", "a neon sign")
+    page.wait("document.getElementById('side-b').value === 'preview'", 60)
+    page.wait(f"{shown}.includes('/api/previews/')")
+    assert "Preview" in page.run("document.getElementById('tag-b').textContent")
+    before = page.run(shown)
+    put(page, "strength", 0.5)  # and again with every change
+    page.wait(f"{shown}.includes('/api/previews/') && {shown} !== {before!r}", 30)
+    page.wait("document.getElementById('live-state').textContent.startsWith('first frame after')")
+    page.picture(shots / "preview.png")
+    page.click("#live")  # switched off, nothing is drawn
+    page.wait("document.getElementById('side-b').value !== 'preview'")
+    put(page, "prompt", "a mosaic")
+    time.sleep(1)
+    assert page.run("document.getElementById('side-b').value") != "preview"
+    page.click("#live")
+    page.wait(f"{shown}.includes('/api/previews/')", 60)
+
+
+def a_frame_to_paint_is_said(page: browser.Page, shots: Path) -> None:
+    page.click("#suggest")
+    page.wait("document.querySelectorAll('#suggested button').length === 4", 60)
+    page.click("#suggested button")
+    page.wait("document.getElementById('mend-what').textContent.startsWith('Frame ')")
+    saved = page.run("document.getElementById('mend-save').href")
+    assert "/frames/" in saved and saved.endswith("?whole")
+    page.picture(shots / "next.png")
 
 
 def another_prompt_a_mask_and_a_wipe(page: browser.Page, shots: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from rerender.errors import ConfigError, InputError
 from rerender.run_folder import sealed
 from rerender.studio.runs import StudioRuns, name_of
+from rerender.studio.warm import Spawned
 
 # What stands in for the run command: it says what that says, leaves what that leaves, starts a
 # process of its own, and waits to be told to go on.
@@ -51,7 +52,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     made: list[StudioRuns] = []
 
     def start() -> StudioRuns:
-        made.append(StudioRuns(tmp_path / "runs", (sys.executable, "-c", PROGRAM)))
+        made.append(StudioRuns(tmp_path / "runs", Spawned((sys.executable, "-c", PROGRAM))))
         return made[-1]
 
     yield start
@@ -125,7 +126,9 @@ def test_what_a_killed_studio_began_is_found_and_can_be_cancelled(
 ) -> None:
     code = (
         "import sys, time; from pathlib import Path; from rerender.studio.runs import StudioRuns\n"
-        "studio = StudioRuns(Path('runs').absolute(), (sys.executable, '-c', sys.argv[1]))\n"
+        "from rerender.studio.warm import Spawned\n"
+        "program = Spawned((sys.executable, '-c', sys.argv[1]))\n"
+        "studio = StudioRuns(Path('runs').absolute(), program)\n"
         "studio.start('a', {}, ['prompt=oil']); studio.start('a', {}, ['prompt=neon'])\n"
         "time.sleep(60)"
     )

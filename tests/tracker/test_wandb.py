@@ -223,3 +223,39 @@ def test_an_offline_job_keeps_its_id_and_the_curves_of_all_its_clips(tmp_path: P
         (clip, item["frame"]) for item in items for clip in item if clip.endswith("/warp_error")
     ]
     assert frames == [(f"{clip}/warp_error", step) for clip in ("a", "b") for step in range(3)]
+
+
+def test_wandb_sync_sends_every_attempt_of_a_job_into_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vendor's own command; the last attempt, which has all clips, comes last."""
+    for clips in (("a",), ("a", "b")):
+        tracker = WandB()
+        tracker.start(tmp_path, CONFIG, "name", "group")
+        for clip in clips:
+            for step in range(3):
+                tracker.log({f"{clip}/warp_error": len(clips) + step / 4}, step)
+        if len(clips) == 2:
+            tracker.summary({"score": 0.375})
+        tracker.finish(2 - len(clips))
+        time.sleep(1.1)  # W&B names folders by the second
+    with wandb_server() as (address, rows):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        command = [sys.executable, "-m", "wandb", "sync", "--yes"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    names = _runs(rows)
+    assert len(names) > 1 and len(set(names)) == 1
+    sent = [row["files"] for row in rows if row.get("files")]
+    histories = [each["wandb-history.jsonl"] for each in sent if "wandb-history.jsonl" in each]
+    lines = [json.loads(line) for each in histories for line in each["content"]]
+    curve = {
+        clip: [x[clip] for x in lines if clip in x] for clip in ("a/warp_error", "b/warp_error")
+    }
+    assert curve == {"a/warp_error": [1, 1.25, 1.5, 2, 2.25, 2.5], "b/warp_error": [2, 2.25, 2.5]}
+    # Each attempt begins at line 0: lines of the one before are replaced, none stands twice.
+    assert [each["offset"] for each in histories] == [0, 0]
+    summary = json.loads(sent[-1]["wandb-summary.json"]["content"][-1])
+    assert summary["score"] == 0.375
+    assert [row["exitcode"] for row in rows if "exitcode" in row] == [1, 0]

@@ -16,8 +16,9 @@ from rerender.exits import command
 from rerender.model.diffusion import guidance_embedding
 from rerender.model.pretrained import Pretrained
 from rerender.sampler.lcm import LCM
-from training import distill, distill_bench
-from training.distill import Distillation, DistillSettings, EmbeddedPrompts, TrainingPictures
+from training import distill, distill_bench, distillation
+from training.distill_pictures import DistillSettings, TrainingPictures, draw_pictures
+from training.distillation import Distillation, EmbeddedPrompts
 from training.learn import Budget, learn
 
 SETTINGS = DistillSettings(pictures=6, batch=2, seed=3)
@@ -26,7 +27,7 @@ SETTINGS = DistillSettings(pictures=6, batch=2, seed=3)
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> TrainingPictures:
     file = tmp_path_factory.mktemp("drawn") / "pictures.safetensors"
-    return distill.draw_pictures(file, SETTINGS, weights.FOLDER, "cpu", 1)
+    return draw_pictures(file, SETTINGS, weights.FOLDER, "cpu", 1)
 
 
 @pytest.fixture
@@ -44,21 +45,21 @@ def given(stage: Distillation, time: int) -> tuple[Tensor, ...]:
 def test_pictures_are_kept_and_drawn_again_where_others_are_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "work" / "pictures.safetensors"
     settings = DistillSettings(pictures=2)
-    first = distill.draw_pictures(file, settings, weights.FOLDER, "cpu", 1)
+    first = draw_pictures(file, settings, weights.FOLDER, "cpu", 1)
     stamp = file.stat().st_mtime_ns
-    again = distill.draw_pictures(file, settings, weights.FOLDER, "cpu", 1)
+    again = draw_pictures(file, settings, weights.FOLDER, "cpu", 1)
     assert torch.equal(first.codes, again.codes) and file.stat().st_mtime_ns == stamp
-    other = distill.draw_pictures(file, DistillSettings(pictures=3), weights.FOLDER, "cpu", 1)
+    other = draw_pictures(file, DistillSettings(pictures=3), weights.FOLDER, "cpu", 1)
     assert torch.equal(other.codes[:2], first.codes) and len(other.maps) == 3
 
 
 def test_the_student_begins_as_the_teacher_whatever_it_is_told(stage: Distillation) -> None:
     noisy, time, text, hint, keep = given(stage, 499)
     residuals = stage.residuals(noisy, time, text, hint, keep)
-    wanted = distill._run(stage.teacher, noisy, time, text, residuals)
+    wanted = distillation._run(stage.teacher, noisy, time, text, residuals)
     for scale in (1.0, 3.3):
         told = guidance_embedding(torch.full((2,), scale), 64)
-        found = distill._run(stage.unet, noisy, time, text, residuals, told)
+        found = distillation._run(stage.unet, noisy, time, text, residuals, told)
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
@@ -83,8 +84,8 @@ def test_the_teachers_step_is_that_of_diffusers(stage: Distillation, index: int)
     untold = stage.untold.expand(2, -1, -1)
     others = stage.residuals(noisy, time, untold, hint, keep)
     with torch.no_grad():
-        said = distill._run(stage.teacher, noisy, time, text, residuals)
-        unsaid = distill._run(stage.teacher, noisy, time, untold, others)
+        said = distillation._run(stage.teacher, noisy, time, text, residuals)
+        unsaid = distillation._run(stage.teacher, noisy, time, untold, others)
     velocity = unsaid + scale.view(-1, 1, 1, 1) * (said - unsaid)
     wanted = scheduler.step(velocity, late, noisy).prev_sample
     assert torch.allclose(found, wanted, atol=1e-4)

@@ -15,7 +15,8 @@ from rerender.exits import command
 from rerender.model.tiny import Tiny
 from training import lora
 from training.learn import Budget, learn
-from training.lora import FILE, LAYERS, LoraSettings, LoraTraining, read_pictures
+from training.lora import read_pictures
+from training.lora_training import FILE, LAYERS, LoraSettings, LoraTraining
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion

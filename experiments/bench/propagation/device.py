@@ -5,8 +5,10 @@
 
 By stage: both directions of a few segments at once, on a clip of the demo world scaled to size,
 with its true flow somewhat disturbed. End to end: whole segments from frames in the processor's
-memory to frames in the processor's memory, their flow, light and refinement included. Needs torch,
-numpy, numba and OpenCV, no weights. Prints one line of JSON a size, and writes all of them to FILE.
+memory to frames in the processor's memory, their flow, light and refinement included; on a GPU
+with the direct look as a CUDA graph and without, and beside the default on the processor
+(``backend=numba``, ``flow=dis``). Needs torch, numpy, numba and OpenCV (``--alone`` leaves the
+processor's path out), no weights. Prints one line of JSON a size, and writes all of them to FILE.
 """
 
 from __future__ import annotations
@@ -20,16 +22,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.data.demo import Demo
+from rerender.flow.dis import Dis
 from rerender.flow.dis_torch import DisTorch
 from rerender.propagation.blending import tensors as blending
 from rerender.propagation.blending.blend import Bidirectional, Guess, TwoBand
 from rerender.propagation.lanes import Lanes
+from rerender.propagation.motion import batched as chained
 from rerender.propagation.motion import tensors as motion
 from rerender.propagation.motion.chain import FrameMotion
 from rerender.propagation.motion.variational import Refiner
@@ -78,7 +84,10 @@ def main() -> None:
         device = torch.device(asked.device)
         row = measured(height, width, device, compared=height <= 512 and not asked.alone)
         at_once = (1, 4) if device.type == "cuda" and height <= 1080 else (1,)
-        row["end to end"] = [end_to_end(height, width, device, count) for count in at_once]
+        kinds = [(count, graph) for count in at_once for graph in graphs(device)]
+        row["end to end"] = [end_to_end(height, width, device, *kind) for kind in kinds]
+        if not asked.alone:
+            row["psnr numba, dis"] = by_default(height, width)
         rows.append(row)
         print(json.dumps(rows[-1]), flush=True)
         if asked.out:
@@ -126,8 +135,25 @@ def named(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
-def end_to_end(height: int, width: int, device: torch.device, count: int) -> dict[str, Any]:
-    """Milliseconds a frame of whole segments, as many at once, and their PSNR in dB."""
+def graphs(device: torch.device) -> tuple[bool, ...]:
+    """With the direct look as a CUDA graph and without, where there can be one."""
+    return (False, True) if fused(device) else (False,)
+
+
+def by_default(height: int, width: int) -> float:
+    """PSNR in dB of a segment made by the default on the processor."""
+    frames, truth = clip(height, width)
+    ends = Frame(0, truth[0]), Frame(INTERVAL, truth[-1])
+    segment = Segment(MemoryVideo(frames), 1, INTERVAL, *ends)
+    made = list(PatchMatch(backend="numba").fill(segment, Dis()))
+    return psnr(255 * torch.stack(made), 255 * torch.stack(truth[1:-1]))
+
+
+def end_to_end(
+    height: int, width: int, device: torch.device, count: int, graph: bool = False
+) -> dict[str, Any]:
+    """Milliseconds a frame of whole segments, as many at once, and their PSNR in dB; ``graph``
+    says whether the direct look is a CUDA graph at every size, or at none."""
     frames, truth = clip(height, width)
     # Forwards and backwards: every segment has frames of its own.
     turns = [frames, frames[::-1]]
@@ -144,11 +170,13 @@ def end_to_end(height: int, width: int, device: torch.device, count: int) -> dic
     seconds = []
     for _ in range(3):  # the first one warms up
         started = clock(device)
-        made = list(lanes.fill(segments, DisTorch()))
+        with patch.object(chained, "GRAPHED", PIXELS << 3 if graph else 0):
+            made = list(lanes.fill(segments, DisTorch()))
         seconds.append(clock(device) - started)
     ms = 1000 * min(seconds[1:]) / len(made)
     quality = psnr(255 * torch.stack(made[: INTERVAL - 1]), 255 * torch.stack(truth[1:-1]))
-    return {"segments": count, "ms": round(ms, 2), "fps": round(1000 / ms, 1), "psnr": quality}
+    row = {"segments": count, "ms": round(ms, 2), "fps": round(1000 / ms, 1), "psnr": quality}
+    return row | {"graph": graph} if device.type == "cuda" else row
 
 
 def clip(height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:

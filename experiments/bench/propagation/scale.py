@@ -39,7 +39,8 @@ from rerender.video import KeyFrame, MemoryVideo, Segment, Video
 LENGTHS = (50, 200, 800)
 SHORT_SIDES = (288, 480, 720, 960)
 INTERVAL = 10
-LARGE = (1920, 1080)
+LARGE = (("warp", (1920, 1080)), ("patchmatch", (1920, 1080)), ("patchmatch", (3840, 2160)))
+"""Methods and the size of the frames, (width, height), whose peak memory is taken."""
 
 
 class Looped(Video):
@@ -193,12 +194,13 @@ def peak(frames: NDArray[np.uint8], length: int) -> dict[str, float]:
 
 
 def large(clips: Path) -> Iterator[dict[str, Any]]:
-    """Peak memory of one interval of K = 10 in frames of 1920x1080, for the methods that matter."""
+    """Peak memory of one interval of K = 10 in large frames."""
     context = multiprocessing.get_context("spawn")
-    frames = [cv2.resize(frame, LARGE) for frame in case("kool", "ident", clips).source]
-    for name in ("warp", "patchmatch"):
+    source = case("kool", "ident", clips).source
+    for name, size in LARGE:
+        frames = np.stack([cv2.resize(frame, size) for frame in source])
         with context.Pool(1) as pool:
-            yield pool.apply(large_peak, (np.stack(frames), name))
+            yield pool.apply(large_peak, (frames, name))
 
 
 def large_peak(frames: NDArray[np.uint8], name: str) -> dict[str, Any]:
@@ -209,7 +211,8 @@ def large_peak(frames: NDArray[np.uint8], name: str) -> dict[str, Any]:
     whole(tiny, ahead=1, name=name)
     before = high_water()
     whole(Unpacked(frames), ahead=1, name=name)
-    return {"method": name, "size": LARGE, "mb_beyond": high_water() - before}
+    size = [*frames.shape[2:0:-1]]
+    return {"method": name, "size": size, "mb_beyond": high_water() - before}
 
 
 class Unpacked(Video):

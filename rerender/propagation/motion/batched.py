@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from rerender.compiled import fused
 from rerender.contracts import BatchedFlowEstimator
 from rerender.flow.field import warp
 from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import FrameMotion, Links
 from rerender.propagation.motion.exposure_tensors import levelled
+from rerender.propagation.motion.flashes import clipped, flashes
+from rerender.propagation.motion.graphed import graphed
 from rerender.propagation.motion.tensors import refine
 from rerender.propagation.patches.upload import upload
 from rerender.video import Segment, Video
@@ -28,6 +32,11 @@ PIXELS = 1 << 22
 
 KEPT = 1 << 27
 """Pixels of source frames that stay on the device for the other direction: 1.6 GB."""
+
+
+GRAPHED = 1 << 22
+"""Pixels of frames up to which the direct look is one CUDA graph: two of 1080p. Of larger ones the
+launches are little, and the memory that a graph keeps is much."""
 
 
 class Way(NamedTuple):
@@ -76,15 +85,23 @@ class DeviceFrames:
         self.many = max(1, PIXELS // (height * width))
         self._most = max(4, KEPT // (height * width))
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._clipped: dict[int, float] = {}
 
     def image(self, index: int) -> Tensor:
         """A frame ``[1,3,H,W]`` in 0..1."""
         if index not in self._kept:
-            self._kept[index] = upload(self.video[index].float(), self.device)[None].clamp(0, 1)
+            image = self.video[index].float()
+            self._clipped[index] = clipped(image)
+            self._kept[index] = upload(image, self.device)[None].clamp(0, 1)
         self._kept.move_to_end(index)
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return self._kept[index]
+
+    def clipped(self, indices: Sequence[int]) -> list[float]:
+        """What `flashes.clipped` says of frames that were shown; told on the processor, so that
+        nothing waits for the device."""
+        return [self._clipped[index] for index in indices]
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """Frames ``[B,3,H,W]`` in 0..1."""
@@ -117,7 +134,8 @@ class BatchedLinks(Links):
 
 def link(segment: Segment, flow: BatchedFlowEstimator, shown: DeviceFrames) -> BatchedLinks:
     """The flow between all neighbours of a segment, its key frames included, in half precision
-    (see `chain.link`); each estimated when it is asked for where the segment may have no end."""
+    (see `chain.link`); each estimated when it is asked for where the segment may have no end. Over
+    a flash it is even in time."""
     rough = flow.rough()
     if segment.right is None:
 
@@ -131,14 +149,27 @@ def link(segment: Segment, flow: BatchedFlowEstimator, shown: DeviceFrames) -> B
     known: dict[tuple[int, int], Tensor] = {}
     many = max(1, shown.many // 2)
     for begin in range(0, len(indices), many):
-        part = indices[begin : begin + many]
-        here, next_ = shown.images(part), shown.images([index + 1 for index in part])
+        some = indices[begin : begin + many]
+        here, next_ = shown.images(some), shown.images([index + 1 for index in some])
         found = rough.estimate(torch.cat([here, next_]), torch.cat([next_, here]), None).half()
         ahead, back = found.chunk(2)
-        for number, index in enumerate(part):
+        for number, index in enumerate(some):
             known[index, index + 1] = ahead[number : number + 1]
             known[index + 1, index] = back[number : number + 1]
+    for run in flashes(shown.clipped(range(first, segment.right.index + 1))):
+        before, after, count = first + run.start - 1, first + run.stop, len(run) + 1
+        here, next_ = shown.images([before, after]), shown.images([after, before])
+        there, home = rough.estimate(here, next_, None).split_with_sizes([1, 1])
+        for step in range(count):
+            index = before + step
+            known[index, index + 1] = part(there, step, count).half()
+            known[index + 1, index] = part(home, count - 1 - step, count).half()
     return BatchedLinks(lambda index, other: known[index, other].float())
+
+
+def part(whole: Tensor, step: int, count: int) -> Tensor:
+    """One of ``count`` equal steps of a flow, from where ``step`` of them have led to."""
+    return warp(whole, whole * (-step / count), outside="border") / count
 
 
 def follow(ways: Sequence[Way], flow: BatchedFlowEstimator, shown: DeviceFrames) -> Iterator[Steps]:
@@ -159,7 +190,11 @@ def follow(ways: Sequence[Way], flow: BatchedFlowEstimator, shown: DeviceFrames)
         ]
         step = torch.cat(steps)
         chained = step + warp(found, step, outside="border") if turn else step
-        target, found = looked(flow, 255 * shown.images(frames), source, chained)
+        images = 255 * shown.images(frames), source, chained
+        if fused(source.device) and source[:, 0].numel() <= GRAPHED:
+            target, found = graphed(flow, partial(looked, flow), *images)
+        else:
+            target, found = looked(flow, *images)
         yield Steps(active, frames, target, found, step)
 
 

@@ -20,6 +20,7 @@ from rerender.flow._sample import sample
 from rerender.flow.field import Flow
 from rerender.propagation.motion import pixels
 from rerender.propagation.motion.exposure import Exposure
+from rerender.propagation.motion.flashes import clipped, flashes
 from rerender.propagation.motion.pixels import Pixels
 from rerender.propagation.motion.variational import Refiner
 from rerender.propagation.motion.workers import workers
@@ -124,7 +125,8 @@ class LiveLinks(Links):
 
 
 def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
-    """The flow between all neighbours of a segment, its key frames included.
+    """The flow between all neighbours of a segment, its key frames included; over a flash it is
+    even in time.
 
     Args:
         segment: the frames.
@@ -135,18 +137,37 @@ def link(segment: Segment, flow: FlowEstimator, seen: bool = False) -> Links:
     if segment.right is None:
         return LiveLinks(video, rough, seen)
 
-    def pair(index: int) -> tuple[HalfMotion, HalfMotion]:
-        here, next_ = video.frame(index), video.frame(index + 1)
+    def pair(index: int, other: int) -> tuple[FrameMotion, FrameMotion]:
+        here, there = video.frame(index), video.frame(other)
         if seen:
-            there, back = rough.pair(here, next_)
-            return HalfMotion.of(motion(there)), HalfMotion.of(motion(back))
-        away, home = rough.offsets(here, next_)
-        ahead, back_ = FrameMotion(pixels.vectors(away)), FrameMotion(pixels.vectors(home))
-        return HalfMotion.of(ahead), HalfMotion.of(back_)
+            away, home = rough.pair(here, there)
+            return motion(away), motion(home)
+        ahead, back = rough.offsets(here, there)
+        return FrameMotion(pixels.vectors(ahead)), FrameMotion(pixels.vectors(back))
 
-    first = segment.start if segment.left is None else segment.left.index
-    pairs = list(workers().map(pair, range(first, segment.right.index)))
-    return KnownLinks(first, [there for there, _ in pairs], [back for _, back in pairs])
+    def halves(index: int) -> tuple[HalfMotion, HalfMotion, float]:
+        ahead, back = pair(index, index + 1)
+        return HalfMotion.of(ahead), HalfMotion.of(back), clipped(video[index])
+
+    first, last = segment.start if segment.left is None else segment.left.index, segment.right.index
+    made = list(workers().map(halves, range(first, last)))
+    ahead, back = [each[0] for each in made], [each[1] for each in made]
+    for run in flashes([*(each[2] for each in made), clipped(video[last])]):
+        start, count = run.start - 1, len(run) + 1
+        there, home = pair(first + start, first + run.stop)
+        for step in range(count):
+            ahead[start + step] = HalfMotion.of(part(there, step, count))
+            back[start + step] = HalfMotion.of(part(home, count - 1 - step, count))
+    return KnownLinks(first, ahead, back)
+
+
+def part(whole: FrameMotion, step: int, count: int) -> FrameMotion:
+    """One of ``count`` equal steps of a motion, from where ``step`` of them have led to."""
+    before = whole.offset * np.float32(-step / count)
+    offset = sample(whole.offset, before) / np.float32(count)
+    if whole.occluded is None:
+        return FrameMotion(offset)
+    return FrameMotion(offset, sample(whole.occluded, before))
 
 
 def motion(flow: Flow) -> FrameMotion:

@@ -123,7 +123,7 @@ export class Form {
     $("ranges").replaceChildren();
     for (const range of settings.ranges ?? []) this.addRange(range);
     this.show();
-    this.changed();
+    this.changed("taken");
   }
 
   plan(planned) {
@@ -146,6 +146,7 @@ export class Form {
     if (this.planned.interval) $("interval").placeholder = this.planned.interval;
     if (this.planned.short_side) $("size").placeholder = this.planned.short_side;
     $("mask-more").hidden = $("mask-remove").hidden = $("mask-shown").hidden = !this.mask;
+    $("mask-hint").hidden = Boolean(this.mask);
     $("by-hand").hidden = !this.keys;
     $("paint").textContent = this.mask ? "Paint again" : "Paint a mask";
   }

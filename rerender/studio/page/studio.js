@@ -3,11 +3,13 @@
 import { $, call, el, time, upload } from "/static/api.js";
 import { Brush } from "/static/mask.js";
 import { Form } from "/static/form.js";
+import { Next } from "/static/next.js";
+import { Preview } from "/static/preview.js";
 import { Viewer } from "/static/viewer.js";
 
 const WORDS = { waiting: "Waiting for another run", running: "Working", done: "Done", failed: "Refused", stopped: "Stopped" };
 const viewer = new Viewer(), brush = new Brush();
-let form, clip = null, plan = null, runs = [], current = null, sides = ["source", null], planning = 0, drawn = "";
+let form, preview, next, clip = null, plan = null, runs = [], current = null, sides = ["source", null], planning = 0, drawn = "";
 
 function complain(error) {
   $("notice").hidden = !error;
@@ -18,6 +20,7 @@ function complain(error) {
 
 async function home() {
   clip = current = null;
+  preview.forget();
   history.replaceState(null, "", "/");
   $("start").hidden = false;
   $("work").hidden = true;
@@ -37,6 +40,7 @@ async function open(found) {
   plan = current = null;
   sides = ["source", null];
   history.replaceState(null, "", `#${clip.id}`);
+  preview.forget();
   complain(null);
   $("start").hidden = true;
   $("work").hidden = false;
@@ -85,6 +89,7 @@ const label = (run) => `${run.settings.prompt} · ${run.settings.preset ?? "fast
 const offset = (run) => run.settings.start ?? 0;
 
 function side(name) {
+  if (name === "preview") return { label: preview.label, url: (frame) => preview.url(frame), span: () => preview.span };
   if (name === "source") return { label: "Source", url: (frame) => `/api/clips/${clip.id}/frames/${frame}` };
   const run = runs.find((each) => each.id === name);
   if (!run) return null;
@@ -96,9 +101,10 @@ function side(name) {
   } };
 }
 
+// A run that has nothing to show yet does not take the preview away.
 function select(id) {
   current = id;
-  sides[1] = id;
+  if (sides[1] !== "preview" || runs.find((run) => run.id === id)?.keys.length) sides[1] = id;
   drawn = "";
   draw();
 }
@@ -111,9 +117,11 @@ async function refresh() {
   const before = runs.find((run) => run.id === current);
   runs = found;
   const now = runs.find((run) => run.id === current);
-  draw();
   // The first key frame is shown at once; who mends one stands at it already.
   const come = now && !first(before) && first(now) && before?.clip === now.clip && !now.settings.keys;
+  const arrived = now && ((!first(before) && first(now)) || (before?.state !== "done" && now.state === "done"));
+  if (arrived && before?.id === now.id && sides[1] === "preview") sides[1] = current;
+  draw();
   if (come && !viewer.timer) viewer.go(now.keys[0] + offset(now));
 }
 
@@ -125,8 +133,7 @@ async function poll() {
     $("notice").dataset.lost = "1";
     complain(error);
   }
-  const busy = runs.some((run) => run.state === "running" || run.state === "waiting");
-  setTimeout(poll, busy ? 600 : 2500);
+  setTimeout(poll, busy() ? 600 : 2500);
 }
 
 async function start(settings) {
@@ -151,21 +158,23 @@ const act = (path, method = "POST") => call(path, { method }).then(refresh).catc
 
 function draw() {
   const run = runs.find((each) => each.id === current) ?? null;
-  const state = JSON.stringify([runs, current, sides, plan]);
+  const state = JSON.stringify([runs, current, sides, plan, preview.id, preview.count]);
   if (state === drawn) return;
   drawn = state;
   drawSides();
   drawCurrent(run);
   drawKeys(run);
   drawMend();
+  next.draw(run, run ? offset(run) : 0);
   drawResult(run);
   drawHistory();
 }
 
 function drawSides() {
   for (const [number, id] of [[0, "side-a"], [1, "side-b"]]) {
-    if (sides[number] !== "source" && !runs.some((run) => run.id === sides[number])) sides[number] = number ? null : "source";
-    const choices = [["source", "Source"], ...runs.map((run) => [run.id, label(run)])];
+    const known = sides[number] === "source" || (sides[number] === "preview" && preview.id) || runs.some((run) => run.id === sides[number]);
+    if (!known) sides[number] = number ? null : "source";
+    const choices = [["source", "Source"], ...(preview.id ? [["preview", preview.label]] : []), ...runs.map((run) => [run.id, label(run)])];
     if (number) choices.unshift(["", "—"]);
     $(id).replaceChildren(...choices.map(([value, text]) => el("option", { value, textContent: text })));
     $(id).value = sides[number] ?? "";
@@ -179,12 +188,12 @@ function drawCurrent(run) {
   const busy = run.state === "running" || run.state === "waiting";
   const { translate, propagate } = run.stages;
   const share = (stage) => (stage ? stage[0] / stage[1] : 0);
-  const step = !translate && !propagate ? "loading the model" : propagate && share(translate) === 1
+  const step = !translate && !propagate ? "getting ready" : propagate && share(translate) === 1
     ? `filling frames, ${propagate[0]} of ${propagate[1]}` : `key frames, ${run.keys.length} ready`;
   $("run-state").textContent = WORDS[run.state];
   $("run-state").className = `${run.state}-word`;
   const left = run.left === null ? "" : ` · about ${time(run.left)} left`;
-  $("run-left").textContent = run.state === "running" ? step + left : "";
+  $("run-left").textContent = run.state === "running" ? step + left : label(run);
   $("run-bar").hidden = run.state !== "running";
   if (translate || propagate) $("run-bar").value = 0.7 * share(translate) + 0.3 * share(propagate);
   else $("run-bar").removeAttribute("value");
@@ -224,20 +233,21 @@ function drawKeys(run) {
   }));
 }
 
-// The finished key frame that the viewer stands at, counted in its run; null where it stands at none.
+// The frame of a finished run that the viewer stands at, counted in the run; null where it stands at none.
 function here() {
   const run = runs.find((each) => each.id === current);
-  const key = run?.state === "done" ? viewer.frame - offset(run) : -1;
-  return run?.keys.includes(key) ? key : null;
+  const frame = run?.state === "done" ? viewer.frame - offset(run) : -1;
+  return frame >= 0 && !(run.settings.frames && frame >= run.settings.frames) ? frame : null;
 }
 
 function drawMend() {
-  const key = here();
-  $("mend").hidden = key === null;
-  if (key === null) return;
-  $("mend-what").textContent = `Key frame ${viewer.frame} is not right?`;
-  $("mend-save").href = `/api/runs/${current}/keys/${key}?whole`;
-  $("mend-save").download = `key-${String(key).padStart(6, "0")}.png`;
+  const frame = here();
+  $("mend").hidden = frame === null;
+  if (frame === null) return;
+  const run = runs.find((each) => each.id === current), key = run.keys.includes(frame);
+  $("mend-what").textContent = `${key ? "Key frame" : "Frame"} ${viewer.frame} is not right?`;
+  $("mend-save").href = key ? `/api/runs/${current}/keys/${frame}?whole` : `/api/runs/${current}/frames/${frame}?whole`;
+  $("mend-save").download = `frame-${String(frame).padStart(6, "0")}.png`;
 }
 
 function drawResult(run) {
@@ -271,10 +281,24 @@ function drawHistory() {
 // -- what is asked -----------------------------------------------------------------------------------
 
 // Whatever changes in the form: which run it would be, its key frames, and whether it is refused.
-function changed() {
+function changed(how) {
   form.show();
   clearTimeout(planning);
   planning = setTimeout(() => ask().catch(complain), 250);
+  const settings = clip && how !== "taken" && form.settings(clip); // a run that is there needs no preview
+  if (settings?.prompt && !settings.keys && preview.on && !busy()) preview.ask(settings);
+}
+
+const busy = () => runs.some((run) => run.state === "running" || run.state === "waiting");
+
+// A frame of the preview has come. The first one is what was asked for: it is shown.
+function previewed(count) {
+  if (count === 1 || sides[1] !== "preview") {
+    sides[1] = "preview";
+    const { first, planned } = preview; // who stands at a frame that will come stays there
+    if (!viewer.timer && (viewer.frame < first || viewer.frame >= first + planned)) viewer.go(first);
+  }
+  draw();
 }
 
 // The plan of what the form says now; null where it is refused, which is said below the button.
@@ -345,11 +369,11 @@ function buttons() {
   });
   $("by-hand-remove").addEventListener("click", () => { form.keys = null; changed(); });
   $("mend-file").addEventListener("change", async () => {
-    const file = $("mend-file").files[0], key = here();
-    if (!file || key === null) return;
+    const file = $("mend-file").files[0], frame = here();
+    if (!file || frame === null) return;
     try {
       complain(null);
-      const settings = await call(`/api/runs/${current}/keys/${key}`, { method: "POST", body: file });
+      const settings = await call(`/api/runs/${current}/keys/${frame}`, { method: "POST", body: file });
       form.take(settings);
       await start(settings);
     } catch (error) { complain(error); } finally { $("mend-file").value = ""; }
@@ -364,6 +388,9 @@ function buttons() {
 async function begin() {
   const about = await call("/api/about");
   form = new Form(about, changed);
+  preview = new Preview(about, previewed);
+  next = new Next((frame) => { viewer.pause(); viewer.go(frame); });
+  $("live").addEventListener("change", () => { if ($("live").checked) changed(); else { preview.forget(); draw(); } });
   $("model").textContent = `model: ${about.model}`;
   limit();
   buttons();

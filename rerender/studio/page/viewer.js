@@ -95,14 +95,15 @@ export class Viewer {
 
   // Frames are left out rather than shown late: both sides keep the clip's own time.
   play() {
-    const begun = performance.now(), from = this.frame >= this.clip.frames - 1 ? 0 : this.frame;
+    const [first, stop] = this.sides[1]?.span?.() ?? [0, this.clip.frames]; // a preview has a few frames only
+    const begun = performance.now(), from = this.frame < first || this.frame >= stop - 1 ? first : this.frame;
     $("play").textContent = "❚❚";
     $("play").setAttribute("aria-label", "Pause");
     let waiting = false;
     this.timer = setInterval(async () => {
       if (waiting) return;
       const passed = Math.floor(((performance.now() - begun) / 1000) * this.clip.rate);
-      const frame = (from + passed) % this.clip.frames;
+      const frame = first + ((from - first + passed) % Math.max(1, stop - first));
       const urls = this.sides.map((side) => side && side.url(frame)).filter(Boolean);
       waiting = true;
       await Promise.all(urls.map((url) => { const i = new Image(); i.src = url; return i.decode().catch(() => {}); }));

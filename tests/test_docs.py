@@ -1,0 +1,39 @@
+"""The documentation: every page is reached from its contents, and every entry there is a page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+INDEX = ROOT / "docs" / "index.md"
+
+
+def contents() -> tuple[set[Path], set[Path]]:
+    """The pages that stand in the contents at the side, and those that the index links to."""
+    text = INDEX.read_text(encoding="utf-8")
+    side: set[Path] = set()
+    for block in re.findall(r"^```\{toctree\}\n(.*?)^```", text, re.M | re.S):
+        entries = [line for line in block.splitlines() if line and not line.startswith(":")]
+        for entry in entries:
+            place = INDEX.parent / f"{entry}.md"
+            found = list(ROOT.glob(f"{entry[3:]}/*.md")) if "*" in entry else [place]
+            assert found, f"{entry}: no page"
+            side |= {file.resolve() for file in found}
+    links = re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", text)
+    return side, {(INDEX.parent / link).resolve() for link in links}
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    side, linked = contents()
+    pages = set(INDEX.parent.rglob("*.md")) - {INDEX}
+    assert len(pages) > 20
+    assert pages - side == set()
+    assert pages - linked == set()
+    figures = set((ROOT / "experiments" / "bench").rglob("*.md"))
+    assert figures - side == set()
+
+
+def test_everything_in_the_contents_is_there() -> None:
+    side, linked = contents()
+    assert [str(page) for page in side | linked if not page.is_file()] == []

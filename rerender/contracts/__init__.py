@@ -28,6 +28,7 @@ from rerender.contracts.constraint import (
 from rerender.contracts.context import AttentionContext, StoredContext
 from rerender.contracts.demand import MemoryDemand
 from rerender.contracts.mask import Mask
+from rerender.contracts.network import Checkpoint, Model
 from rerender.contracts.output import Cell, Propagation, Smooth, Tracker
 from rerender.contracts.request import (
     Adapter,

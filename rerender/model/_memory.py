@@ -220,7 +220,8 @@ def chosen(
 
 
 def _vae_channels(config: Mapping[str, Any]) -> Sequence[int]:
-    return config.get("encoder_block_out_channels") or config.get("block_out_channels") or [64]
+    found: Sequence[int] | None = config.get("encoder_block_out_channels")
+    return found or config.get("block_out_channels") or [64]
 
 
 def _largest_map(config: Mapping[str, Any], pixels: int) -> int:
@@ -228,7 +229,8 @@ def _largest_map(config: Mapping[str, Any], pixels: int) -> int:
     one has been enlarged to."""
     channels = _vae_channels(config)
     entering = [*channels[1:], channels[-1]]
-    return max(count * pixels // 4**level for level, count in enumerate(entering))
+    maps: list[int] = [count * pixels // 4**level for level, count in enumerate(entering)]
+    return max(maps)
 
 
 def _levels(config: Mapping[str, Any], key: str, usual: Any = None) -> list[Any]:
@@ -244,11 +246,12 @@ def _states(config: Mapping[str, Any], cells: int) -> int:
     layers = _levels(config, "layers_per_block")
     deep = _levels(config, "transformer_layers_per_block", 1)
     attend = [name.startswith("CrossAttn") for name in _levels(config, "up_block_types")[::-1]]
-    return sum(
+    found: int = sum(
         (layers[i] + 1) * deep[i] * channels[i] * (cells // 4**i)
         for i in range(len(channels))
         if attend[i]
     )
+    return found
 
 
 def _evaluation(config: Mapping[str, Any], cells: int) -> int:

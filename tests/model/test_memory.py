@@ -46,7 +46,12 @@ def sizes(family: str) -> NetworkSizes:
     """A family with one ControlNet, which is made like the UNet's encoder."""
     folder = CONFIGS / family
     unet = NetworkFiles("unet", folder / "unet")
-    kept = ("in_channels", "block_out_channels", "down_block_types", "layers_per_block")
+    kept: tuple[str, ...] = (
+        "in_channels",
+        "block_out_channels",
+        "down_block_types",
+        "layers_per_block",
+    )
     kept += ("cross_attention_dim", "attention_head_dim", "use_linear_projection")
     kept += ("transformer_layers_per_block", "addition_embed_type", "addition_time_embed_dim")
     kept += ("projection_class_embeddings_input_dim",)

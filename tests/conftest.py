@@ -43,6 +43,11 @@ REMEMBERED = {
 }
 
 
+def scheduling() -> int | None:
+    """How this thread is scheduled."""
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+
+
 def remembered() -> dict[str, list[object]]:
     """By module, of those that are imported."""
     loaded = {name: vars(sys.modules[name]) for name in REMEMBERED if name in sys.modules}
@@ -52,8 +57,9 @@ def remembered() -> dict[str, list[object]]:
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """A test leaves the process as it was, so that no other one depends on their order."""
-    before, place = remembered(), Path.cwd()
+    before, place, scheduled = remembered(), Path.cwd(), scheduling()
     yield
+    assert scheduling() == scheduled
     assert {
         name: found for name, found in remembered().items() if found != before.get(name, [])
     } == {}

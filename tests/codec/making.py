@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,20 @@ def picture(index: int, size: tuple[int, int] = (48, 64)) -> npt.NDArray[np.uint
 
 def pictures(count: int, size: tuple[int, int] = (48, 64)) -> list[npt.NDArray[np.uint8]]:
     return [picture(index, size) for index in range(count)]
+
+
+@contextmanager
+def same_scheduling() -> Iterator[None]:
+    """The thread is scheduled as before. For root, SVT-AV1 makes the thread that opens it a
+    real-time one, which takes the processor from everything else for as long as it computes."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def make(
@@ -47,7 +63,8 @@ def make(
     height, width = images[0].shape[:2]
     if more.get("planes") and "420" in pix_fmt:
         height = height * 2 // 3
-    with av.open(str(path), "w", options=more.get("muxing", {})) as container:
+    muxing = more.get("muxing", {})
+    with same_scheduling(), av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         context = stream.codec_context

@@ -48,6 +48,7 @@ GIVEN: dict[str, list[str] | None] = {
     "rerender.run": None,
     "rerender.store.__main__": ["ls", "RESULTS"],
     "rerender.studio.__main__": None,
+    "rerender.studio.worker": None,
 }
 SAID = ("budget: ", "error: ", "warning: ", "failed: ", "score: ", "not scored: ")
 

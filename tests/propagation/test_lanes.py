@@ -18,7 +18,7 @@ from rerender.propagate import propagate
 from rerender.propagation.blending.blend import Soft, TwoBand
 from rerender.propagation.lanes import Lanes
 from rerender.propagation.motion.batched import looked
-from rerender.propagation.motion.graphed import Recording, graphed, recorded
+from rerender.propagation.motion.graphed import CapturedWork, graphed, recorded
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patchmatch import PatchMatch
@@ -67,7 +67,7 @@ def test_frames_are_as_good_as_those_of_the_processor(
     assert psnr(made, truth[1:6]) > psnr(expected, truth[1:6]) - 0.1
 
 
-def again(work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Recording:
+def again(work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> CapturedWork:
     """A recording on the processor: the work is done again, in the same memory."""
     given = [part.clone() for part in inputs]
     made = tuple(torch.full_like(part, torch.nan) for part in work(*given))
@@ -76,7 +76,7 @@ def again(work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Recording
         for mine, new in zip(made, work(*given), strict=True):
             mine.copy_(new)
 
-    return Recording(given, made, replay)
+    return CapturedWork(given, made, replay)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def again(work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Recording
     ids=["cpu", "cuda"],
 )
 def test_a_recording_gives_what_its_work_gives(
-    device: torch.device, record: Callable[..., Recording]
+    device: torch.device, record: Callable[..., CapturedWork]
 ) -> None:
     random, kept = torch.Generator().manual_seed(0), []
     # One recording is played twice, one is of another shape, and one pushes the first out.

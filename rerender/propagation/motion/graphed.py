@@ -20,7 +20,7 @@ MOST = 2
 Work = Callable[..., tuple[Tensor, ...]]
 
 
-class Recording(NamedTuple):
+class CapturedWork(NamedTuple):
     """Work that is done again by one call.
 
     Attributes:
@@ -35,10 +35,10 @@ class Recording(NamedTuple):
 
 
 _lock = Lock()
-_recordings: OrderedDict[Hashable, Recording] = OrderedDict()
+_recordings: OrderedDict[Hashable, CapturedWork] = OrderedDict()
 
 
-def recorded(work: Work, *inputs: Tensor) -> Recording:
+def recorded(work: Work, *inputs: Tensor) -> CapturedWork:
     """The work as a CUDA graph."""
     given, here = [part.clone() for part in inputs], torch.cuda.current_stream()
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -51,11 +51,11 @@ def recorded(work: Work, *inputs: Tensor) -> Recording:
     # Other threads, which translate the next key frame, may go on meanwhile.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         made = work(*given)
-    return Recording(given, made, graph.replay)
+    return CapturedWork(given, made, graph.replay)
 
 
 def graphed(
-    key: Hashable, work: Work, *inputs: Tensor, record: Callable[..., Recording] = recorded
+    key: Hashable, work: Work, *inputs: Tensor, record: Callable[..., CapturedWork] = recorded
 ) -> tuple[Tensor, ...]:
     """What ``work(*inputs)`` gives, in memory of its own.
 

@@ -122,8 +122,8 @@ def file_of(*more: str, without: str = "no such part", **changes: Any) -> Callab
 def sharded(at: Path) -> Given:
     """Full weights, half weights and shards are three folders of one row."""
     lines = []
-    for name, kind in (("full", {}), ("half", {"variant": "fp16"}), ("shards", {})):
-        folder = save(at / name, **kind)
+    for name, variant in (("full", None), ("half", "fp16"), ("shards", None)):
+        folder = save(at / name, variant=variant)
         if name == "shards":
             unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")
             for file in (folder / "unet").glob("*.safetensors"):

@@ -12,6 +12,7 @@ include_patterns = [
     "SECURITY.md",
     "CHANGELOG.md",
     "experiments/bench/**.md",
+    "rerender/demo/weights/README.md",
 ]
 myst_heading_anchors = 3
 html_theme = "furo"

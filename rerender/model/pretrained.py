@@ -245,10 +245,11 @@ class Pretrained(Checkpoint):
         """
         import torch
 
+        from rerender.model._components import Components
         from rerender.model._loading import load_network, load_tokenizer
         from rerender.model._replays import CudaGraphs
         from rerender.model._tiling import Tiles
-        from rerender.model.diffusion import Components, StableDiffusion
+        from rerender.model.diffusion import StableDiffusion
 
         located = self._located(controls, "all")
         device = self._device()

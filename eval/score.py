@@ -180,6 +180,9 @@ def score_folder(
             mine[2].append((outcome, what))
         except (InputError, ConfigError) as error:
             failures.append(error)
+        except FileNotFoundError as error:  # its run is made again meanwhile
+            where = error.filename or outcome.path
+            failures.append(InputError(where, "is gone since it was found", "score again"))
     for protocol, clip, results in seeds.values():
         scorer.together(protocol, clip, results)
     score_files.write(root / SCORES, scorer.rows)

@@ -18,6 +18,7 @@ from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.errors import InputError, RerenderError
 from rerender.fitting import fit_clip
+from rerender.run_folder import files_below
 from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models
@@ -170,5 +171,5 @@ def _contents(node: Any) -> Any:
         if path.is_file():
             return [node, digest(path)]
         if path.is_dir():
-            return [node, [digest(file) for file in sorted(path.rglob("*")) if file.is_file()]]
+            return [node, [digest(file) for file in files_below(path)]]
     return node

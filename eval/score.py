@@ -23,6 +23,7 @@ from eval.results import Outcome, discover
 from eval.runs.rows import rows_of_runs
 from eval.runs.sources import Protocol, Sources, Tree, video_of
 from rerender.config.compose import literal, preflight
+from rerender.config.foreign import allowing, check_recorded
 from rerender.config.job import Job
 from rerender.contracts import Model
 from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
@@ -156,6 +157,8 @@ def score_folder(
     scorer = Scorer(root, {row.key: row for row in earlier if row.key}, [], Progress())
     if with_floors:
         base = tree or next(o.config for o in outcomes if o.config is not None)
+        if with_vae:
+            check_recorded(base, ("model",))
         model = Job.of(base).model.load(()) if with_vae else None
         for protocol, clip in sources.every():
             for name, video, what in _floors(clip, model):
@@ -177,6 +180,9 @@ def score_folder(
             mine[2].append((outcome, what))
         except (InputError, ConfigError) as error:
             failures.append(error)
+        except FileNotFoundError as error:  # its run is made again meanwhile
+            where = error.filename or outcome.path
+            failures.append(InputError(where, "is gone since it was found", "score again"))
     for protocol, clip, results in seeds.values():
         scorer.together(protocol, clip, results)
     score_files.write(root / SCORES, scorer.rows)
@@ -214,6 +220,7 @@ def _main(arguments: list[str]) -> None:
     parser.add_argument("settings", nargs="*", help="key=value, as for python -m rerender.run")
     parser.add_argument("--no-floors", action="store_true", help="leave source and truth out")
     parser.add_argument("--vae", action="store_true", help="add the autoencoder's round trip")
+    allowing(parser)
     given = parser.parse_intermixed_args(arguments)
     tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
     scorer = score_folder(given.results, tree, not given.no_floors, given.vae)

@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.contracts import Metric
 from eval.results import Outcome
+from rerender.config.foreign import check_recorded
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.errors import InputError, RerenderError
@@ -19,6 +20,8 @@ from rerender.video import Clip
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models
 _PROMPTED = ": "  # between the names of a video and its prompt where it has several
 _DECIDING = ("data", "prompts", "prompt", "source_prompt", "negative_prompt")
+USED = ("data", "flow", "metrics")
+"""The keys of a run's configuration that measuring it acts on."""
 Tree = Mapping[str, Any]
 
 
@@ -42,8 +45,10 @@ class Protocol:
         """The protocol that a run's configuration describes.
 
         Raises:
-            RerenderError: the configuration is of another version, or its clips are not there.
+            RerenderError: the configuration is of another version, its clips are not there, or it
+                says what only the command line may say.
         """
+        check_recorded(tree, USED)
         job = Job.of(tree)
         full = job.data.output == "source"
         fitted = (fit_clip(clip, job.data.size, _MULTIPLE, full) for clip in job.clips())

@@ -297,3 +297,16 @@ def test_frames_to_paint_next_are_those_of_the_command(
     assert [line.split(" lies")[0] for line in said[:4]] == [
         line.split(" lies")[0] for line in lines
     ]
+
+
+def test_a_file_that_is_taken_away_before_it_is_sent_is_said_to_be_gone(place: Path) -> None:
+    """A run that is made again, or another page that forgets it, takes it away meanwhile."""
+    from starlette.testclient import TestClient
+
+    from rerender.studio.app import application
+
+    app = application(Path("outputs/studio"), (), 2**20)
+    app.state.studio.runs.file = lambda run, name: place / "gone.png"
+    answer = TestClient(app).get("/api/runs/0000000000000000/sheet.png")
+    assert answer.status_code == 400
+    assert "is gone since it was asked for" in answer.json()["error"]

@@ -16,6 +16,7 @@ from rerender.scene import Translation, Watch
 from rerender.translation.joint import JointShot, lockstep
 from rerender.translation.key_frame import Draw, KeyFrameTranslator
 from rerender.translation.lanes import side_by_side
+from rerender.translation.placement import placed_parts
 from rerender.translation.references import ResumePoint
 from rerender.translation.region import Region
 from rerender.video import Clip
@@ -63,6 +64,7 @@ def translate(
             if parts.joint:
                 parts.check(clip)
             model = model() if callable(model) else model
+            parts = placed_parts(parts, model.device, back=False)
             region = Region.of(clip, parts) if parts.mask.regional or model.inpaints else None
             watch = watch or Watch()
             parts = replace(parts, control=tuple(each.open(clip) for each in parts.control))

@@ -35,6 +35,7 @@ from rerender.store.checkpoint import Loading, Loras
 from rerender.store.network_outputs import kept
 from rerender.store.run_identity import Identity, check_apart, owner
 from rerender.store.stage_keys import device_of, stages_of
+from rerender.translation.placement import placed_parts
 from rerender.video import Clip, Truth
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class JobRun:
         self.record.at(folder)
         stages = stages_of(self.job, self.tree, self.identity, clip, self.loading)
         parts = kept(self.job.parts, self.cache, self.identity.inputs)
+        parts = placed_parts(parts, device_of(self.job.model), back=True)
         return ClipTask(
             stages.clip,
             folder,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rerender.contracts import Adapter, Condition, Model, NoiseRequest
+from rerender.contracts.upload import upload
 from rerender.model._components import Components, control_encoder, residuals
 from rerender.model._contexts import Contexts
 from rerender.model._digest import digest_of
@@ -157,7 +158,7 @@ class StableDiffusion(Model):
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         config = self.parts.vae.config
-        scaled = (image[None] * 2 - 1).to(self.device, self._vae_dtype)
+        scaled = (upload(image, self.device)[None] * 2 - 1).to(self._vae_dtype)
         mean = self._called("encode", {"image": scaled}, self._encoded)
         shift: float = getattr(config, "shift_factor", None) or 0.0
         return (mean - shift) * float(config.scaling_factor)
@@ -220,7 +221,7 @@ class StableDiffusion(Model):
         told = self.distilled
         embedded = self._text((negative_prompt, prompt) if guided and not told else (prompt,))
         control_embeds = tuple(
-            encoder(control[None].to(self.device, self.dtype))
+            encoder(upload(control, self.device)[None].to(self.dtype))
             for encoder, control in zip(self._control_encoders, controls, strict=bool(controls))
         )
         hidden, pooled = embedded.hidden.to(self.dtype), embedded.pooled

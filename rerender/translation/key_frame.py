@@ -28,7 +28,7 @@ from rerender.translation.finite import finite
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
-from rerender.translation.placement import moved, placed
+from rerender.translation.placement import PlacedFlow, control_map, moved, placed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
 from rerender.translation.region import Region
@@ -99,7 +99,9 @@ class KeyFrameTranslator:
             first: ordinal of the first key frame to translate.
             references: what that one refers to.
         """
-        if self.model.device.type == "cpu" or not self.parts.sequential:
+        # Flow on the model's device is queued there, and does not hold up a thread of its own.
+        alone = self.model.device.type == "cpu" or isinstance(self.parts.flow, PlacedFlow)
+        if alone or not self.parts.sequential:
             yield from self._jobs(shot, number, palette, first, references)
             return
         own = replace(self, parts=replace(self.parts, flow=FlowAhead(self.parts.flow)))
@@ -245,7 +247,7 @@ class KeyFrameTranslator:
         index = frame.index
         drawn = frame if self.imagined is None else Frame(index, self.imagined.clamp(0, 1))
         controls = tuple(
-            control.frame_map(drawn if control.imagines else frame)
+            control_map(control, drawn if control.imagines else frame, self.model.device)
             for control in self.parts.control
         )
         region = None

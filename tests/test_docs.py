@@ -50,3 +50,10 @@ def test_every_link_to_a_page_leads_to_one_of_the_site() -> None:
         if (page.parent / link).resolve() not in site
     ]
     assert missing == []
+
+
+def test_no_two_pages_have_one_title() -> None:
+    """The contents at the side show titles alone."""
+    side, _ = contents()
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in sorted(side)]
+    assert len({*titles}) == len(titles), sorted({t for t in titles if titles.count(t) > 1})

@@ -21,7 +21,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         "",
         "Processor time of all threads, one thread at a time. DIS medium on this machine: "
         f"{speed:.1f} ms; *scaled* is ms x 13.0 / {speed:.1f}, the time on a machine where it "
-        "takes 13.0 ms. The 3x3 mix of colours of the look `paint` was fitted to a score of `hold`.",
+        "takes 13.0 ms. The 3x3 mix of colours of the look `paint` was fitted to a score of "
+        "`hold`.",
         "",
         "*warp* is measured along the flow of DIS, *warp RAFT* along that of RAFT, which no method "
         "uses: not worse than the truth's is all that is asked, it is no score.",

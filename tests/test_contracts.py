@@ -248,6 +248,8 @@ def test_the_method_runs_with_every_choice_twice_alike(choice: str, tiny: Model)
         fewer = ["sampling.strength=null"]
     if choice == "start=null_text":  # it takes its time
         fewer = ["start.iterations=1"]
+    if choice == "constraint=[fresco]":  # so does it, at 20 in each block and step
+        fewer = ["constraint.fresco.iterations=2"]
     job = Job.of(composed("+exp=smoke", "keyframes.interval=2", choice, *fewer))
     first, again = ([*render(clip(5), tiny, job.parts, 3, Watch())] for _ in range(2))
     assert len(first) == 5

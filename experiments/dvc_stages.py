@@ -62,7 +62,7 @@ def scores(source: Path, target: Path) -> None:
         InputError: there are no runs, or a video cannot be read.
     """
     check_apart(target, source)
-    work = WORK / "scores" / _word(source)
+    work = files.unlinked(Path(), WORK / "scores" / _word(source))
     with files.lock(work):
         promote(work, _runs(source))
         measured = score_folder(work, None).rows
@@ -92,7 +92,7 @@ def page(source: Path, scored: Path, target: Path) -> None:
         InputError: there are no runs or no scores.
     """
     check_apart(target, source, scored)
-    work = WORK / "tables" / _word(source)
+    work = files.unlinked(Path(), WORK / "tables" / _word(source))
     with files.lock(work):
         promote(work, _runs(source))
         files.put(

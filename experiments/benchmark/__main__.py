@@ -15,6 +15,7 @@ from pathlib import Path
 from experiments.benchmark import board, error_budget, manifest, submission
 from experiments.benchmark.export import export
 from experiments.benchmark.manifest import BenchmarkKey
+from experiments.finish_sweep import check_apart
 from rerender import files
 from rerender.config.foreign import allowing
 from rerender.errors import PartialSweepError
@@ -99,6 +100,9 @@ def _board(given: Namespace) -> None:
 
 def _budget(given: Namespace) -> None:
     tasks = {}
+    for path in (given.runs, given.benchmark, given.key) if given.out is not None else ():
+        if path is not None:
+            check_apart(given.out, path)
     if given.benchmark is not None:
         tasks = manifest.tasks_of(manifest.read(given.benchmark), _key(given))
     found = error_budget.budgets(given.runs, tasks, Progress())

@@ -71,6 +71,7 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
     if out.exists():
         return _there(out, wanted, expected)
     work = out.parent / f".{out.name}.part"
+    files.unlinked(out.parent, work)  # nobody named it, and it is emptied
     url, archive = _source(wanted, archive, work)
     if url is not None and not _target(url, work).is_file():
         reach(url)

@@ -144,7 +144,7 @@ class ClipFolder:
                 "mask", f"is larger than {_MASK_BYTES / 2**20:.0f} MiB", "paint less"
             )
         name = hashlib.sha256(data).hexdigest()[:16]
-        room = files.folder(self._root / id / "masks")
+        room = files.folder(files.unlinked(self._root, self._root / id / "masks"))
         draft = room / f"{files.temporary_name()}.png"
         files.put(draft, data)
         try:
@@ -174,7 +174,8 @@ class ClipFolder:
         Raises:
             InputError: it is no picture, or of another shape than the clip.
         """
-        room = files.folder(self.clip(id).path.parent / "keys")
+        room = self.clip(id).path.parent / "keys"
+        files.folder(files.unlinked(self._root, room))
         draft = room / f"{files.temporary_name()}.png"
         files.put(draft, data)
         try:

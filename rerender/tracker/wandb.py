@@ -7,7 +7,9 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ParserError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +17,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rerender.contracts import Cell, Tracker
+from rerender.errors import ConfigError, InputError
 from rerender.kinds import CONNECTS, Label
+from rerender.run_folder import read_text
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +36,9 @@ class WandB(Tracker):
     A job that is started again goes on in the same W&B run, whose id comes from its configuration.
 
     Neither the command line, the environment, the machine nor the source is recorded: only the
-    configuration, the values and the files given.
+    configuration, the values and the files given. Where runs are sent is said by the environment or
+    by W&B's own file in the home folder; a ``wandb/settings`` of the working folder, which says
+    that too, is refused online and warned of offline.
 
     Attributes:
         mode: "offline" writes to the run folder; "online" sends, and falls back to offline with
@@ -140,6 +146,12 @@ class WandB(Tracker):
     def _begin(self, options: Mapping[str, Any]) -> Any:
         import wandb
 
+        for file, said in _workspace():
+            problem = f"says {', '.join(said)}, and W&B would send runs where it says"
+            if self.mode == "online":
+                cure = "remove it; WANDB_BASE_URL and WANDB_ENTITY say it for this command"
+                raise ConfigError(file, problem, cure)
+            log.warning("tracker: %s %s; look at it before `wandb sync`", file, problem)
         if self.mode == "online":
             try:
                 settings = self._settings(self.init_timeout, self.finish_timeout)
@@ -168,6 +180,22 @@ class WandB(Tracker):
             program="rerender.run",
             host="-",
         )
+
+
+def _workspace() -> Iterator[tuple[Path, list[str]]]:
+    """The files of settings that W&B reads from the working folder, which may have come with other
+    files, and what they say besides the name of a project, which is ours."""
+    for folder in ("wandb", ".wandb"):
+        file, found = Path(folder, "settings"), ConfigParser(interpolation=None, strict=False)
+        try:
+            found.read_string(read_text(file))
+            said = sorted({key for part in found.values() for key in part} - {"project"})
+        except InputError:  # there is none, or nobody can read it
+            continue
+        except ParserError:
+            said = ["what is no setting"]
+        if said:
+            yield file, said
 
 
 def _media(path: Path) -> Any:

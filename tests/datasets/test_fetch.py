@@ -307,6 +307,17 @@ def test_of_two_that_fetch_at_once_the_later_one_takes_what_came(
     assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
 
 
+def test_a_planted_folder_of_work_is_not_emptied(here: Path, archive: Path, tmp_path: Path) -> None:
+    """What lies where a fetch works is taken away; a link there would lead that elsewhere."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "one.jpg").write_text("x")
+    (here / ".toy.part").symlink_to(photos)
+    with pytest.raises(ConfigError, match="is a link"):
+        fetch(BASE, archive, None, here / "toy")
+    assert [path.name for path in photos.iterdir()] == ["one.jpg"]
+
+
 def test_a_folder_of_something_else_is_left_alone(here: Path, archive: Path) -> None:
     (here / "toy").mkdir()
     (here / "toy" / "mine").write_text("x")

@@ -13,6 +13,7 @@ from rerender.errors import ConfigError
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components
 from rerender.start.null_text import NullText
+from rerender.translation.finite import finite
 from tests.scenes import ALL, SCENE, parts, translated
 
 
@@ -116,3 +117,8 @@ def test_a_key_frame_that_is_not_finite_is_refused(
     monkeypatch.setattr(model, "decode", overflowing)
     with pytest.raises(ConfigError, match=rf"model\.dtype: key frame 1 has .*{cure}"):
         translated(model, parts(), 3)
+
+
+def test_large_numbers_are_finite_too() -> None:
+    image = torch.full((3, 8, 8), 3e38)  # their sum is not
+    assert finite(image, 0, model_in(torch.float32)) is image

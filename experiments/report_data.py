@@ -21,7 +21,7 @@ from eval.runs.sources import Sources
 from experiments.costs import SECONDS, costs
 from experiments.credits import credits
 from experiments.drift import drifts
-from experiments.experiment import read, unfinished
+from experiments.experiment import Experiment, read, unfinished
 from experiments.media import Media
 from experiments.repro_command import command
 from rerender.errors import InputError, RerenderError
@@ -94,7 +94,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
             about.place(e["method"]),
         )
     )
-    _label(study.entries)
+    _label(study.entries, about)
     _describe(study, outcomes)
     return study
 
@@ -189,15 +189,15 @@ def _clip(name: str, prompt: str, video: Video) -> dict[str, Any]:
     return {"name": name, "prompt": prompt, "times": times, "end": float(video.end - start)}
 
 
-def _label(entries: Sequence[dict[str, Any]]) -> None:
-    """Names on the page: with the seed where a method has several."""
+def _label(entries: Sequence[dict[str, Any]], about: Experiment) -> None:
+    """Names on the page: those of the tables, with the seed where a method has several."""
     seeds = defaultdict(set)
     for entry in entries:
         seeds[entry["method"], entry["clip"]].add(entry["seed"])
     for entry in entries:
         several = len(seeds[entry["method"], entry["clip"]]) > 1
         seed = f", seed {entry['seed']}" if several else ""
-        entry["label"] = f"{entry['method']}{seed}"
+        entry["label"] = f"{about.printed(entry['method'])}{seed}"
 
 
 def _describe(study: Study, outcomes: Sequence[Outcome]) -> None:

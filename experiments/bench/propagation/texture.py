@@ -48,8 +48,11 @@ from rerender.video import Clip, MemoryVideo
 
 GRAINY = ("kool@3", "kool@5", "antoni@3", "cotton@3", "kool", "antoni", "cotton")
 DRAWN = {"kool@3": "oil", "kool@5": "watercolor", "antoni@3": "mosaic"}
-AGREEING = ("kool paint", "antoni paint", "kool@3 paint", "cotton paint", "kool sketch")
-AGREEING += ("kool ident", "antoni ident", "cotton ident", "kool@5 paint")
+AGREEING = (
+    *(("kool", "paint"), ("antoni", "paint"), ("kool@3", "paint"), ("cotton", "paint")),
+    *(("kool", "sketch"), ("kool", "ident"), ("antoni", "ident"), ("cotton", "ident")),
+    ("kool@5", "paint"),
+)
 SIDE = 256
 """Short side in pixels at which the demo model draws real clips."""
 
@@ -93,7 +96,7 @@ def grainy(folder: Path) -> Iterator[Case]:
 
 def agreeing(folder: Path) -> Iterator[Case]:
     """Key frames made by the same filter."""
-    return (case(*name.split(), folder) for name in AGREEING)
+    return (case(clip, look, folder) for clip, look in AGREEING)
 
 
 def worlds(seeds: int) -> list[Clip]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from eval import references
 from rerender import files
 from rerender.codec import open_video
+from rerender.config.foreign import check_recorded
 from rerender.config.job import Job
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
@@ -99,7 +100,9 @@ def panels_of(runs: Sequence[Path], labels: Sequence[str]) -> list[tuple[str, Vi
 def _clip(run: Path) -> Clip:
     if not (run / VIDEO).is_file():
         raise InputError(run, f"holds no {VIDEO}", "name the folder of a finished run of one clip")
-    (clip,) = Job.of(read_config(run / CONFIG)).data.clips()
+    config = read_config(run / CONFIG)
+    check_recorded(config, ("data",))
+    (clip,) = Job.of(config).data.clips()
     return clip
 
 

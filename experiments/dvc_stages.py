@@ -20,6 +20,7 @@ from experiments import experiment, report, tables
 from experiments.finish_sweep import check_apart, copy, promote
 from rerender import files
 from rerender.config.compose import literal, preflight
+from rerender.config.foreign import allowing
 from rerender.errors import InputError
 from rerender.exits import Parser, command
 from rerender.jobs.sweep import jobs_of, spread
@@ -137,6 +138,7 @@ def _main(arguments: list[str]) -> None:
     two = stage.add_parser("scores", help="measure runs")
     three = stage.add_parser("tables", help="make tables and the report page")
     for parts in (two, three):
+        allowing(parts)
         parts.add_argument("source", type=Path)
     three.add_argument("scored", type=Path)
     for parts in (two, three):

@@ -125,6 +125,13 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The plain files of a folder and of those below it, by name. Others may be writing and
+    removing there: what vanishes meanwhile is left out, and links to folders are not followed."""
+    found = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.is_file())
+
+
 def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts with the sha256 of all that they say."""
     return {**facts, SEAL: _seal(facts)}

@@ -16,6 +16,7 @@ from experiments.benchmark import board, error_budget, manifest, submission
 from experiments.benchmark.export import export
 from experiments.benchmark.manifest import BenchmarkKey
 from rerender import files
+from rerender.config.foreign import allowing
 from rerender.errors import PartialSweepError
 from rerender.exits import Parser, command, report
 from rerender.jobs.progress import Progress
@@ -55,6 +56,7 @@ def _parser() -> Parser:
     four.add_argument("--benchmark", type=Path, help="whose clips they were made from")
     for part in (two, three, four):
         part.add_argument("--key", type=Path, help="the organiser's key, for the hidden clips")
+    allowing(four)
     four.add_argument("--out", type=Path, help="also write the numbers to this json file")
     return parser
 

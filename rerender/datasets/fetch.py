@@ -75,6 +75,9 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
     if url is not None and not _target(url, work).is_file():
         reach(url)
     with files.lock(work):
+        if out.exists():  # another command has fetched it between the look at it and the lock
+            _clear(work)
+            return _there(out, wanted, expected)
         files.unlinked(work, work / "unpacked")
         refusable = False
         try:
@@ -94,7 +97,7 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
         except BaseException as error:
             files.remove(work / "unpacked")
             refused = refusable and isinstance(error, ArchiveError)
-            if refused or not any(path.name != files.LOCK for path in work.iterdir()):
+            if refused or not any(path.name != files.LOCK for path in files.children(work)):
                 _clear(work)  # nothing that a later command could go on with
             raise
         _clear(work)
@@ -132,7 +135,7 @@ def _address(wanted: DatasetManifest) -> str:
 
 def _clear(work: Path) -> None:
     """Take away the folder that this command works in, and has locked."""
-    for path in work.iterdir():
+    for path in files.children(work):
         if path.name != files.LOCK:
             files.remove(path)
     files.vacate(work)

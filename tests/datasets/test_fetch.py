@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.paths import CONF
 from rerender.datasets import download as net
@@ -285,6 +286,24 @@ def test_what_a_killed_call_left_is_not_used(here: Path, archive: Path) -> None:
     (stale / "00.png").write_bytes(PNG)
     out = fetch(BASE, archive, None, here / "toy")
     assert not (out / "set" / "stale").exists()
+    assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
+
+
+def test_of_two_that_fetch_at_once_the_later_one_takes_what_came(
+    here: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ends between the look at the folder and the lock."""
+    lock, others = files.lock, [1]
+
+    def late(path: Path) -> Any:
+        if others:
+            others.clear()
+            fetch(BASE, archive, None, here / "toy")
+        return lock(path)
+
+    monkeypatch.setattr(files, "lock", late)
+    out = fetch(BASE, archive, None, here / "toy")
+    assert not others and (out / "source.json").is_file()
     assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
 
 

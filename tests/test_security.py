@@ -382,6 +382,12 @@ def test_no_value_of_the_environment_is_shown(
 # -- folders and files of configurations ----------------------------------------------------------
 
 
+def test_a_name_that_no_file_can_have_is_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"+{'a' * 300}=1", "--dry"]) == 2
+    assert main(["--config-dir=", "--dry"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

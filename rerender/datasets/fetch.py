@@ -115,7 +115,7 @@ def _source(
     if url is not None and urlsplit(url).scheme in ("", "file") and not wanted.videos:
         archive = local(url)
         url = None
-    if archive is not None and not archive.exists():
+    if archive is not None and not (archive.is_file() or archive.is_dir()):
         raise InputError(archive, "is not a file", "give the archive's path")
     if archive is not None and Path(os.path.realpath(archive)).is_relative_to(
         os.path.realpath(work)

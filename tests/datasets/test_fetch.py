@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import socket
 import threading
@@ -305,6 +306,12 @@ def test_of_two_that_fetch_at_once_the_later_one_takes_what_came(
     out = fetch(BASE, archive, None, here / "toy")
     assert not others and (out / "source.json").is_file()
     assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
+
+
+def test_a_pipe_is_no_archive(here: Path) -> None:
+    os.mkfifo(here / "toy.zip")
+    with pytest.raises(InputError, match="is not a file"):
+        fetch(BASE, here / "toy.zip", None, here / "toy")
 
 
 def test_a_planted_folder_of_work_is_not_emptied(here: Path, archive: Path, tmp_path: Path) -> None:

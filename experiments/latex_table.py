@@ -30,7 +30,7 @@ def _latex(one: Table) -> str:
         "\\centering",
         f"\\caption{{{latex(one.title)}}}",
         f"\\label{{{one.label}}}",
-        f"\\{size}\\setlength{{\\tabcolsep}}{{2.5pt}}\\sisetup{{detect-all}}",
+        f"\\{size}\\setlength{{\\tabcolsep}}{{2.5pt}}\\sisetup{{detect-all,group-minimum-digits=9}}",
         f"\\begin{{tabular}}{{@{{}}l{''.join(_format(one, column) for column in one.shown)}@{{}}}}",
         "\\toprule",
         *_heads(heads, one.shown),

@@ -71,15 +71,15 @@ def translate(
             translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)
             evaluations = Evaluations(translator, shots, resume.finished)
             translator = translator.imagining(shots[0][0], 0, evaluations.report)
-        palette = translator.palette(shot[0], number, evaluations.report)
+        color_reference = translator.color_reference(shot[0], number, evaluations.report)
         if parts.joint:
             joint = JointShot.of(clip, shot, translator.model, parts, seed, translator.watch)
-            jobs = replace(translator, joint=joint).jobs(shot, number, palette)
+            jobs = replace(translator, joint=joint).jobs(shot, number, color_reference)
             turns = lockstep(jobs, partial(joint.predict, translator.model), evaluations.report)
             known, references, resumable = 0, None, False
         else:
             references = resume.references if known else None
-            jobs = translator.jobs(shot, number, palette, known, references)
+            jobs = translator.jobs(shot, number, color_reference, known, references)
             predict, batch_size = translator.model.predict_noise, parts.sampling.batch_size
             turns = side_by_side(jobs, predict, batch_size, evaluations.report)
             # In a batch of several, later key frames are under way already: only the whole shot is
@@ -107,9 +107,9 @@ class Evaluations:
         parts, executed = translator.parts, len(translator.schedule)
         first = executed + parts.start.evaluations(executed)
         again = executed - translator.fork() if parts.constraint else 0
-        palette = parts.sampling.steps if parts.sampling.recolor else 0
+        recoloring = parts.sampling.steps if parts.sampling.recolor else 0
         costs = [
-            first + (again if ordinal else palette)
+            first + (again if ordinal else recoloring)
             for shot in shots
             for ordinal in range(len(shot))
         ]

@@ -144,7 +144,14 @@ def code(repo: Path) -> ModuleType:
         del sys.modules[name]
     sys.path.insert(0, str(repo))
     try:
-        return importlib.import_module("gmflow.gmflow")
+        found = importlib.import_module("gmflow.gmflow")
+        if not hasattr(found, "GMFlow"):
+            raise ImportError("it defines no GMFlow")
+        return found
+    except Exception as error:  # it is anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        cure = "set flow.repo to a whole copy of the authors' repository"
+        raise WeightsError(repo / "gmflow", f"cannot be imported ({reason})", cure) from error
     finally:
         sys.path.remove(str(repo))
 

@@ -22,6 +22,7 @@ from rerender import files
 from rerender.codec import encode
 from rerender.config.compose import preflight
 from rerender.config.job import to_yaml
+from rerender.config.table import TableSpec
 from rerender.data.demo import Demo
 from rerender.errors import InputError
 from rerender.run_folder import SCORES
@@ -151,6 +152,18 @@ def test_methods_stand_as_they_were_swept(tmp_path: Path) -> None:
     experiment.write(tmp_path, None, ("zeta-00000000", "alpha-00000000"))
     labels = r'"label": ?"(alpha|zeta|source)"'
     assert re.findall(labels, build(tmp_path).read_text()) == ["source", "zeta", "alpha"]
+
+
+def test_methods_are_called_as_in_the_tables(tmp_path: Path) -> None:
+    put_run(tmp_path / "alpha-00000000", "name=alpha")
+    table = TableSpec(reference="alpha", primary=("warp_error",), rows={"alpha": "Alpha, K=1"})
+    experiment.write(tmp_path, table, ("alpha-00000000",))
+    labels = r'"label": ?"([^"]*)"'
+    assert re.findall(labels, build(tmp_path).read_text()) == [
+        "source",
+        "true translation",
+        "Alpha, K=1",
+    ]
 
 
 def test_rivals_without_any_run_of_ours(tmp_path: Path) -> None:

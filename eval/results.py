@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.pairing import offset_in
+from rerender import files
 from rerender.codec import SUFFIXES, open_video
 from rerender.data.pictures import Pictures, is_picture, pictures_of
 from rerender.errors import InputError
@@ -130,7 +131,7 @@ def of_method(folder: Path) -> list[Outcome]:
 
 def _folders(root: Path) -> list[Path]:
     """Folders that may be methods: hidden ones, the report page, a study and W&B's are not."""
-    found = sorted(path for path in root.iterdir() if path.is_dir())
+    found = [path for path in files.children(root) if path.is_dir()]
     ours = (REPORT, STUDY, WANDB)
     return [path for path in found if path.name not in ours and not path.name.startswith(".")]
 
@@ -152,7 +153,8 @@ def _run(folder: Path) -> Iterator[Outcome]:
     if (folder / VIDEO).is_file():
         yield Outcome(method, None, seed, folder / VIDEO, config, folder)
         return
-    for file in sorted(folder.glob("*/video.mp4")):
+    inside = (path / VIDEO for path in files.children(folder))
+    for file in filter(Path.is_file, inside):
         yield Outcome(method, file.parent.name, seed, file, config, folder)
 
 
@@ -178,11 +180,11 @@ def _config(folder: Path) -> Tree | None:
 
 def _foreign(method: Path) -> Iterator[Outcome]:
     offset = offset_in(method)
-    for entry in sorted(method.iterdir()):
+    for entry in files.children(method):
         if entry.is_file() and entry.suffix.lower() in VIDEOS:
             yield Outcome(method.name, entry.stem, None, entry, offset=offset)
         elif entry.is_dir():
-            seeded = [path for path in sorted(entry.iterdir()) if _SEED.fullmatch(path.stem)]
+            seeded = [path for path in files.children(entry) if _SEED.fullmatch(path.stem)]
             for path in seeded or [entry]:
                 match = _SEED.fullmatch(path.stem)
                 video = _video(path)
@@ -195,18 +197,18 @@ def _video(path: Path) -> Path | None:
     """The video file or picture folder at a place; None if there is none."""
     if path.is_file():
         return path if path.suffix.lower() in VIDEOS else None
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in VIDEOS]
-    if files:
-        if len(files) > 1 and files[0].parent / VIDEO not in files:
-            names = ", ".join(file.name for file in files)
+    found = [file for file in files.children(path) if file.suffix.lower() in VIDEOS]
+    if found:
+        if len(found) > 1 and found[0].parent / VIDEO not in found:
+            names = ", ".join(file.name for file in found)
             raise InputError(path, f"holds several videos ({names})", "leave one of them there")
-        return path / VIDEO if path / VIDEO in files else files[0]
+        return path / VIDEO if path / VIDEO in found else found[0]
     places = (path / "frames", path)
     return next((place for place in places if _pictured(place)), None)
 
 
 def _pictured(place: Path) -> bool:
-    return place.is_dir() and any(map(is_picture, place.iterdir()))
+    return any(map(is_picture, files.children(place)))
 
 
 def _labelled(outcomes: Sequence[Outcome]) -> list[Outcome]:

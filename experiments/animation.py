@@ -21,11 +21,14 @@ from torch import Tensor
 from eval import references
 from rerender import files
 from rerender.codec import open_video
+from rerender.config.foreign import check_recorded
 from rerender.config.job import Job
+from rerender.data.pictures import same
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
 from rerender.fitting import resize
 from rerender.run_folder import CONFIG, VIDEO, read_config
+from rerender.store.run_identity import named_paths
 from rerender.video import Clip, Video
 
 SUFFIXES = (".webp", ".gif")
@@ -99,7 +102,9 @@ def panels_of(runs: Sequence[Path], labels: Sequence[str]) -> list[tuple[str, Vi
 def _clip(run: Path) -> Clip:
     if not (run / VIDEO).is_file():
         raise InputError(run, f"holds no {VIDEO}", "name the folder of a finished run of one clip")
-    (clip,) = Job.of(read_config(run / CONFIG)).data.clips()
+    config = read_config(run / CONFIG)
+    check_recorded(config, ("data",))
+    (clip,) = Job.of(config).data.clips()
     return clip
 
 
@@ -125,6 +130,10 @@ def _main(arguments: list[str]) -> None:
     if not 1 <= given.quality <= 100:
         raise ConfigError("--quality", f"must lie in 1..100, received {given.quality}", "change it")
     panels = panels_of(given.runs, given.labels)
+    for run in given.runs:
+        inputs = [path for _, path in named_paths(read_config(run / CONFIG), "")]
+        if any(same(path, given.out) for path in inputs):
+            raise ConfigError(given.out, f"is an input of {run}", "write somewhere else")
     content = animation(panels, given.every, given.height, given.out.suffix, given.quality)
     files.put(given.out, content)
     sys.stdout.write(f"{given.out}  {len(content) / 1e6:.2f} MB\n")

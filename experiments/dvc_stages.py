@@ -20,6 +20,7 @@ from experiments import experiment, report, tables
 from experiments.finish_sweep import check_apart, copy, promote
 from rerender import files
 from rerender.config.compose import literal, preflight
+from rerender.config.foreign import allowing
 from rerender.errors import InputError
 from rerender.exits import Parser, command
 from rerender.jobs.sweep import jobs_of, spread
@@ -61,7 +62,7 @@ def scores(source: Path, target: Path) -> None:
         InputError: there are no runs, or a video cannot be read.
     """
     check_apart(target, source)
-    work = WORK / "scores" / _word(source)
+    work = files.unlinked(Path(), WORK / "scores" / _word(source))
     with files.lock(work):
         promote(work, _runs(source))
         measured = score_folder(work, None).rows
@@ -91,7 +92,7 @@ def page(source: Path, scored: Path, target: Path) -> None:
         InputError: there are no runs or no scores.
     """
     check_apart(target, source, scored)
-    work = WORK / "tables" / _word(source)
+    work = files.unlinked(Path(), WORK / "tables" / _word(source))
     with files.lock(work):
         promote(work, _runs(source))
         files.put(
@@ -137,6 +138,7 @@ def _main(arguments: list[str]) -> None:
     two = stage.add_parser("scores", help="measure runs")
     three = stage.add_parser("tables", help="make tables and the report page")
     for parts in (two, three):
+        allowing(parts)
         parts.add_argument("source", type=Path)
     three.add_argument("scored", type=Path)
     for parts in (two, three):

@@ -19,7 +19,7 @@ from eval.results import discover
 from rerender import files
 from rerender.config.table import TableSpec
 from rerender.errors import InputError
-from rerender.run_folder import CONFIG, LOG, SEAL, VIDEO, read_config, sealed
+from rerender.run_folder import CONFIG, LOG, SEAL, VIDEO, files_below, read_config, sealed
 
 EXPERIMENT = "experiment.yaml"
 FLOORS = (SOURCE, VAE, TRUTH)
@@ -95,17 +95,19 @@ def write(root: Path, table: TableSpec | None, runs: tuple[str, ...]) -> None:
 
 def unfinished(root: Path) -> dict[str, str]:
     """Run folders without a video, and why."""
-    folders = [root, *sorted(root.iterdir())] if root.is_dir() else []
+    folders = [root, *files.children(root)]
     return {
         folder.name: _reason(folder)
         for folder in folders
-        if (folder / CONFIG).is_file() and not any(folder.rglob(VIDEO))
+        if (folder / CONFIG).is_file()
+        and not any(file.name == VIDEO for file in files_below(folder))
     }
 
 
 def _reason(folder: Path) -> str:
     """The last error in a run's log."""
-    log = folder / LOG
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if "ERROR" in line or "error" in line]
     return errors[-1].strip() if errors else "not finished; the same command goes on with it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from eval.score import score_folder
@@ -13,7 +14,7 @@ from rerender import files
 from rerender.config.table import TableSpec
 from rerender.errors import ConfigError, InputError
 from rerender.exits import report as report_line
-from rerender.run_folder import CONFIG, OWN, WANDB
+from rerender.run_folder import CONFIG, OWN, WANDB, files_below
 
 _GROWING = (".log", ".jsonl")  # files that a run goes on writing to
 _ASIDE = (WANDB, OWN, files.LOCK)
@@ -62,7 +63,8 @@ def collect(root: Path, runs: Sequence[Path], table: TableSpec | None = None) ->
 
 def _runs(root: Path) -> set[str]:
     """The names of the runs in a results folder."""
-    return {path.parent.name for path in root.glob(f"*/{CONFIG}") if not path.parent.is_symlink()}
+    inside = (path for path in files.children(root) if not path.is_symlink())
+    return {path.name for path in inside if (path / CONFIG).is_file()}
 
 
 def promote(root: Path, runs: Sequence[Path]) -> None:
@@ -86,7 +88,7 @@ def promote(root: Path, runs: Sequence[Path]) -> None:
     check_apart(root, *begun)
     for run in begun:
         files.unlinked(root, root / run.name)
-    for old in sorted(root.iterdir()) if root.is_dir() else ():
+    for old in files.children(root):
         if (old / CONFIG).is_file() and not old.is_symlink():
             files.remove(old)
     for run in begun:
@@ -95,15 +97,17 @@ def promote(root: Path, runs: Sequence[Path]) -> None:
 
 def copy(folder: Path, target: Path) -> None:
     """The files of a folder once more, as links where the disk allows it; not what only its
-    process needs."""
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    process needs. A file that vanishes meanwhile, because its run is made again, is left out: what
+    reads the copy finds that it is not whole."""
+    for file in files_below(folder):
         name = file.relative_to(folder)
         if name.parts[0] in _ASIDE or file.name.startswith(".tmp-"):
             continue
         files.unlinked(target, files.folder((target / name).parent))
         files.remove(target / name)
         if file.suffix in _GROWING or file.is_symlink() or not _linked(file, target / name):
-            files.put(target / name, file.read_bytes())
+            with suppress(FileNotFoundError):
+                files.put(target / name, file.read_bytes())
 
 
 def check_apart(target: Path, *sources: Path) -> None:

@@ -69,13 +69,14 @@ class Media:
 
     def _copied(self, file: Path) -> str:
         target = self._place(digest(file)[:20], file.suffix.lower())
-        if not target.is_file() or sha256_file(target) != digest(file):
+        if _sum(target) != digest(file):
             files.copy(file, target)
         return self._address(target)
 
     def _whole(self, target: Path) -> bool:
         """Whether a file is there as it was made."""
-        return target.is_file() and self._sums().get(target.name) == sha256_file(target)
+        found = _sum(target)
+        return found is not None and self._sums().get(target.name) == found
 
     def _note(self, *made: Path) -> None:
         """Keep the sha256 of files that were made: their names are those of what they show."""
@@ -92,6 +93,13 @@ class Media:
 
     def _address(self, path: Path) -> str:
         return f"{FOLDER}/{path.name}"
+
+
+def _sum(file: Path) -> str | None:
+    """The sha256 of a file; None where there is none."""
+    with suppress(FileNotFoundError, IsADirectoryError):
+        return sha256_file(file)
+    return None
 
 
 def _pass(video: Video) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ from experiments.media import FOLDER, Media
 from experiments.report_data import Study, gather
 from rerender import files
 from rerender.config.compose import literal, preflight
+from rerender.config.foreign import allowing
 from rerender.errors import InputError, RerenderError
 from rerender.exits import Parser, command, report
 from rerender.run_folder import REPORT
@@ -182,6 +183,7 @@ def _main(arguments: list[str]) -> None:
     parser.add_argument("--score", action="store_true", help="score what is not scored yet first")
     parser.add_argument("--vae", action="store_true", help="score the autoencoder's round trip too")
     parser.add_argument("--title", default="", help="head of the page")
+    allowing(parser)
     given = parser.parse_intermixed_args(arguments)
     tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
     if given.score:

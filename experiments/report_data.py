@@ -25,6 +25,8 @@ from experiments.experiment import Experiment, read, unfinished
 from experiments.media import Media
 from experiments.repro_command import command
 from rerender.errors import InputError, RerenderError
+from rerender.exits import failure
+from rerender.files import children
 from rerender.run_folder import CONFIG, SCORES, read_facts
 from rerender.video import Clip, Video
 
@@ -80,8 +82,9 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
         try:
             outcome.check()
             _add_outcome(study, media, outcome, _clip_of(sources, outcome))
-        except RerenderError as error:
-            study.failed.append({"name": _title(outcome), "reason": str(error)})
+        except (RerenderError, FileNotFoundError) as error:  # its run may be made again meanwhile
+            reason = failure(error).message
+            study.failed.append({"name": _title(outcome), "reason": reason})
     about = read(root)
     # The first ones are shown at once: rather every method than every seed of the first method.
     study.entries.sort(
@@ -172,10 +175,11 @@ def _maps(outcome: Outcome, media: Media) -> dict[str, list[tuple[int, str]]]:
     if outcome.config is None:
         return {}
     found = {}
-    for folder in sorted(path for path in outcome.path.parent.iterdir() if path.is_dir()):
-        files = [file for file in sorted(folder.glob("*.png")) if file.stem.isdecimal()]
-        if files:
-            found[folder.name] = [(int(file.stem), media.picture(file)) for file in files]
+    for folder in children(outcome.path.parent):
+        kept = [file for file in children(folder) if file.suffix == ".png"]
+        kept = [file for file in kept if file.stem.isdecimal()]
+        if kept:
+            found[folder.name] = [(int(file.stem), media.picture(file)) for file in kept]
     return found
 
 

@@ -23,6 +23,7 @@ from rerender.config.compose import literal, preflight
 from rerender.config.job import Job
 from rerender.errors import ConfigError
 from rerender.exits import Parser, command
+from rerender.store.run_identity import check_apart
 from rerender.video import Clip, Frame
 
 
@@ -62,6 +63,8 @@ def run(arguments: list[str]) -> None:
     # Rows of a sweep that differ in what a stock pipeline does not know are one row here.
     jobs = {job.seed: job for job in (Job.of(tree) for tree in reversed(composed))}
     files.check_writable(options.out, "--out")
+    for tree in composed:
+        check_apart(tree, options.out)
 
     import torch
 

@@ -41,6 +41,8 @@ _SYSTEM = {  # what the operating system refuses, and what helps
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ESTALE: "mount its disk again, then start again",
     errno.ENOLCK: "choose a disk that can lock files",
+    errno.EEXIST: "another program has made it meanwhile; look at it, then start again",
+    errno.ENOTEMPTY: "another program has written to it meanwhile; look at it, then start again",
 }
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)  # of a file that is named
 # How libraries say that memory ran out: torch on the processor and on accelerators, oneDNN, C++,
@@ -149,6 +151,10 @@ def _known(error: BaseException) -> RerenderError | None:
             return ResourceError(error.filename or "disk", reason, _SYSTEM[error.errno])
         if error.errno in _GONE and error.filename:
             return InputError(error.filename, reason, "put it there, then start again")
+        if error.errno and error.filename:
+            return ResourceError(
+                error.filename, reason, "look at it and its disk, then start again"
+            )
     return missing_library(error) if isinstance(error, ImportError) else None
 
 

@@ -36,6 +36,7 @@ from rerender.keyframes._settling import suggested
 from rerender.propagate import propagate
 from rerender.propagate.harmonise import Harmony, harmony
 from rerender.scene import Trace, Translation
+from rerender.store.run_identity import named_paths
 from rerender.video import Clip, KeyFrame, Video
 
 CUT = (4.0, 0.04)
@@ -68,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
 WINDOW = ("data.start", "data.frames", "data.allow_truncated")
 READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "format", "debug")
 """The settings that this command reads, with all below them."""
+
+BESIDE = ("flow", "propagation", "smooth", "mask")
+"""Those of them that may name files besides the video and the key frames."""
 
 RENAMED = {"--flow": "flow", "--propagation": "propagation"}
 
@@ -130,7 +134,8 @@ def run(options: argparse.Namespace) -> None:
     if form is not None and form.pictures:
         check_folder(options.out)
     else:
-        check_out(options.out, options.video, options.keys, endings)
+        others = [path for _, path in named_paths({key: tree[key] for key in BESIDE}, "")]
+        check_out(options.out, options.video, options.keys, endings, others)
     propagation = part(tree, "propagation", Propagation)  # type: ignore[type-abstract]
     flow = part(tree, "flow", FlowEstimator)  # type: ignore[type-abstract]
     smooth = part(tree, "smooth", Smooth)  # type: ignore[type-abstract]
@@ -195,12 +200,18 @@ def suggest(
     return "\n".join([*lines, f"{options.out}: these frames, the most useful first", ""])
 
 
-def check_out(out: Path, video: Path, keys: Path, endings: Sequence[str] = WRITTEN) -> None:
+def check_out(
+    out: Path,
+    video: Path,
+    keys: Path,
+    endings: Sequence[str] = WRITTEN,
+    others: Sequence[Path] = (),
+) -> None:
     """Refuse an output that cannot be written, or that would be written over an input.
 
     Raises:
-        ConfigError: it is the video or lies among the key frames as one of them (also through a
-            link), a folder, a device, or not named as what is written.
+        ConfigError: it is the video or another input, or lies among the key frames as one of them
+            (also through a link), a folder, a device, or not named as what is written.
         ResourceError: its folder, or the nearest one above it that is there, may not be written.
     """
     if out.suffix.lower() not in endings:
@@ -216,7 +227,7 @@ def check_out(out: Path, video: Path, keys: Path, endings: Sequence[str] = WRITT
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no plain file"
         raise ConfigError("--out", f"{out} is {kind}", "name a file to write")
-    inputs = [video]
+    inputs = [video, *others]
     with suppress(InputError):  # said where the key frames are read
         inputs += listed(keys)
     for path in inputs:

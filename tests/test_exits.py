@@ -41,6 +41,9 @@ COMMANDS = sorted(
         (MemoryError(), 5),
         (PermissionError(13, "Permission denied", "keys"), 5),
         (FileNotFoundError(2, "No such file or directory", "gone.png"), 3),
+        (FileExistsError(17, "File exists", "out"), 5),
+        (OSError(39, "Directory not empty", "out"), 5),
+        (OSError(6, "No such device or address", "socket.mp4"), 5),
         (errors.PartialSweepError("a", "b", "c"), 6),
         (ValueError("surprise"), 70),
         (OSError(2, "No such file or directory"), 70),
@@ -234,7 +237,7 @@ def test_no_terminal_stops_a_command(shell: str, code: int, tmp_path: Path) -> N
         ["bash", "-c", typed],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == code, done.stderr
     assert b"Traceback" not in done.stderr

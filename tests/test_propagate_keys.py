@@ -165,6 +165,9 @@ def test_the_source_and_the_keys_are_not_written_over(
         arguments = ["--keys", keys, "--video", film, "--out", tmp_path / out]
         assert main([str(each) for each in arguments]) == 2
         assert "is the input" in capsys.readouterr().err
+    mask = ["--video", str(path), "mask=file", f"mask.path={film}", "--out", str(film)]
+    assert main(["--keys", str(keys), *mask]) == 2
+    assert "is the input" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 

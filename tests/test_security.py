@@ -22,8 +22,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval import score
+from experiments import report
+from experiments.benchmark import __main__ as benchmark
 from experiments.repro_command import command
-from rerender import kinds
+from experiments.study import __main__ as study
+from rerender import kinds, write_video
+from rerender.config import foreign
 from rerender.config.allowlist import TARGET, allowed
 from rerender.config.compose import Composer, literal, preflight
 from rerender.config.device import check_devices
@@ -32,7 +37,7 @@ from rerender.config.job import Job
 from rerender.config.paths import CONF, ROOT
 from rerender.config.settings import JOB, PROMPTS, literal_at, settings_of
 from rerender.errors import ConfigError, RerenderError
-from rerender.exits import failure
+from rerender.exits import Parser, failure
 from rerender.jobs.sweep import jobs_of
 from rerender.run import main
 
@@ -201,6 +206,80 @@ def test_every_text_of_a_part_says_its_kind_and_is_read_alike_with_and_without_i
             )
 
 
+# -- folders of results from elsewhere -------------------------------------------------------------
+
+
+def recorded(sink: Any) -> tuple[dict[str, Any], str, Any]:
+    """A run's configuration that says the value of a sink, with its key and value."""
+    group, name, key, value = sink
+    tree = dict(preflight(["+exp=smoke", *chosen(group, name)]).jobs[0])
+    node = tree
+    *above, last = key.split(".")
+    for part in above:
+        node[part] = dict(node[part])
+        node = node[part]
+    node[last] = value
+    return tree, key, value
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=lambda sink: sink[2])
+def test_no_config_of_a_run_from_elsewhere_sets_a_sink(
+    sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "_SAID", {})
+    group, name, key, value = sink
+    if group.startswith("hydra"):
+        return  # not in a run's config.yaml
+    if name == "gmflow":  # its settings have no defaults
+        tree = dict(preflight(["+exp=smoke"]).jobs[0])
+        tree["flow"] = {TARGET: "rerender.flow.gmflow.GmFlow", "repo": value, "weights": "w.pth"}
+    else:
+        tree = recorded(sink)[0]
+        monkeypatch.setattr(foreign, "_SAID", {})
+    with pytest.raises(ConfigError, match=key):
+        foreign.check_recorded(tree, list(tree))
+    foreign.check_recorded(tree, [key for key in tree if key not in (group, sink[2])])
+    said = next(iter(value.values())) if isinstance(value, dict) else value
+    parser = Parser()
+    foreign.allowing(parser)
+    inner = f".{next(iter(value))}" if isinstance(value, dict) else ""
+    parser.parse_args(["--allow", f"{key}{inner}={said}"])
+    foreign.check_recorded(tree, list(tree))
+
+
+def test_a_command_that_reads_results_runs_no_code_that_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """config.yaml names a folder of code; only where the command line says the same is it run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(foreign, "_SAID", {})
+    code = tmp_path / "code" / "gmflow"
+    code.mkdir(parents=True)
+    (code / "gmflow.py").write_text("from pathlib import Path\nPath('pwned').touch()\n")
+    (code / "__init__.py").touch()
+    (tmp_path / "w.pth").touch()
+    tree = dict(preflight(["+exp=smoke", "data.frames=3", "data.size=32"]).jobs[0])
+    video = Job.of(tree).data.clips()[0].video
+    tree["flow"] = {TARGET: "rerender.flow.gmflow.GmFlow", "repo": "code", "weights": "w.pth"}
+    run = tmp_path / "results" / "run"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    write_video(run / "video.mp4", (video[i] for i in range(3)), video)
+    commands: list[tuple[Any, list[str], int]] = [
+        (score.main, ["results"], 2),
+        (report.main, ["results", "--score"], 0),
+        (benchmark.main, ["budget", "results"], 2),
+        (study.main, ["results"], 3),
+    ]
+    for command_of, given_, code_ in commands:
+        assert command_of(given_) == code_
+        assert not (tmp_path / "pwned").exists(), given_
+    err = capsys.readouterr().err
+    assert "flow.repo: 'code' is said by the config.yaml of a run" in err and "Traceback" not in err
+    assert score.main(["results", "--allow", "flow.repo=code"]) == 4  # it is no GMFlow
+    assert (tmp_path / "pwned").exists()
+
+
 # -- Hydra's own settings -------------------------------------------------------------------------
 
 
@@ -301,6 +380,12 @@ def test_no_value_of_the_environment_is_shown(
 
 
 # -- folders and files of configurations ----------------------------------------------------------
+
+
+def test_a_name_that_no_file_can_have_is_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"+{'a' * 300}=1", "--dry"]) == 2
+    assert main(["--config-dir=", "--dry"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -740,7 +825,7 @@ def test_a_terminal_that_is_not_utf_8_loses_letters_and_no_run(tmp_path: Path) -
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
-            timeout=60,
+            timeout=250,
         )
         assert done.returncode == 0, done.stderr
         assert (b"?" in done.stdout) == (encoding != "utf-8")

@@ -15,7 +15,9 @@ from pathlib import Path
 from experiments.benchmark import board, error_budget, manifest, submission
 from experiments.benchmark.export import export
 from experiments.benchmark.manifest import BenchmarkKey
+from experiments.finish_sweep import check_apart
 from rerender import files
+from rerender.config.foreign import allowing
 from rerender.errors import PartialSweepError
 from rerender.exits import Parser, command, report
 from rerender.jobs.progress import Progress
@@ -55,6 +57,7 @@ def _parser() -> Parser:
     four.add_argument("--benchmark", type=Path, help="whose clips they were made from")
     for part in (two, three, four):
         part.add_argument("--key", type=Path, help="the organiser's key, for the hidden clips")
+    allowing(four)
     four.add_argument("--out", type=Path, help="also write the numbers to this json file")
     return parser
 
@@ -97,6 +100,9 @@ def _board(given: Namespace) -> None:
 
 def _budget(given: Namespace) -> None:
     tasks = {}
+    for path in (given.runs, given.benchmark, given.key) if given.out is not None else ():
+        if path is not None:
+            check_apart(given.out, path)
     if given.benchmark is not None:
         tasks = manifest.tasks_of(manifest.read(given.benchmark), _key(given))
     found = error_budget.budgets(given.runs, tasks, Progress())

@@ -135,7 +135,7 @@ def board(
         hidden=frozenset(entry.name for entry in benchmark.entries if entry.hidden) & {*tasks},
         kinds={entry.name: entry.kind for entry in benchmark.entries},
     )
-    places = [path.parent for path in sorted(folder.glob(f"*/{SUBMISSION}"))]
+    places = [path for path in files.children(folder) if (path / SUBMISSION).exists()]
     if not places:
         cure = "put one folder for each submission there"
         raise InputError(folder, "holds no submissions", cure)

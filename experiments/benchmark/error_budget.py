@@ -29,6 +29,7 @@ from experiments.benchmark.tasks import EditTask
 from experiments.escape import markdown
 from rerender import files
 from rerender.codec import encode, open_video
+from rerender.config.foreign import check_recorded
 from rerender.config.job import Job
 from rerender.config.parts import Parts
 from rerender.contracts import Model
@@ -42,6 +43,7 @@ from rerender.video import Clip, KeyFrame, Truth, Video
 
 PARTS = ("vae", "key_frames", "propagation", "codec")
 TOLERANCE = 0.01  # by which share of the total the sum of the parts may differ from it
+_UNUSED = ("out", "store", "tracker", "prompts", "prompt_file")  # of a run's configuration, here
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def budgets(
     Raises:
         InputError: there is none; its truth is not known or its key frames were not kept; or its
             parts do not add up to its error, because another version made it.
+        ConfigError: its configuration says what only the command line may say.
     """
     outcomes = [outcome for outcome in discover(root) if outcome.config is not None]
     if not outcomes:
@@ -91,7 +94,9 @@ def budgets(
     models: dict[str, Model] = {}
     for number, outcome in enumerate(outcomes, 1):
         outcome.check()
-        job = Job.of(outcome.config or {})
+        config = outcome.config or {}
+        check_recorded(config, [key for key in config if key not in _UNUSED])
+        job = Job.of(config)
         which = repr((job.model, job.parts.names()))
         if which not in models:
             models[which] = job.model.load(job.parts.names())

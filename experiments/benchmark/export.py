@@ -89,6 +89,8 @@ def _require(
             raise ConfigError(name, f"must be {least} to {most}, received {value}", "change it")
     if size % 8:
         raise ConfigError("--size", f"must be a multiple of 8, received {size}", "try 128")
+    for name in (CLIPS, TRUTH, MASKS, LAYERS, FLOW):
+        files.unlinked(folder, folder / name)
     if key_path.resolve().is_relative_to(folder.resolve()):
         raise ConfigError("--key", "would be published with the benchmark", "put it elsewhere")
 

@@ -75,7 +75,7 @@ def submit(
         ConfigError: the name cannot be used, or the target holds something.
     """
     _require_name(method, "--method")
-    if target.is_dir() and any(target.iterdir()):
+    if files.children(target):
         raise ConfigError(target, "is not empty", "name a new folder for the submission")
     if target.resolve().is_relative_to(results.resolve()):
         raise ConfigError(target, "lies in the results", "name a folder elsewhere")

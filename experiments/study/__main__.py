@@ -16,6 +16,7 @@ from experiments.study.build import INVITATIONS, KEY, QUESTIONS, SITE, VOTES, Wa
 from experiments.study.tables import to_markdown
 from rerender import files
 from rerender.config.compose import literal, preflight
+from rerender.config.foreign import allowing
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command, report
 from rerender.run_folder import SCORES
@@ -48,6 +49,7 @@ def _build(arguments: list[str]) -> None:
     parser.add_argument("--title", default=Wanted.title, help="head of the page")
     parser.add_argument("--note", default="", help="a text below it")
     parser.add_argument("--with-source", action="store_true", help="show the source too")
+    allowing(parser)
     given = parser.parse_intermixed_args(arguments)
     tree = preflight(literal(given.settings)).jobs[0] if given.settings else None
     wanted = Wanted(

@@ -11,6 +11,7 @@ from typing import Any
 from experiments.study import invitations
 from experiments.study.build import KEY_FORMAT
 from experiments.study.design import StudyPair
+from rerender import files
 from rerender.errors import InputError
 from rerender.run_folder import read_json
 
@@ -87,7 +88,7 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix == ".json")
+            found += [file for file in files.children(path) if file.suffix == ".json"]
         elif path.is_file():
             found.append(path)
         else:

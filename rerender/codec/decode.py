@@ -16,6 +16,7 @@ import av
 import av.error
 from torch import Tensor
 
+from rerender.codec.concealment import CONCEALING, concealed, stopping
 from rerender.codec.container import open_container, reason
 from rerender.codec.index import (
     Index,
@@ -238,7 +239,38 @@ class FileVideo(Video):
         return keys[max(bisect_right(keys, pts, key=lambda key: key.pts) - 1, 0)]
 
     def _verify(self, window: range) -> tuple[int, Look]:
-        """Decode the window once without converting pixels; how many frames are intact."""
+        """Decode the window once without converting pixels; how many frames are intact.
+
+        From the start of a file nothing is missing that a frame may refer to, so that the decoder
+        may stop at any error there; what stops it and costs no picture is passed over.
+        """
+        index, first = self._index, self._index.pts[window.start]
+        name = self._stream.codec_context.name
+        if index.leading or not index.exact or self._key(first) != index.keys[0]:
+            return self._intact(window)
+        if name not in CONCEALING:
+            return self._intact(window)
+        try:
+            stopping(self._stream)
+            return self._intact(window, stops=True)
+        except (av.error.FFmpegError, InputError):
+            self._open()
+            bad = concealed(self._packets(index.keys[0]), self._stream)
+        finally:
+            self._open()
+        return self._intact(window, bad)
+
+    def _intact(
+        self, window: range, bad: int | None = None, stops: bool = False
+    ) -> tuple[int, Look]:
+        """How many frames of the window decode, and how they look.
+
+        Args:
+            window: the frames.
+            bad: time of a frame that is known to be damaged.
+            stops: an error of the decoder is raised as it is.
+        """
+        self.lost = set()
         wanted = self._index.pts[window.start : window.stop]
         look, count = None, 0
         try:
@@ -250,15 +282,19 @@ class FileVideo(Video):
                 self.lost |= lost(frame)
                 if pts != wanted[count]:
                     self._refuse(window, count, "cannot be decoded (it is left out)")
+                if bad is not None and pts >= bad:
+                    self._refuse(window, count, "is damaged (parts of it do not decode)")
                 count += 1
                 if count == len(wanted):
                     return count, look
             self._refuse(window, count, "cannot be decoded (the stream ends there)")
         except av.error.FFmpegError as error:
+            if stops:
+                raise
             if not self._allow or look is None or not count:
                 self._refuse(window, count, f"cannot be decoded ({reason(error)})", error)
         except InputError:
-            if not self._allow or look is None or not count:
+            if stops or not self._allow or look is None or not count:
                 raise
         assert look is not None  # both handlers leave otherwise
         return count, look

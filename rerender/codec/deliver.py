@@ -70,7 +70,7 @@ def check_folder(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise ConfigError("--out", f"{path} is a file, pictures go into a folder", "name another")
-    if path.is_dir() and any(path.iterdir()):
+    if files.children(path):
         cure = "name a new or an empty folder"
         raise ConfigError("--out", f"{path} has files already, pictures would mix with them", cure)
 

@@ -128,14 +128,24 @@ def scan(tree: Mapping[str, Any]) -> None:
         ConfigError: naming the key.
     """
     ours = {key: value for key, value in tree.items() if key != "hydra"}
+    check_classes(ours)
     for key, name, value in leaves(ours, ""):
-        if name == TARGET and value not in allowed():
-            raise _foreign(key, value)
         if name != TARGET and name.startswith("_") and name.endswith("_"):
             raise ConfigError(key, "is not a setting", "remove it")
         no_resolver(key, value)
     if "hydra" in tree:
         _scan_hydra(tree["hydra"])
+
+
+def check_classes(tree: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names a class which is not of our folders of choices.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key, name, value in leaves(tree, ""):
+        if name == TARGET and value not in allowed():
+            raise _foreign(key, value)
 
 
 def _scan_hydra(hydra: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rerender.config.allowlist import TARGET, scan
 from rerender.config.build import unknown_key
-from rerender.config.foreign import OPTION, check_hydra, check_tree, scan_folder
+from rerender.config.foreign import OPTION, check_hydra, check_tree, remember, scan_folder
 from rerender.config.judges import judged
 from rerender.config.overrides import elements, escape, literal, parsed
 from rerender.config.paths import CONF, choices_of
@@ -168,6 +168,7 @@ class Composer:
         resolved = _resolved(ours)
         if self._folder is not None:
             check_tree(resolved, self._values())
+        remember(resolved)
         if resolved.get("prompt_file") is None:
             return resolved
         return _resolved({**ours, "prompt": escape(_read_prompt(resolved))})

@@ -84,6 +84,8 @@ def flags_of(arguments: Sequence[str]) -> Flags:
         elif name in WORDS or name in VALUES:
             if not equals:
                 value = _following(name, waiting)
+            if name in VALUES and not value:
+                raise ConfigError(name, "needs a value", f"write {name} VALUE")
             if name in WORDS and value not in WORDS[name]:
                 raise ConfigError(name, f"received {value!r}", f"choices: {', '.join(WORDS[name])}")
             key = name.lstrip("-").replace("-", "_")

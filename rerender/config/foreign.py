@@ -1,22 +1,24 @@
-"""Configuration files from elsewhere (``--config-dir``): what they may say, and what they may not.
+"""Configuration files from elsewhere: what they may say, and what they may not.
 
 Such a file may come from a stranger. Whatever runs a program, connects to a machine or writes
-outside the usual folders is said on the command line, or by a file of our own conf/. The folder is
-looked through before anything of it is composed; what it made of the configuration is compared
-afterwards, at the place where a value ends up, whatever way it came there.
+outside the usual folders is said on the command line, or by a file of our own conf/. A folder of
+``--config-dir`` is looked through before anything of it is composed; what it made of the
+configuration is compared afterwards, at the place where a value ends up, whatever way it came
+there. The config.yaml of a run in a folder of results is such a file too.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rerender.config.allowlist import TARGET, scan_file
+from rerender.config.allowlist import TARGET, check_classes, scan_file
 from rerender.config.paths import CONF
 from rerender.config.settings import JOB, Setting, settings_of
 from rerender.errors import ConfigError
@@ -27,6 +29,8 @@ _PLAIN = ".yaml"
 _CURE = "say it on the command line"
 Given = Mapping[str, Sequence[Any]]
 """The values that the command line says for each key."""
+ALLOW = "--allow"
+_SAID: dict[str, list[Any]] = {}  # by the command line of this process, of what it alone may say
 
 
 def scan_folder(folder: Path) -> None:
@@ -141,6 +145,59 @@ def check_tree(tree: Mapping[str, Any], given: Given) -> None:
             cure = f"{_CURE}, or write ./FOLDER for weights on this machine"
             raise ConfigError(key, f"{problem}, and would be fetched from the hub", cure)
         raise ConfigError(key, problem, f"{_CURE}: {key}=VALUE")
+
+
+def remember(tree: Mapping[str, Any]) -> None:
+    """Note what a checked configuration of this command line says that runs, connects or writes:
+    the runs of this command may say it in their config.yaml.
+
+    Args:
+        tree: the resolved configuration of a job.
+    """
+    for key, _, setting, value in _texts(tree, JOB, ""):
+        if not _harmless(setting, value):
+            _SAID.setdefault(re.sub(r"\[\d+\]", "", key), []).append(value)
+
+
+def allowing(parser: ArgumentParser) -> None:
+    """Give a command that reads folders of results the option by which its command line says what
+    their config.yaml may."""
+    parser.add_argument(
+        ALLOW,
+        action="append",
+        type=_allowed,
+        metavar="KEY=VALUE",
+        help="let runs say this in their config.yaml: flow.repo=DIR runs the code of that folder",
+    )
+
+
+def _allowed(text: str) -> str:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ConfigError(ALLOW, f"must be KEY=VALUE, received {text!r}", "write the = too")
+    _SAID.setdefault(key, []).append(value)
+    return text
+
+
+def check_recorded(tree: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse a config.yaml of a folder of results by which a reader of it would run code or a
+    program, or connect, where the command line does not say so.
+
+    Args:
+        tree: what the file says.
+        keys: the keys on its top of which anything is used.
+
+    Raises:
+        ConfigError: naming the key; also for a class that is not ours.
+    """
+    used = {key: value for key, value in tree.items() if key in keys}
+    check_classes(used)
+    for key, path, setting, value in _texts(used, JOB, ""):
+        if not (_harmless(setting, value) or value in given_at(_SAID, key)) and (
+            value not in _shipped(path)
+        ):
+            problem = f"{value!r} is said by the config.yaml of a run"
+            raise ConfigError(key, problem, f"{_CURE}: {ALLOW} {key}={value}")
 
 
 def given_at(given: Given, key: str) -> list[Any]:

@@ -15,4 +15,7 @@ CONF = _PACKED if _PACKED.is_dir() else ROOT / "conf"
 def choices_of(group: str) -> list[str]:
     """The names of a group's choices, such as "demo" of "model"; none if it is not a group. What
     several choices share begins with an underscore and is none."""
-    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+    try:
+        return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+    except (OSError, ValueError):  # what no folder can be called
+        return []

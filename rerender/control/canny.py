@@ -40,7 +40,7 @@ class Canny(Control):
             )
 
     def map(self, image: Tensor) -> Tensor:
-        pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+        pixels = image.clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0)
         gray = cv2.cvtColor(pixels.contiguous().cpu().numpy(), cv2.COLOR_RGB2GRAY)
         if self.blur:
             gray = cv2.GaussianBlur(gray, (0, 0), self.blur)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -93,7 +94,10 @@ class MapFile(Control):
         elif self.path.exists() and self.path.suffix.lower() not in SUFFIXES:
             problem = "is neither a folder of pictures nor a video by its name"
             raise InputError(self.path, problem, "give one map for each frame of the clip")
-        stats = [(file.name, file.stat()) for file in files if file.exists()]
+        stats = []
+        for file in files:
+            with suppress(FileNotFoundError):
+                stats.append((file.name, file.stat()))
         if self.path.is_dir() and not stats:
             raise InputError(self.path, "holds no pictures", "put control maps there")
         return _opened(self.path, tuple((name, s.st_size, s.st_mtime_ns) for name, s in stats))

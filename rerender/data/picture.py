@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import threading
 import warnings
@@ -135,7 +136,10 @@ def _deep(picture: Image.Image, data: bytes) -> tuple[Tensor, Tensor | None] | N
 
 def _bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        size = found.st_size
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise InputError(path, "is a pipe or a device, not a file", "give a picture")
         if size > _MOST_BYTES:
             problem = f"has {size} bytes, no picture of {MAX_PIXELS} pixels has so many"
             raise InputError(path, problem, "replace it")

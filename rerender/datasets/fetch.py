@@ -71,10 +71,14 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
     if out.exists():
         return _there(out, wanted, expected)
     work = out.parent / f".{out.name}.part"
+    files.unlinked(out.parent, work)  # nobody named it, and it is emptied
     url, archive = _source(wanted, archive, work)
     if url is not None and not _target(url, work).is_file():
         reach(url)
     with files.lock(work):
+        if out.exists():  # another command has fetched it between the look at it and the lock
+            _clear(work)
+            return _there(out, wanted, expected)
         files.unlinked(work, work / "unpacked")
         refusable = False
         try:
@@ -94,7 +98,7 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
         except BaseException as error:
             files.remove(work / "unpacked")
             refused = refusable and isinstance(error, ArchiveError)
-            if refused or not any(path.name != files.LOCK for path in work.iterdir()):
+            if refused or not any(path.name != files.LOCK for path in files.children(work)):
                 _clear(work)  # nothing that a later command could go on with
             raise
         _clear(work)
@@ -111,7 +115,7 @@ def _source(
     if url is not None and urlsplit(url).scheme in ("", "file") and not wanted.videos:
         archive = local(url)
         url = None
-    if archive is not None and not archive.exists():
+    if archive is not None and not (archive.is_file() or archive.is_dir()):
         raise InputError(archive, "is not a file", "give the archive's path")
     if archive is not None and Path(os.path.realpath(archive)).is_relative_to(
         os.path.realpath(work)
@@ -132,7 +136,7 @@ def _address(wanted: DatasetManifest) -> str:
 
 def _clear(work: Path) -> None:
     """Take away the folder that this command works in, and has locked."""
-    for path in work.iterdir():
+    for path in files.children(work):
         if path.name != files.LOCK:
             files.remove(path)
     files.vacate(work)

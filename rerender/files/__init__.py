@@ -11,7 +11,7 @@ be links: the user named them.
 """
 
 from rerender.files.explain import explained
-from rerender.files.folders import check_writable, folder, unlinked
+from rerender.files.folders import check_writable, children, folder, unlinked
 from rerender.files.locks import LOCK, is_still, lock, owner, vacate
 from rerender.files.moves import move, remove, sweep, touch
 from rerender.files.pictures import levels, png
@@ -27,6 +27,7 @@ __all__ = [
     "append",
     "append_line",
     "check_writable",
+    "children",
     "copy",
     "dead",
     "explained",

@@ -43,6 +43,14 @@ def _made(path: Path) -> bool:
     return True
 
 
+def children(path: Path) -> list[Path]:
+    """What is in a folder, by name; nothing where it is gone or is none."""
+    try:
+        return sorted(path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def unlinked(root: Path, path: Path) -> Path:
     """Refuse a path on which there is a link, so that nothing is written or removed elsewhere.
 

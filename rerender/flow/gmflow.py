@@ -19,7 +19,7 @@ from rerender.contracts import FlowEstimator
 from rerender.errors import WeightsError
 from rerender.flow._first_guess import led
 from rerender.flow._weights import ALONE, checked, load
-from rerender.flow.field import Flow, occlusion
+from rerender.flow.field import Flow, occlusion, pair
 from rerender.kinds import Code, Word
 from rerender.video import Frame
 
@@ -82,6 +82,10 @@ class GmFlow(FlowEstimator):
     sha256: Word | None = None
     scales: Literal[1, 2] = 1
 
+    @property
+    def on_device(self) -> bool:
+        return True
+
     def check(self) -> None:
         with ALONE:
             self.loaded(torch.device("cpu"))
@@ -140,7 +144,14 @@ def code(repo: Path) -> ModuleType:
         del sys.modules[name]
     sys.path.insert(0, str(repo))
     try:
-        return importlib.import_module("gmflow.gmflow")
+        found = importlib.import_module("gmflow.gmflow")
+        if not hasattr(found, "GMFlow"):
+            raise ImportError("it defines no GMFlow")
+        return found
+    except Exception as error:  # it is anybody's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        cure = "set flow.repo to a whole copy of the authors' repository"
+        raise WeightsError(repo / "gmflow", f"cannot be imported ({reason})", cure) from error
     finally:
         sys.path.remove(str(repo))
 
@@ -159,7 +170,7 @@ def reduced(offsets: Tensor, height: int, width: int) -> Tensor:
     """Offsets ``[2,2,H,W]`` on the grid of the image that was enlarged."""
     if offsets.shape[-2:] == (height, width):
         return offsets.contiguous()
-    scale = offsets.new_tensor([width / offsets.shape[-1], height / offsets.shape[-2]])
+    scale = pair(offsets, width / offsets.shape[-1], height / offsets.shape[-2])
     return F.interpolate(offsets, (height, width), mode="area") * scale.view(1, 2, 1, 1)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from rerender.config.compose import Sweep
 from rerender.config.job import Job
 from rerender.errors import InputError
-from rerender.run_folder import CONFIG, read_config
+from rerender.files import children
+from rerender.run_folder import CONFIG, files_below, read_config
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading
 from rerender.store.run_identity import OUTPUTS, Identity, place, read
@@ -158,10 +159,10 @@ def _left(job: Todo, run: Spent) -> float:
 
 def _spent(outputs: Path) -> list[Spent]:
     found = []
-    for folder in sorted(outputs.iterdir()) if outputs.is_dir() else ():
+    for folder in children(outputs):
         facts = read(folder)
         if facts is not None:
-            with suppress(InputError):
+            with suppress(InputError, FileNotFoundError):  # it may be made again at this moment
                 found.append(_of(folder, facts, read_config(folder / CONFIG)))
     return found
 
@@ -173,7 +174,7 @@ def _of(folder: Path, facts: Mapping[str, Any], config: Tree) -> Spent:
     }
     apart = ("load", "translate", "propagate")
     rest = sum(spent for stage, spent in facts["seconds"].items() if stage not in apart)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in files_below(folder))
     return Spent(config, stages, rest, size)
 
 

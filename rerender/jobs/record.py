@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -86,9 +87,12 @@ def check_place(folder: Path, ours: Callable[[Path], bool | None]) -> None:
     Raises:
         ConfigError: as `claimed`.
     """
-    blocker = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if blocker.exists() and not blocker.is_dir():
-        raise ConfigError("out", f"{blocker} is a file", "choose another output folder")
+    for blocker in (folder, *folder.parents):
+        mode = _mode(blocker)
+        if mode is not None and not stat.S_ISDIR(mode):
+            raise ConfigError("out", f"{blocker} is a file", "choose another output folder")
+        if mode is not None:
+            break
     found = [path for path in _listed(folder) if path.name != files.LOCK]
     mine = ours(folder) if any(path.name in FILES for path in found) else None
     if found and mine is None:
@@ -105,17 +109,33 @@ def check_place(folder: Path, ours: Callable[[Path], bool | None]) -> None:
 def _check_inside(folder: Path) -> None:
     """Refuse what is neither a file nor a folder, or the one where the other goes."""
     for name in (*FILES, *FOLDERS):
-        path = folder / name
-        if path.exists() and path.is_dir() != (name in FOLDERS):
-            kind = "folder" if path.is_dir() else "file"
+        path, found = folder / name, _mode(folder / name)
+        if found is not None and stat.S_ISDIR(found) != (name in FOLDERS):
+            kind = "folder" if stat.S_ISDIR(found) else "file"
             raise ConfigError(path, f"is a {kind}, a run has something else there", "remove it")
     for place, folders, paths in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *paths)):
-            mode = path.lstat().st_mode
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # of another process, which works there
+                continue
             if stat.S_ISLNK(mode) and not _of_wandb(path, folder):
                 raise ConfigError(path, "is a link, and nothing is written through it", "remove it")
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
                 raise ConfigError(path, "is neither a file nor a folder", "remove it")
+
+
+def _mode(path: Path) -> int | None:
+    """Kind and rights of what has a name; None where nothing has it. It is asked for once: what
+    another process takes away between two questions would be something else each time."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link to itself is refused as a link
+            raise
+        return None
 
 
 def _of_wandb(link: Path, folder: Path) -> bool:
@@ -146,7 +166,7 @@ def check_names(clips: Sequence[Clip]) -> None:
 
 def _listed(folder: Path) -> list[Path]:
     """What is in a folder, but for files that a writer which was killed had not finished."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = files.children(folder)
     return [path for path in found if not path.name.startswith(files.TEMPORARY)]
 
 

@@ -140,7 +140,7 @@ def begin(folder: Path) -> None:
     from rerender import files
 
     if not folder.parent.is_symlink():
-        for other in sorted(folder.parent.glob("*")):
+        for other in files.children(folder.parent):
             if STAMP.fullmatch(other.name) and other.is_dir() and not other.is_symlink():
                 _clean(other)
     _COMMAND.enter_context(files.lock(folder))
@@ -160,13 +160,14 @@ def _clean(folder: Path) -> None:
     from rerender import files
 
     owner = files.owner(folder)
-    foreign = owner is None or owner != socket.gethostname() or any(folder.glob(".submitit"))
+    foreign = owner != socket.gethostname() or (folder / ".submitit").exists()
     try:
-        ages = [time.time() - path.stat().st_mtime for path in (folder, *folder.glob("*"))]
+        inside = (folder, *files.children(folder))
+        ages = [time.time() - path.stat().st_mtime for path in inside]
         if foreign and min(ages) < KEPT:
             return
         with files.lock(folder):
-            for path in folder.iterdir():
+            for path in files.children(folder):
                 if path.name != files.LOCK:
                     files.remove(path)
             files.vacate(folder)

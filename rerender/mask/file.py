@@ -36,6 +36,9 @@ SKEW = 0.02
 LOSS = 8 / 255
 """Masks so near to black or white are black or white: compression has left them there."""
 
+RIM = 1 / 360
+"""Width of the soft rim as a share of the short side: so it is the same at every size."""
+
 Plane = NDArray[np.float32]
 Given = Mapping[int, Callable[[], Tensor]]
 """The masks that are given, read when they are asked for, by frame."""
@@ -55,7 +58,8 @@ class MaskFile(Mask):
         frame: the frame that a single picture belongs to.
         keep: where the result shows the source, to the level: outside of the region, inside of it,
             or nowhere.
-        feather: width of the soft rim in pixels of the result; it lies on the restyled side.
+        feather: width of the soft rim in pixels of the result; it lies on the restyled side. None
+            is 1/360 of the short side of the result, 3 pixels at 1080p.
         rest_strength: as of `Mask`, in 0..1.
         rest_control: as of `Mask`, in 0..1.
     """
@@ -63,7 +67,7 @@ class MaskFile(Mask):
     path: Path
     frame: Annotated[int, Field(ge=0)] = 0
     keep: Literal["outside", "inside", "nothing"] = "outside"
-    feather: Annotated[float, Field(ge=0, le=500)] = 3.0
+    feather: Annotated[float, Field(ge=0, le=500)] | None = None
     rest_strength: Annotated[float, Field(ge=0, le=1)] | None = None
     rest_control: Annotated[float, Field(ge=0, le=1)] = 1.0
 
@@ -143,15 +147,17 @@ class MaskFile(Mask):
             raise InputError(self.path, problem, "name a frame of the clip")
 
 
-def rim(region: Tensor, feather: float) -> Tensor:
+def rim(region: Tensor, feather: float | None) -> Tensor:
     """The share of the result in every pixel ``[1,H,W]``: 0 where the region is 0, the region
     further in than ``feather`` pixels from there, rising in proportion to the distance in between.
+    ``feather`` None is `RIM` of the short side.
 
     It is 0 in all four pixels of a block that share one sample of chroma in 4:2:0 if it is 0 in one
     of them, so that no sample mixes what is kept with what is not.
     """
     plane = region[0].clamp(0, 1).numpy()
     height, width = plane.shape
+    feather = RIM * min(height, width) if feather is None else feather
     even = np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
     blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
     inside = (blocks > 0.5 / 255).all((1, 3)).repeat(2, 0).repeat(2, 1)

@@ -125,7 +125,7 @@ def need(folder: Path, names: Sequence[str]) -> None:
         WeightsError: naming the first file that is missing.
     """
     for name in names:
-        if not (folder / name).exists():
+        if not (folder / name).is_file():  # a pipe would be waited for
             raise WeightsError(folder / name, "is missing from the checkpoint", _AGAIN)
 
 
@@ -183,6 +183,8 @@ def header(file: Path) -> Header:
         WeightsError: it is another kind of file, damaged or cut off.
     """
     try:
+        if not file.is_file():
+            raise WeightsError(file, "is not a plain file", _AGAIN)
         size = file.stat().st_size
         with file.open("rb") as opened:
             start = opened.read(8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,8 +178,10 @@ def cached(name: str) -> Path | None:
     try:
         commit = (place / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        several = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
-        return several[0] if len(several) == 1 else None
+        with suppress(OSError):
+            several = list(snapshots.iterdir())
+            return several[0] if len(several) == 1 else None
+        return None
     found = snapshots / commit
     return found if commit and found.is_dir() else None
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rerender.contracts import BatchedFlowEstimator, FlowEstimator
+from rerender.contracts.upload import upload
 from rerender.flow.field import warp
 from rerender.propagation.blending.blend import Blend, TwoBand
 from rerender.propagation.blending.sides import LARGEST, StoredDirection, blended
-from rerender.propagation.blending.tensors import two_band
+from rerender.propagation.blending.tensors import detail, taken, two_band
 from rerender.propagation.motion import batched as motion
 from rerender.propagation.motion.batched import DeviceFrames, Steps, Way
 from rerender.propagation.motion.chain import Links, follow, link
@@ -21,7 +23,6 @@ from rerender.propagation.patches import batched, tensors
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patches.tensors import Guesses
-from rerender.propagation.patches.upload import upload
 from rerender.video import Frame, Segment
 
 BATCH = 8
@@ -34,11 +35,13 @@ class KeyPictures(NamedTuple):
     Attributes:
         both: ``[B,H+4,W+4,8]``.
         packed, bare: their guides, ``[B,H+4,W+4,...]``.
+        detail: how strong their detail is, ``[B,H,W]``; 0 where the blend does not ask.
     """
 
     both: Tensor
     packed: Tensor
     bare: Tensor
+    detail: Tensor
 
 
 class Lane(NamedTuple):
@@ -123,7 +126,10 @@ class Lanes:
         )
         still = torch.zeros_like(source[..., :2])
         guides = tensors.pack(self.guides, style, source, tensors.edges(source), still)
-        return KeyPictures(tensors.paired(style, source), *guides)
+        strength = torch.zeros_like(style[..., 0])
+        if isinstance(self.blend, TwoBand):
+            strength = detail(self.blend, style)
+        return KeyPictures(tensors.paired(style, source), *guides, strength)
 
     def batches(self, keys: KeyPictures, steps: Iterator[Steps]) -> Iterator[tuple[int, Guesses]]:
         """Every frame of every lane, ``[1,H,W,...]``, with the number of the lane: one of each at a
@@ -142,14 +148,14 @@ class Lanes:
             if count == 1:
                 before = merged.image
             for number in range(len(merged.image)):
-                one = slice(number, number + 1)
-                yield going[number % len(going)], Guesses(merged.image[one], merged.error[one])
+                one = partial(torch.narrow, dim=0, start=number, length=1)
+                yield going[number % len(going)], merged.each(one)
 
     def searched(self, keys: KeyPictures, group: Sequence[Steps], before: Tensor | None) -> Guesses:
         """A batch of frames of every lane, one step after the other; ``before [A,H,W,3]`` are the
         frames that were made last."""
         if len(group) > 1:
-            keys = KeyPictures(*(part.repeat(len(group), 1, 1, 1) for part in keys))
+            keys = KeyPictures(*(torch.cat([part] * len(group)) for part in keys))
         target, offset, link = (
             torch.cat(parts).permute(0, 2, 3, 1).contiguous()
             for parts in zip(
@@ -170,7 +176,8 @@ class Lanes:
         sources = keys.packed, keys.bare
         matches = batched.matched(self.search, self.guides, frames, sources, targets, offset)
         voted = tensors.settled(batched.vote(keys.both, matches), target)
-        return tensors.merge(moved, voted, self.tolerance)
+        merged = tensors.merge(moved, voted, self.tolerance)
+        return merged._replace(detail=taken(keys.detail, matches))
 
     def joined(
         self, segment: Segment, sides: list[list[Guesses]], links: Links
@@ -193,7 +200,7 @@ class Lanes:
         frames = range(segment.start, segment.stop)
         for index, *pair in zip(frames, left, right, strict=True):
             time = torch.full((1,), (index - first) / (last - first), device=self.device)
-            early, later = (Guesses(*(part.float() for part in guess)) for guess in pair)
+            early, later = (guess.each(Tensor.float) for guess in pair)
             yield two_band(blend, early, later, time)
 
 
@@ -221,7 +228,8 @@ def grouped(steps: Iterator[Steps], count: int) -> Iterator[list[Steps]]:
 
 def halved(guess: Guesses) -> Guesses:
     """A guess in half of its memory (see `StoredDirection`), still on the device."""
-    return Guesses(guess.image.half(), guess.error.clamp(max=float(LARGEST)).half())
+    error = guess.error.clamp(max=float(LARGEST))
+    return Guesses(guess.image.half(), error.half(), guess.detail)
 
 
 def stored(guess: Guesses) -> StoredDirection:

@@ -14,7 +14,9 @@ from rerender.contracts import FlowEstimator, Propagation
 from rerender.flow._sample import sample
 from rerender.propagation.blending.blend import Blend, Guess, TwoBand
 from rerender.propagation.blending.sides import join
+from rerender.propagation.blending.texture import taken
 from rerender.propagation.lanes import Lanes
+from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import Links, Step, follow, link
 from rerender.propagation.motion.pixels import Pixels
 from rerender.propagation.patches.cubic import warped
@@ -85,12 +87,13 @@ class PatchMatch(Propagation):
     ) -> Iterator[Guess]:
         """Each of the frames put together from patches of the key frame."""
         picture, before = KeyPicture.of(key, video, self.guides), None
+        detail = self.blend.detail(pixels.levels(key.image))
         for stop in follow(video, key.index, frames, links, flow):
             ready = self.ready(picture, stop, before)
             matches = match(self.search, self.guides, ready.task, self.backend != "numba")
             voted = vote(picture.both, matches, stop.target)
             merged = merge(ready.warped, voted, self.tolerance)
-            yield merged
+            yield merged if detail is None else merged._replace(detail=taken(detail, matches))
             before = merged.image
 
     def ready(self, picture: KeyPicture, stop: Step, before: Pixels | None) -> Ready:

@@ -63,7 +63,7 @@ class Identity:
     def of(cls, tree: Tree) -> Identity:
         """The identity of a run that would start now; reads the files that are named."""
         ours = {key: value for key, value in tree.items() if key not in _ELSEWHERE}
-        inputs = dict(sorted(_inputs(ours, "")))
+        inputs = inputs_of(ours)
         pictures = tuple(sorted(tree.get("pictures") or ()))
         return cls(key_of(tree), code_digest(), versions(), inputs, pictures)
 
@@ -147,7 +147,7 @@ def check_apart(tree: Tree, folder: Path) -> None:
     end = Path(os.path.realpath(folder))
     ours = {key: value for key, value in tree.items() if key not in _PLACES}
     stages = [("store", Path(str(tree["store"])))] if tree.get("store") else []
-    for key, path in (*_named(ours, ""), *stages):
+    for key, path in (*named_paths(ours, ""), *stages):
         found = Path(os.path.realpath(path))
         if found == end or found.is_relative_to(end):
             problem = f"{folder} holds an input of the run ({key}={path})"
@@ -158,21 +158,21 @@ def check_apart(tree: Tree, folder: Path) -> None:
         raise ConfigError("out", problem, "choose another output folder")
 
 
-def _inputs(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """(key, hash) of every file or folder that a configuration names."""
-    return ((key, content_of(path)) for key, path in _named(node, key))
+def inputs_of(node: Any) -> dict[str, str]:
+    """The hash of every file or folder that a configuration names, by its key."""
+    return dict(sorted((key, content_of(path)) for key, path in named_paths(node, "")))
 
 
-def _named(node: Any, key: str) -> Iterator[tuple[str, Path]]:
+def named_paths(node: Any, key: str) -> Iterator[tuple[str, Path]]:
     """(key, path) of every file or folder that a configuration names and that is there."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             # Texts, whatever file has that name.
             if not str(name).endswith(("prompt", "style", "styles")):
-                yield from _named(value, f"{key}.{name}" if key else str(name))
+                yield from named_paths(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            yield from _named(value, f"{key}[{index}]")
+            yield from named_paths(value, f"{key}[{index}]")
     elif isinstance(node, str) and 0 < len(node) < _LONGEST and "\0" not in node:
         found = DEMO if key.endswith(".weights") and node == "demo" else expanded(node)
         with suppress(OSError):  # a name too long for a file is a text

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from rerender.data import picture
 from rerender.errors import ConfigError, InputError, LockedError, RerenderError, ResourceError
@@ -45,6 +46,19 @@ _NOW = {"cache-control": "no-store"}
 _JSON_BYTES = 2**20
 _SMALL = 320  # pixels of the longer side of a thumbnail
 _WAITING = 2.0  # seconds after which a page that waits for frames is answered anyway
+
+
+class StoredFile(FileResponse):
+    """A file that the page asked for; one that a run, or another page, takes away before it is sent
+    is as if it had not been there."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except (RuntimeError, FileNotFoundError) as error:  # how Starlette says it
+            if Path(self.path).is_file():
+                raise
+            raise InputError("file", "is gone since it was asked for", "ask again") from error
 
 
 class Studio:
@@ -110,7 +124,7 @@ class Studio:
 
     def mask_file(self, request: Request) -> Response:
         path = self.clips.mask(request.path_params["clip"], request.path_params["mask"])
-        return FileResponse(path, headers=_FOREVER)
+        return StoredFile(path, headers=_FOREVER)
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -227,7 +241,7 @@ class Studio:
         run = request.path_params["run"]
         path = self.runs.file(run, f"{KEYS}/{request.path_params['number']:06d}.png")
         if "whole" not in request.query_params:
-            return FileResponse(path, headers=_NOW)
+            return StoredFile(path, headers=_NOW)
         shaped = self.clips.shaped(self.runs.state(run)["clip"], picture.read(path).image)
         return Response(shaped, media_type="image/png", headers=_NOW)
 
@@ -258,13 +272,13 @@ class Studio:
     def result(self, request: Request) -> Response:
         path = self.runs.video(request.path_params["run"])
         if "download" not in request.query_params:
-            return FileResponse(path, media_type="video/mp4", headers=_NOW)
+            return StoredFile(path, media_type="video/mp4", headers=_NOW)
         name = self.clips.clip(self.runs.state(request.path_params["run"])["clip"]).path.stem
         filename = f"{name}-{request.path_params['run'][:6]}.mp4"
-        return FileResponse(path, media_type="video/mp4", filename=filename, headers=_NOW)
+        return StoredFile(path, media_type="video/mp4", filename=filename, headers=_NOW)
 
     def sheet(self, request: Request) -> Response:
-        return FileResponse(self.runs.file(request.path_params["run"], SHEET), headers=_NOW)
+        return StoredFile(self.runs.file(request.path_params["run"], SHEET), headers=_NOW)
 
     def result_frame(self, request: Request) -> Response:
         run = request.path_params["run"]

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,12 @@ class ClipFolder:
 
     def all(self) -> list[ClipFile]:
         """All clips, the newest first."""
-        found = [
-            path.parent for path in self._root.glob(f"*/{FACTS}") if ID.fullmatch(path.parent.name)
-        ]
-        found.sort(key=lambda place: (-(place / FACTS).stat().st_mtime, place.name))
-        return [self.clip(place.name) for place in found]
+        found: list[tuple[float, str]] = []
+        for place in files.children(self._root):
+            with suppress(FileNotFoundError, NotADirectoryError):  # an upload that is under way
+                if ID.fullmatch(place.name):
+                    found.append((-(place / FACTS).stat().st_mtime, place.name))
+        return [self.clip(name) for _, name in sorted(found)]
 
     def clip(self, id: str) -> ClipFile:
         """One of them.
@@ -142,7 +144,7 @@ class ClipFolder:
                 "mask", f"is larger than {_MASK_BYTES / 2**20:.0f} MiB", "paint less"
             )
         name = hashlib.sha256(data).hexdigest()[:16]
-        room = files.folder(self._root / id / "masks")
+        room = files.folder(files.unlinked(self._root, self._root / id / "masks"))
         draft = room / f"{files.temporary_name()}.png"
         files.put(draft, data)
         try:
@@ -172,7 +174,8 @@ class ClipFolder:
         Raises:
             InputError: it is no picture, or of another shape than the clip.
         """
-        room = files.folder(self.clip(id).path.parent / "keys")
+        room = self.clip(id).path.parent / "keys"
+        files.folder(files.unlinked(self._root, room))
         draft = room / f"{files.temporary_name()}.png"
         files.put(draft, data)
         try:

@@ -121,7 +121,11 @@ class StudioRuns:
 
     def all(self, clip: str | None = None) -> list[dict[str, Any]]:
         """All runs, or those of a clip, the newest first."""
-        found = [path.stem for path in self._root.glob("*.json") if ID.fullmatch(path.stem)]
+        found = [
+            path.stem
+            for path in files.children(self._root)
+            if path.suffix == ".json" and ID.fullmatch(path.stem)
+        ]
         states = []
         for id in found:
             with suppress(RerenderError):  # taken away meanwhile
@@ -172,7 +176,8 @@ class StudioRuns:
     def keys(self, id: str) -> list[int]:
         """Numbers of the key frames that are finished."""
         room = self._root / id / KEYS
-        return sorted(int(path.stem) for path in room.glob("*.png") if path.stem.isdigit())
+        found = (path for path in files.children(room) if path.suffix == ".png")
+        return sorted(int(path.stem) for path in found if path.stem.isdecimal())
 
     def file(self, id: str, name: str) -> Path:
         """A file of a run folder.
@@ -277,7 +282,8 @@ class StudioRuns:
         return bool(self._queue) or self._process is not None or self._others()
 
     def _others(self) -> bool:
-        return any(self._held(path.stem) for path in self._root.glob("*.held"))
+        inside = files.children(self._root)
+        return any(self._held(path.stem) for path in inside if path.suffix == ".held")
 
     def _begin(self, id: str) -> RunProcess:
         """Start the process of a run: a group of its own, ended with all that it started."""

@@ -302,7 +302,7 @@ def keep_table(room: Path, asked: StudioSettings) -> Path | None:
         fade = each.fade or ""
         lines.writerow((each.first, each.last, each.prompt, each.negative_prompt, strength, fade))
     data = text.getvalue().encode()
-    path = room / f"{hashlib.sha256(data).hexdigest()[:16]}.csv"
+    path = files.unlinked(room.parent, room) / f"{hashlib.sha256(data).hexdigest()[:16]}.csv"
     if not path.is_file():
         files.put(path, data)
     return path

@@ -7,7 +7,9 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ParserError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,10 +17,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rerender.contracts import Cell, Tracker
+from rerender.errors import ConfigError, InputError
 from rerender.kinds import CONNECTS, Label
+from rerender.run_folder import read_text
 
 log = logging.getLogger(__name__)
 
+# Seconds for what stays on this machine: nobody else is waited for, but it may be a busy one.
+_LOCAL = 120.0
 _HASH = re.compile(r"-[0-9a-f]{8}$")  # at the end of the name of a run folder
 _ASIDE = ("tracker", "debug", "pictures", "store")  # settings of a job that do not make it another
 
@@ -30,14 +36,17 @@ class WandB(Tracker):
     A job that is started again goes on in the same W&B run, whose id comes from its configuration.
 
     Neither the command line, the environment, the machine nor the source is recorded: only the
-    configuration, the values and the files given.
+    configuration, the values and the files given. Where runs are sent is said by the environment or
+    by W&B's own file in the home folder; a ``wandb/settings`` of the working folder, which says
+    that too, is refused online and warned of offline.
 
     Attributes:
         mode: "offline" writes to the run folder; "online" sends, and falls back to offline with
             one warning where the server does not answer.
         project: project that the runs belong to.
         init_timeout: seconds to wait for the server at the beginning.
-        finish_timeout: seconds to wait at the end for what is not sent yet; it stays on disk.
+        finish_timeout: seconds to wait at the end for what is not sent yet; it stays on disk. An
+            offline run, which no server keeps waiting, is always written to its end.
     """
 
     mode: Annotated[Literal["offline", "online"], CONNECTS] = "offline"
@@ -124,7 +133,7 @@ class WandB(Tracker):
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join(self.finish_timeout)
+        thread.join(_LOCAL if self._run.offline else self.finish_timeout)
         if thread.is_alive():
             raise TimeoutError("W&B does not answer")
         for error in errors:
@@ -137,22 +146,28 @@ class WandB(Tracker):
     def _begin(self, options: Mapping[str, Any]) -> Any:
         import wandb
 
+        for file, said in _workspace():
+            problem = f"says {', '.join(said)}, and W&B would send runs where it says"
+            if self.mode == "online":
+                cure = "remove it; WANDB_BASE_URL and WANDB_ENTITY say it for this command"
+                raise ConfigError(file, problem, cure)
+            log.warning("tracker: %s %s; look at it before `wandb sync`", file, problem)
         if self.mode == "online":
             try:
-                settings = self._settings()
+                settings = self._settings(self.init_timeout, self.finish_timeout)
                 return wandb.init(mode="online", resume="allow", settings=settings, **options)
             except Exception as error:  # whatever keeps it from answering
                 reason = " ".join(str(error).split())
                 log.warning("tracker: W&B did not answer (%s); recording offline", reason[:200])
                 wandb.teardown(exit_code=0)
-        return wandb.init(mode="offline", settings=self._settings(), **options)
+        return wandb.init(mode="offline", settings=self._settings(_LOCAL, _LOCAL), **options)
 
-    def _settings(self) -> Any:
+    def _settings(self, init_timeout: float, finish_timeout: float) -> Any:
         import wandb
 
         return wandb.Settings(
-            init_timeout=self.init_timeout,
-            finish_timeout=self.finish_timeout,
+            init_timeout=init_timeout,
+            finish_timeout=finish_timeout,
             finish_timeout_raises=True,
             console="off",
             silent=True,
@@ -165,6 +180,22 @@ class WandB(Tracker):
             program="rerender.run",
             host="-",
         )
+
+
+def _workspace() -> Iterator[tuple[Path, list[str]]]:
+    """The files of settings that W&B reads from the working folder, which may have come with other
+    files, and what they say besides the name of a project, which is ours."""
+    for folder in ("wandb", ".wandb"):
+        file, found = Path(folder, "settings"), ConfigParser(interpolation=None, strict=False)
+        try:
+            found.read_string(read_text(file))
+            said = sorted({key for part in found.values() for key in part} - {"project"})
+        except InputError:  # there is none, or nobody can read it
+            continue
+        except ParserError:
+            said = ["what is no setting"]
+        if said:
+            yield file, said
 
 
 def _media(path: Path) -> Any:

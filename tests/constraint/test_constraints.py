@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rerender.constraint._encoding import encode_faithfully
-from rerender.constraint._masks import blur, flat, known, soften
+from rerender.constraint._masks import (
+    LARGE,
+    blur,
+    blur_shifted,
+    flat,
+    grow_shifted,
+    known,
+    soften,
+)
 from rerender.constraint.color import adain
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel, overlay
@@ -82,6 +90,22 @@ def test_the_gaussian_of_sigma_18_over_9_pixels_is_almost_a_box() -> None:
     row = blur(impulse)[0, 0, 12:21].sum(1)
     assert row.min().item() == pytest.approx(0.1095, abs=1e-4)
     assert row.max().item() == pytest.approx(0.1123, abs=1e-4)
+
+
+def test_large_masks_are_softened_in_shifts_as_small_ones_in_windows() -> None:
+    """Occluded borders, spots and a block, on either side of the size from which shifts are
+    taken."""
+    draw = torch.Generator().manual_seed(0)
+    mask = (torch.rand(1, 1, 360, 400, generator=draw) > 0.999).float()
+    mask[..., 100:140, 30:90], mask[..., -3:] = 1, 1
+    assert mask.numel() >= LARGE
+    grown = torch.nn.functional.max_pool2d(mask, 9, stride=1, padding=4)
+    assert torch.equal(grow_shifted(mask), grown)
+    assert torch.allclose(blur_shifted(grown), blur(grown), atol=1e-6)  # the same bits on x86
+    soft = soften(mask)
+    assert torch.allclose(soft, (blur(grown) + mask).clamp(0, 1), atol=1e-6)
+    part = soften(mask[..., :160, :200])
+    assert torch.allclose(soft[..., :140, :180], part[..., :140, :180], atol=1e-6)
 
 
 def test_a_latent_cell_is_known_only_if_its_worst_pixel_is() -> None:
@@ -219,7 +243,7 @@ def test_compensation_is_withheld_where_it_decodes_to_something_wrong() -> None:
 
 
 def test_weights_keep_variance() -> None:
-    """Unit check of the method notes: r(w = 0.5, kappa = 0.9) = 0.7794."""
+    """A value by hand: r(w = 0.5, kappa = 0.9) = 0.7794."""
     signal, noise = Pixel(start=0.5).weights(torch.ones(1, 1, 4, 4))
     assert signal[0, 0, 0, 0].item() == pytest.approx(0.5)
     assert noise[0, 0, 0, 0].item() == pytest.approx(0.7794, abs=1e-4)

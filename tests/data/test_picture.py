@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import struct
 import time
@@ -347,3 +348,10 @@ def test_exr_passes_beside_frames_are_passed_over(
         put(tmp_path / f"{index:04d}_depth.exr", b"v/1\x01")
     assert len(Pictures.of(tmp_path, 25)) == 2
     assert "passed over: 0000_depth.exr, 0001_depth.exr" in caplog.text
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    """Nobody waits for who might write to it."""
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        picture.read(tmp_path / "pipe.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import socket
 import threading
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.paths import CONF
 from rerender.datasets import download as net
@@ -286,6 +288,41 @@ def test_what_a_killed_call_left_is_not_used(here: Path, archive: Path) -> None:
     out = fetch(BASE, archive, None, here / "toy")
     assert not (out / "set" / "stale").exists()
     assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
+
+
+def test_of_two_that_fetch_at_once_the_later_one_takes_what_came(
+    here: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ends between the look at the folder and the lock."""
+    lock, others = files.lock, [1]
+
+    def late(path: Path) -> Any:
+        if others:
+            others.clear()
+            fetch(BASE, archive, None, here / "toy")
+        return lock(path)
+
+    monkeypatch.setattr(files, "lock", late)
+    out = fetch(BASE, archive, None, here / "toy")
+    assert not others and (out / "source.json").is_file()
+    assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
+
+
+def test_a_pipe_is_no_archive(here: Path) -> None:
+    os.mkfifo(here / "toy.zip")
+    with pytest.raises(InputError, match="is not a file"):
+        fetch(BASE, here / "toy.zip", None, here / "toy")
+
+
+def test_a_planted_folder_of_work_is_not_emptied(here: Path, archive: Path, tmp_path: Path) -> None:
+    """What lies where a fetch works is taken away; a link there would lead that elsewhere."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "one.jpg").write_text("x")
+    (here / ".toy.part").symlink_to(photos)
+    with pytest.raises(ConfigError, match="is a link"):
+        fetch(BASE, archive, None, here / "toy")
+    assert [path.name for path in photos.iterdir()] == ["one.jpg"]
 
 
 def test_a_folder_of_something_else_is_left_alone(here: Path, archive: Path) -> None:

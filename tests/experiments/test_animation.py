@@ -56,3 +56,18 @@ def test_what_does_not_fit_is_refused(
         assert said in capsys.readouterr().err
     assert main([out, str(tmp_path)]) == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_not_written_over_the_source_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "cat.gif"
+    frames = [Image.new("RGB", (32, 32), (50 * i, 99, 9)) for i in range(3)]
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=40)
+    before = source.read_bytes()
+    quick = [*SETTINGS, "constraint=[]", "propagation=hold", "store=null", "prompt=oil"]
+    one = tmp_path / "one"
+    assert run([*quick, "data=video", f"data.path={source}", f"out={one}"]) == 0
+    assert main([str(source), str(one)]) == 2
+    assert "is an input of" in capsys.readouterr().err
+    assert source.read_bytes() == before

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -188,6 +189,14 @@ def configurations() -> list[str]:
 @pytest.mark.parametrize("file", configurations())
 def test_missing_configurations_are_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
+    named = "vocab.json" if file.endswith("tokenizer.json") else file
+    assert named in refusal(folder)
+
+
+@pytest.mark.parametrize("file", configurations())
+def test_a_pipe_in_place_of_a_configuration_is_not_waited_for(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
     named = "vocab.json" if file.endswith("tokenizer.json") else file
     assert named in refusal(folder)
 

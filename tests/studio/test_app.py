@@ -258,9 +258,9 @@ def test_a_mended_key_frame_stands_among_those_of_its_run(
     assert {**settings, "keys": ""} == {**asked, "keys": ""}
     kept = sorted((place / "outputs/studio/clips" / clip / "keys" / settings["keys"]).iterdir())
     assert [path.name for path in kept] == ["000000.png", "000010.png", "000019.png"]
-    colours = [Image.open(path).getpixel((5, 5)) for path in kept]
-    assert colours == [(0, 0, 0), (0, 200, 0), (19, 0, 0)]
-    assert {Image.open(path).size for path in kept} == {(64, 48)}
+    pictures = [Image.open(io.BytesIO(path.read_bytes())) for path in kept]
+    assert [each.getpixel((5, 5)) for each in pictures] == [(0, 0, 0), (0, 200, 0), (19, 0, 0)]
+    assert {each.size for each in pictures} == {(64, 48)}
     plan = client.post("/api/plan", json=settings).json()
     assert plan["shots"] == [[1, 11, 20]]
     assert "keyframes=folder" in plan["arguments"]
@@ -297,3 +297,16 @@ def test_frames_to_paint_next_are_those_of_the_command(
     assert [line.split(" lies")[0] for line in said[:4]] == [
         line.split(" lies")[0] for line in lines
     ]
+
+
+def test_a_file_that_is_taken_away_before_it_is_sent_is_said_to_be_gone(place: Path) -> None:
+    """A run that is made again, or another page that forgets it, takes it away meanwhile."""
+    from starlette.testclient import TestClient
+
+    from rerender.studio.app import application
+
+    app = application(Path("outputs/studio"), (), 2**20)
+    app.state.studio.runs.file = lambda run, name: place / "gone.png"
+    answer = TestClient(app).get("/api/runs/0000000000000000/sheet.png")
+    assert answer.status_code == 400
+    assert "is gone since it was asked for" in answer.json()["error"]

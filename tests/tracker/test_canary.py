@@ -58,3 +58,23 @@ def test_no_key_is_in_anything_that_a_sweep_leaves_or_sends(
         assert canary not in json.dumps(rows)
         assert canary not in said.out + said.err
     assert bool(rows) == (mode == "online"), "offline sends nothing"
+
+
+@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+def test_no_file_of_the_working_folder_says_where_runs_are_sent(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """W&B reads its server and its account from there; the key would go to that server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_API_KEY", CANARY)
+    small = ["model=tiny", "data.size=32", "data.frames=2", "sampling.steps=1", "metrics=[]"]
+    small += ["sampling.strength=1", "constraint=[]", "propagation=hold"]
+    with wandb_server() as (address, rows):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "settings").write_text(f"[default]\nbase_url = {address}\n")
+        assert main([*small, "tracker.mode=online"]) == 0
+    assert not rows
+    assert "tracker: start failed (ConfigError: " in capfd.readouterr().err
+    (tmp_path / folder / "settings").write_text("[default]\nproject = mine\n")
+    assert main([*small, "seed=1"]) == 0
+    assert "tracker: " not in capfd.readouterr().err

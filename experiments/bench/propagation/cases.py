@@ -45,8 +45,11 @@ class Source:
 SOURCES: Mapping[str, Source] = {
     "kool": Source("*koolshooters*.mp4", 100, (384, 288)),
     "kool@3": Source("*koolshooters*.mp4", 100, (384, 288), stride=3),
+    "kool@5": Source("*koolshooters*.mp4", 60, (384, 288), stride=5),
     "antoni": Source("*antoni*.mp4", 40, (288, 512)),
+    "antoni@3": Source("*antoni*.mp4", 20, (288, 512), stride=3),
     "cotton": Source("*cottonbro*.mp4", 0, (512, 272)),
+    "cotton@3": Source("*cottonbro*.mp4", 0, (512, 272), stride=3),
 }
 
 

@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -263,8 +264,7 @@ def run(lanes: DeviceCase, note: Callable[[str, float], None]) -> Tensor:
     voted = timed("vote", lambda: tensors.settled(batched.vote(both, matches), target))
     merged = timed("merge", lambda: tensors.merge(moved, voted, main.tolerance))
     left, right = (
-        tensors.Guesses(*(part[half] for part in merged))
-        for half in (slice(count), slice(count, None))
+        merged.each(partial(torch.narrow, dim=0, start=start, length=count)) for start in (0, count)
     )
     assert isinstance(main.blend, TwoBand)
     blend = main.blend

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rerender.compiled import reassociated
+from rerender.errors import ConfigError
+from rerender.propagation.blending import texture
 from rerender.propagation.motion.chain import FrameMotion
 from rerender.propagation.motion.pixels import Pixels
 
@@ -30,10 +32,13 @@ class Guess(NamedTuple):
         image: ``[H,W,3]`` in levels.
         error: ``[H,W]`` how far the source, moved the same way, is from the source frame: mean
             squared levels of a colour channel.
+        detail: ``[ceil(H/4),ceil(W/4)]`` how strong the detail of the key frame is where the frame
+            was taken from it (see `Blend.detail`); None where nobody asked.
     """
 
     image: Pixels
     error: Plane
+    detail: Plane | None = None
 
 
 class Bidirectional(NamedTuple):
@@ -58,6 +63,11 @@ class Blend(ABC):
     @abstractmethod
     def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         """One image ``[H,W,3]`` in levels for each pair, in order; values may leave 0..255."""
+
+    def detail(self, style: Pixels) -> Plane | None:
+        """What it wants to know of the detail of a key frame ``[H,W,3]`` where a frame was taken
+        from it, ``[H,W]``; None if nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -96,17 +106,32 @@ class TwoBand(Blend):
     difference by time alone: whichever version a pixel is taken from, colour neither jumps in time
     nor has borders in space.
 
+    Both versions have lost detail on their way from the key frames already. Where the key frames
+    disagree in it (`texture.disagreement`), what is wanted is the variance of the key frames
+    themselves where the frame was taken from them, and amplification may be twice as far from 1.
+
     Attributes:
         tolerance: as of `Soft`.
         sigma: of the split into bands, in pixels.
         window: side of the window, in pixels, in which variances are taken.
         gain: largest amplification.
+        disagreement: shares of detail on which key frames disagree: up to the first they agree,
+            from the second on each has a texture of its own, in between it is taken by degrees.
+
+    Raises:
+        ConfigError: the second share is not greater than the first.
     """
 
     tolerance: Annotated[float, Field(gt=0)] = 12.0
     sigma: Annotated[float, Field(gt=0, le=50)] = 2.0
     window: Annotated[int, Field(ge=3, le=255)] = 17
     gain: Annotated[float, Field(ge=1)] = 1.6
+    disagreement: tuple[float, float] = (0.2, 0.4)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.disagreement[0] < self.disagreement[1]:
+            problem = f"{list(self.disagreement)} does not rise from 0 or more"
+            raise ConfigError("blend.disagreement", problem, "give the smaller share first")
 
     def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
         for pair in pairs:
@@ -118,13 +143,33 @@ class TwoBand(Blend):
         left, right = pair.left.image, pair.right.image
         mixed, band = np.empty_like(left), np.empty_like(left)
         power = np.empty_like(left)  # of left, right and mixed
-        fade(left, self.low(left), right, self.low(right), weight, mixed, band, power)
+        lows = self.low(left), self.low(right)
+        fade(left, lows[0], right, lows[1], weight, mixed, band, power)
         power = cv2.blur(power, (self.window, self.window))
-        amplify(band, weight, power, np.float32(self.gain))
+        own = self.own_texture(pair, *lows)
+        for channel, guess in enumerate((pair.left, pair.right)):
+            if own and guess.detail is not None:
+                wanted = texture.whole(guess.detail, guess.error) - power[..., channel]
+                power[..., channel] += own * np.maximum(wanted, 0)
+        amplify(band, weight, power, np.float32(1 + (self.gain - 1) * (1 + own)))
         # Amplifying by a gain that varies makes low frequencies too, which are not wanted.
         extra = blur(band, odd(np.sqrt(12) * self.sigma))
         finish(mixed, band, extra, cast(pair, self.tolerance), weight, np.float32(pair.time))
         return mixed
+
+    def own_texture(self, pair: Bidirectional, left_low: Pixels, right_low: Pixels) -> np.float32:
+        """0 where both key frames have one texture, 1 where each has its own."""
+        if pair.left.detail is None or pair.right.detail is None:
+            return np.float32(0)
+        left, right, scale = pair.left, pair.right, np.float32(0.25 / self.tolerance**2)
+        found = texture.disagreement(
+            left.image, left_low, left.error, right.image, right_low, right.error, scale
+        )
+        first, last = self.disagreement
+        return np.float32(np.clip((found - first) / (last - first), 0, 1))
+
+    def detail(self, style: Pixels) -> Plane:
+        return texture.strength(style - self.low(style), self.window)
 
     def low(self, image: Pixels) -> Pixels:
         """A Gaussian blur by two boxes of the same variance."""

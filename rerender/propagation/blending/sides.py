@@ -33,20 +33,22 @@ class StoredDirection(NamedTuple):
 
     Attributes:
         image, error: in float16.
+        detail: as it was.
     """
 
     image: NDArray[np.float16]
     error: NDArray[np.float16]
+    detail: NDArray[np.float32] | None = None
 
     @classmethod
     def of(cls, guess: Guess) -> StoredDirection:
         """What is kept of a guess."""
         error = np.minimum(guess.error, LARGEST).astype(np.float16)
-        return cls(guess.image.astype(np.float16), error)
+        return cls(guess.image.astype(np.float16), error, guess.detail)
 
     def guess(self) -> Guess:
         """The guess again."""
-        return Guess(self.image.astype(np.float32), self.error.astype(np.float32))
+        return Guess(self.image.astype(np.float32), self.error.astype(np.float32), self.detail)
 
 
 def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[Tensor]:

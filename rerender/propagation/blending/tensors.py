@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerender.propagation.blending.blend import GRID, LARGEST, TwoBand, odd
+from rerender.propagation.blending.texture import SPARSE, STRIDE
 from rerender.propagation.patches.tensors import Guesses, area, box
 
 
@@ -35,10 +36,18 @@ def two_band(blend: TwoBand, left: Guesses, right: Guesses, time: Tensor) -> Ten
     band = torch.lerp(high_a, high_b, weight)
     powers = [high.square().sum(1, keepdim=True) for high in (high_a, high_b, band)]
     early, later, mean = box(torch.cat(powers, 1), blend.window)[:, :, None].unbind(1)
+    largest: float | Tensor = blend.gain
+    if left.detail is not None and right.detail is not None:
+        errors = left.error + right.error
+        own = own_texture(blend, high_a, high_b, errors)[:, None, None, None]
+        early = early + own * (whole(left.detail, early) - early).clamp(min=0)
+        later = later + own * (whole(right.detail, later) - later).clamp(min=0)
+        largest = 1 + (blend.gain - 1) * (1 + own)
     wanted = torch.maximum(early * (2 - 2 * weight).clamp(max=1), later * (2 * weight).clamp(max=1))
     wanted = torch.maximum(wanted, torch.lerp(early, later, weight))
     # One squared level is added to both: where there is nothing to keep, the gain is 1.
-    gain = ((wanted + 1) / (mean.clamp(min=0) + 1)).sqrt().clamp(1, blend.gain) - 1
+    gain = ((wanted + 1) / (mean.clamp(min=0) + 1)).sqrt().clamp(min=1)
+    gain = (gain.clamp(max=largest) if isinstance(largest, float) else gain.minimum(largest)) - 1
     detail = band * gain
     # Amplifying by a gain that varies makes low frequencies too, which are not wanted.
     detail = detail - box(detail, odd(np.sqrt(12) * blend.sigma))
@@ -46,6 +55,37 @@ def two_band(blend: TwoBand, left: Guesses, right: Guesses, time: Tensor) -> Ten
     mixed = torch.lerp(a, b, weight) + detail + (time[:, None, None, None] - weight) * field
     blended: Tensor = mixed.permute(0, 2, 3, 1)
     return blended
+
+
+def own_texture(blend: TwoBand, left: Tensor, right: Tensor, errors: Tensor) -> Tensor:
+    """`blend.TwoBand.own_texture` of high bands ``[B,3,H,W]`` and summed errors ``[B,H,W]``:
+    ``[B]``."""
+    left, right = (high[..., ::SPARSE, ::SPARSE].double() for high in (left, right))
+    trust = torch.exp(errors[:, ::SPARSE, ::SPARSE].double() * (-0.25 / blend.tolerance**2))
+    apart = (trust * (left - right).square().sum(1)).sum((1, 2))
+    both = (trust * (left.square().sum(1) + right.square().sum(1) + 1)).sum((1, 2)) + 1e-6
+    first, last = blend.disagreement
+    own: Tensor = ((apart / both - first) / (last - first)).clamp(0, 1).float()
+    return own
+
+
+def detail(blend: TwoBand, style: Tensor) -> Tensor:
+    """`blend.TwoBand.detail` of key frames ``[B,H,W,3]`` in levels: ``[B,H,W]``."""
+    planes = style.permute(0, 3, 1, 2)
+    high = planes - low(planes, blend.sigma)
+    return box(high.square().sum(1, keepdim=True), blend.window)[:, 0]
+
+
+def taken(strength: Tensor, matches: Tensor) -> Tensor:
+    """`texture.taken` of ``[B,H,W]`` and matches ``[B,H,W,2]``: ``[B,ceil(H/4),ceil(W/4)]``."""
+    x, y = matches[:, ::STRIDE, ::STRIDE].long().unbind(-1)
+    frame = torch.arange(len(strength), device=strength.device)[:, None, None]
+    return strength[frame, y, x]
+
+
+def whole(strength: Tensor, like: Tensor) -> Tensor:
+    """`texture.whole`: ``[B,1,H,W]``."""
+    return F.interpolate(strength[:, None], like.shape[-2:], mode="bilinear")
 
 
 def low(planes: Tensor, sigma: float) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rerender.compiled import reassociated
 from rerender.flow._sample import sample
+from rerender.propagation.motion import exposure_kernels as kernels
 from rerender.propagation.motion.pixels import Pixels
 
 Plane = NDArray[np.float32]
@@ -127,25 +128,22 @@ def between(target: Pixels, source: Pixels, offset: Plane) -> Light | None:
 
 def usable(seen: Pixels, moved: Pixels, offset: Plane) -> Plane:
     """1 where both frames are seen and no colour is clipped, ``[h,w]``."""
-    height, width, _ = seen.shape
-    y, x = np.mgrid[:height, :width]
-    x, y = x + offset[..., 0], y + offset[..., 1]
-    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
-    for image in (seen, moved):
-        inside &= (image.min(2) > DARKEST) & (image.max(2) < BRIGHTEST)
-    known: Plane = inside.astype(np.float32)
+    known = np.empty(seen.shape[:2], np.float32)
+    kernels.inside(seen, moved, offset, DARKEST, BRIGHTEST, known)
     return known
 
 
 def whole(seen: Pixels, moved: Pixels, known: Plane) -> Light | None:
     """One line for each colour over the whole frame, or an offset where that is as good."""
-    here, there = (image[known > 0] for image in (seen, moved))
-    lift = np.median(there - here, axis=0)
+    here, there = (np.ascontiguousarray(image[known > 0]) for image in (seen, moved))
+    lift = np.median(np.ascontiguousarray((there - here).T), axis=1, overwrite_input=True)
     line = robust_line(here, there, lift)
-    before, flat, bent = (
-        float(np.median(np.abs(there - here * gain - rest)))
-        for gain, rest in ((1, 0), (1, lift), line)
-    )
+    one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
+    errors, left = [], np.empty(here.T.shape, np.float32)
+    for gain, rest in ((one, zero), (one, lift), line):
+        kernels.misfit(here, there, gain, rest, left)
+        errors.append(float(np.median(left, overwrite_input=True)))
+    before, flat, bent = errors
     if min(flat, bent) > EXPLAINED * before or before - min(flat, bent) < LEAST:
         return None
     if bent < 0.9 * flat and within(line.gain).all():
@@ -163,19 +161,14 @@ def robust_line(here: Plane, there: Plane, lift: Plane) -> Light:
     """The line for each colour of values ``[n,3]`` that outliers do not move, begun at an
     offset."""
     gain, rest = np.ones(3), lift.astype(np.float64)
+    left, found = np.empty(here.T.shape), np.empty((4, 3))
     for _ in range(5):
-        left = there - here * gain - rest
-        spread = np.maximum(1.5 * np.median(np.abs(left), axis=0), 1)
-        weight = 1 / (1 + np.square(left / spread))
-        total = weight.sum(0)
-        means = [(weight * values).sum(0) / total for values in (here, there)]
+        kernels.misfit_doubles(here, there, gain, rest, left)
+        spread = np.maximum(1.5 * np.median(left, axis=1, overwrite_input=True), 1)
+        kernels.moments(here, there, gain, rest, spread, found)
         # Noise is in both, so neither explains the other: the ratio of their deviations.
-        a, b = (
-            (weight * np.square(values - mean)).sum(0) / total + 1
-            for values, mean in zip((here, there), means, strict=True)
-        )
-        gain = np.sqrt(b / a)
-        rest = means[1] - gain * means[0]
+        gain = np.sqrt(found[3] / found[2])
+        rest = found[1] - gain * found[0]
     return Light(gain.astype(np.float32), rest.astype(np.float32))
 
 
@@ -203,17 +196,17 @@ def places(
     before = mean(apart * known)
     if (before <= LEAST * share).all():
         return None, none
-    weight = known
+    height, width = known.shape
+    summed = np.empty((height, width, 12), np.float32)
+    found, numbers = np.empty((height, width, 18), np.float32), np.array([STIFF, NOISE], np.float32)
+    weight, following = known, np.empty_like(known)
     for _ in range(4):
-        total = mean(weight)[..., None] + np.float32(1e-4)
-        w = weight[..., None]
-        a, b = mean(w * seen) / total, mean(w * moved) / total
-        spread = np.maximum(mean(w * seen * seen) / total - a * a, 0)
-        common = mean(w * seen * moved) / total - a * b
-        gain = (common + STIFF) / (spread + STIFF)
-        lift = b - gain * a
-        left = moved - seen * gain - lift
-        weight = known / (1 + np.square(left / NOISE).mean(2))
+        total, w = mean(weight) + np.float32(1e-4), weight
+        kernels.products(seen, moved, weight, summed)
+        kernels.lines(seen, moved, known, total, mean(summed), numbers, found, following)
+        weight, following = following, np.empty_like(known)
+    gain, lift, spread, common, b, left = np.split(found, 6, axis=2)
+    w, total = w[..., None], total[..., None]
     rest = np.abs(left).mean(2)
     other = np.maximum(mean(w * moved * moved) / total - b * b, 0)
     after, worse = mean(rest * known), mean((rest > apart + 2) * known)

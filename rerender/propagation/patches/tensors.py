@@ -7,6 +7,7 @@ Nothing waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,10 +28,17 @@ class Guesses(NamedTuple):
     Attributes:
         image: ``[B,H,W,3]`` in levels.
         error: ``[B,H,W]`` in squared levels.
+        detail: ``[B,ceil(H/4),ceil(W/4)]``, or None.
     """
 
     image: Tensor
     error: Tensor
+    detail: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Guesses:
+        """All of its tensors changed alike."""
+        detail = None if self.detail is None else change(self.detail)
+        return Guesses(change(self.image), change(self.error), detail)
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from experiments.benchmark import flo, manifest
 from experiments.benchmark.__main__ import main
+from experiments.benchmark.export import export
 from experiments.benchmark.submission import SUBMISSION, read, swapped
 from experiments.benchmark.tasks import KINDS, RATE, EditTask, hidden, pixels, public
 from rerender import files
@@ -23,7 +24,7 @@ from rerender.codec import encode
 from rerender.data import picture
 from rerender.data.folder import Folder
 from rerender.demo.world import HELD_OUT, MOTIONS
-from rerender.errors import InputError, RerenderError
+from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.flow.field import Flow, warp
 from rerender.video import MemoryVideo
 
@@ -209,6 +210,15 @@ def test_exports_that_are_refused(
 # -- submissions -----------------------------------------------------------------------------------
 
 
+def test_nothing_is_exported_through_a_planted_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "clips").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="is a link"):
+        export(tmp_path / "bench", tmp_path / "key.json", 1, 0, 2, 32)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_degraded_copies_are_ranked_as_they_should(place: Path) -> None:
     assert submit(place, "worst", 0.5) == 0
     assert submit(place, "best", 0.05, "--description", "hardly <b>any</b> noise") == 0
@@ -238,7 +248,8 @@ def test_degraded_copies_are_ranked_as_they_should(place: Path) -> None:
     lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
     lines = [line for line in lines if line.strip("-:")]
     assert lines[:6] == ["method", "source", "VAE round trip", "true translation", "best", "middle"]
-    rows = list(csv.reader((place / "submissions" / "leaderboard.csv").open()))
+    table = (place / "submissions" / "leaderboard.csv").read_text(encoding="utf-8")
+    rows = list(csv.reader(table.splitlines()))
     assert {"source", "best", "worst"} <= {row[1] for row in rows}
 
 

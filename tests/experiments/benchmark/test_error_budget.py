@@ -137,3 +137,10 @@ def test_runs_without_truth_or_key_frames_are_refused(
     (tmp_path / "vae" / "keys" / "000003.png").unlink()
     assert main(["budget", str(tmp_path / "vae")]) == 3
     assert "000003.png: this key frame was not kept" in capsys.readouterr().err
+
+
+def test_the_numbers_are_not_written_over_what_they_are_of(runs: Path, tmp_path: Path) -> None:
+    file = next(runs.rglob("metrics.json"))
+    before = file.read_bytes()
+    assert main(["budget", str(runs), "--out", str(file)]) == 2
+    assert file.read_bytes() == before

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from rerender.propagation.blending import tensors as blending
+from rerender.propagation.blending import texture
 from rerender.propagation.blending.blend import Bidirectional, Guess, Soft, TwoBand, blur
 from rerender.propagation.motion.chain import FrameMotion
 from rerender.propagation.patches import cubic, guides, merge, tensors, votes
@@ -104,7 +105,10 @@ def guesses(size: tuple[int, int]) -> list[Guess]:
 @pytest.mark.parametrize("size", SIZES)
 def test_versions_are_merged_and_blended_alike(size: tuple[int, int], device: torch.device) -> None:
     a, b = guesses(size)
-    one, two = (tensors.Guesses(*(on(device, part) for part in guess)) for guess in (a, b))
+    one, two = (
+        tensors.Guesses(*(on(device, part) for part in guess if part is not None))
+        for guess in (a, b)
+    )
     expected = merge.merge(a, b, 3.0)
     merged = tensors.merge(one, two, 3.0)
     assert near(merged.image, [expected.image], 1e-2)
@@ -115,3 +119,25 @@ def test_versions_are_merged_and_blended_alike(size: tuple[int, int], device: to
     assert near(blending.soft(one, two, time, 12.0), [*Soft().run([pair])], 1e-2)
     for blend in (TwoBand(tolerance=4.0), TwoBand(sigma=1.0, window=9, gain=1.2)):
         assert near(blending.two_band(blend, one, two, time), [*blend.run([pair])], 2e-2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", SIZES)
+def test_texture_of_key_frames_is_kept_alike(size: tuple[int, int], device: torch.device) -> None:
+    random, blend = np.random.default_rng(6), TwoBand(tolerance=4.0, disagreement=(0.0, 2.0))
+    fields = [random.integers(0, (size[1], size[0]), (*size, 2)).astype(np.int16) for _ in range(2)]
+    styles, pair = images(size, 2, 5), []
+    for style, field, guess in zip(styles, fields, guesses(size), strict=True):
+        strength = blend.detail(style)
+        found = blending.detail(blend, on(device, style))
+        assert near(found / 100, [strength / 100], 0.5)
+        moved = blending.taken(on(device, strength), on(device, field))
+        assert near(moved, [texture.taken(strength, field)], 0)
+        pair.append(guess._replace(detail=texture.taken(strength, field)))
+    (expected,) = blend.run([Bidirectional(pair[0], pair[1], 0.3, FrameMotion(offsets(size)))])
+    left, right = (tensors.Guesses(*(on(device, part) for part in guess)) for guess in pair)
+    made = blending.two_band(blend, left, right, torch.tensor([0.3], device=device))
+    assert near(made, [expected], 5e-2)
+    bare = [guess._replace(detail=None) for guess in (left, right)]
+    other = blending.two_band(blend, bare[0], bare[1], torch.tensor([0.3], device=device))
+    assert not near(other, [expected], 1.0)

@@ -12,8 +12,13 @@ include_patterns = [
     "SECURITY.md",
     "CHANGELOG.md",
     "experiments/bench/**.md",
+    "rerender/demo/weights/README.md",
 ]
 myst_heading_anchors = 3
+highlight_language = "text"  # of blocks that name none
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["wrap.css"]
+html_show_copyright = False
 html_title = "Rerender"
 html_show_sourcelink = False

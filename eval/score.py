@@ -15,12 +15,13 @@ from pathlib import Path
 
 from eval import references, score_files
 from eval.contracts import Metric, Score, SeveralResults
+from eval.known_scores import measured_once
 from eval.measure import score, score_several
 from eval.metrics.weights import digest
 from eval.references import SOURCE, TRUTH, VAE
 from eval.results import Outcome, discover
-from eval.runs.own import Own
-from eval.runs.sources import Protocol, Sources, Tree, hashed, video_of
+from eval.runs.rows import rows_of_runs
+from eval.runs.sources import Protocol, Sources, Tree, video_of
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing, check_recorded
 from rerender.config.job import Job
@@ -30,7 +31,8 @@ from rerender.exits import Parser, command, report
 from rerender.jobs.progress import Progress
 from rerender.run_folder import SCORES
 from rerender.scene import Watch
-from rerender.video import Clip, Video
+from rerender.store.stage_keys import score_key
+from rerender.video import Clip, Video, sha256_of
 
 
 @dataclass
@@ -39,26 +41,18 @@ class Scorer:
 
     Attributes:
         root: the results folder.
-        old: rows of an earlier call, by key.
+        known: rows that are at hand, by key; it grows.
         rows: rows so far.
         watch: told of the progress.
         computed: how many of the rows were measured by this call.
     """
 
     root: Path
-    old: dict[str, Score]
+    known: dict[str, Score]
     rows: list[Score]
     watch: Watch
     computed: int = 0
-    _own: Own = field(default_factory=Own)
-
-    def take(self, protocol: Protocol, clip: Clip, outcome: Outcome, what: str) -> None:
-        """Take what the run of ours that made a video has measured itself."""
-        own = self._own.rows(outcome, protocol, clip)
-        for metric in protocol.metrics:
-            if metric.name in own and _lasting(own[metric.name]):
-                key = _key(protocol, clip, metric, what)
-                self.old.setdefault(key, replace(own[metric.name], clip=clip.name, key=key))
+    _compared: dict[Video, str] = field(default_factory=dict)
 
     def add(
         self,
@@ -79,22 +73,15 @@ class Scorer:
             what: hash of the result's content.
             offset: the source's frame that its first frame stands for; None finds out.
         """
-        keys = {metric.name: _key(protocol, clip, metric, what) for metric in _single(protocol)}
-        kept = [self.old[key] for key in keys.values() if key in self.old]
-        known = {row.metric for row in kept}
-        todo = [metric for metric in _single(protocol) if metric.name not in known]
-        made = []
-        if todo:
-            made = score(clip, result, todo, protocol.flow, *name, self.watch, offset=offset)
-        made = [replace(row, key=keys[row.metric] if _lasting(row) else "") for row in made]
-        self.computed += len(made)
-        kind, source = clip.kind, clip.source_clip or video_of(clip)
-        rows = [
-            replace(row, method=name[0], seed=name[1], kind=kind, source_clip=source)
-            for row in made + kept
-        ]
-        self.rows += sorted(rows, key=lambda row: list(keys).index(row.metric))
-        if made:
+
+        def measure(missing: list[Metric]) -> list[Score]:
+            self.computed += len(missing)
+            return score(clip, result, missing, protocol.flow, *name, self.watch, offset=offset)
+
+        before = self.computed
+        keyed = [each for each in self._keyed(protocol, clip, what) if not _several(each[1])]
+        self._take(measured_once(self.known, keyed, measure), clip, *name)
+        if self.computed > before:
             score_files.write(self.root / SCORES, self.rows)
 
     def together(
@@ -108,30 +95,44 @@ class Scorer:
             results: each video of one method with the hash of its content.
         """
         method = results[0][0].method
-        for metric in protocol.metrics:
-            if isinstance(metric, SeveralResults):
-                key = _key(protocol, clip, metric, hashed([what for _, what in results]))
-                row = self.old.get(key)
-                if row is None:
-                    videos = [outcome.open(clip.video) for outcome, _ in results]
-                    row = score_several(clip, videos, metric, protocol.flow, method)
-                    self.computed += 1
-                self.rows.append(
-                    replace(
-                        row,
-                        method=method,
-                        key=key if _lasting(row) else "",
-                        kind=clip.kind,
-                        source_clip=clip.source_clip,
-                    )
-                )
+
+        def measure(missing: list[Metric]) -> list[Score]:
+            self.computed += len(missing)
+            videos = [outcome.open(clip.video) for outcome, _ in results]
+            several = [metric for metric in missing if isinstance(metric, SeveralResults)]
+            return [score_several(clip, videos, each, protocol.flow, method) for each in several]
+
+        what = sha256_of(*(what.encode() for _, what in results))
+        keyed = [each for each in self._keyed(protocol, clip, what) if _several(each[1])]
+        self._take(measured_once(self.known, keyed, measure), clip, method, None)
+
+    def _keyed(self, protocol: Protocol, clip: Clip, what: str) -> list[tuple[str, Metric]]:
+        """Each metric of a protocol with the key of its row."""
+        if clip.video not in self._compared:
+            self._compared[clip.video] = clip.video.digest()
+        compared, tree = self._compared[clip.video], protocol.tree
+        return [
+            (score_key(tree, name, metric.version, clip, compared, what), metric)
+            for name, metric in zip(tree.get("metrics") or {}, protocol.metrics, strict=True)
+        ]
+
+    def _take(self, rows: Sequence[Score], clip: Clip, method: str, seed: int | None) -> None:
+        """Add rows under the names that hold here."""
+        source = clip.source_clip or video_of(clip)
+        for row in rows:
+            mine = replace(row, clip=clip.name, method=method, seed=seed)
+            self.rows.append(replace(mine, kind=clip.kind, source_clip=source))
+
+
+def _several(metric: Metric) -> bool:
+    return isinstance(metric, SeveralResults)
 
 
 def score_folder(
     root: Path, tree: Tree | None, with_floors: bool = True, with_vae: bool = False
 ) -> Scorer:
-    """Score all finished videos of a folder; what did not change is not measured again, nor what
-    a complete run of ours has measured itself.
+    """Score all finished videos of a folder; of what did not change since, the rows in its score
+    file and in those of its runs hold.
 
     Args:
         root: the results folder; ``scores.jsonl`` is written there after every video.
@@ -152,8 +153,8 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
-    old = {row.key: row for row in score_files.intact(root / SCORES) if row.key}
-    scorer = Scorer(root, old, [], Progress())
+    earlier = [*score_files.intact(root / SCORES), *rows_of_runs(root, outcomes)]
+    scorer = Scorer(root, {row.key: row for row in earlier if row.key}, [], Progress())
     if with_floors:
         base = tree or next(o.config for o in outcomes if o.config is not None)
         if with_vae:
@@ -168,12 +169,11 @@ def score_folder(
         try:
             outcome.check()
             protocol, clip = sources.find(outcome)
-            what = hashed([digest(file) for file in outcome.files()])
-            if tree is None:
-                scorer.take(protocol, clip, outcome, what)
+            files = [digest(file) for file in outcome.files()]
+            what = files[0] if len(files) == 1 else sha256_of(*map(str.encode, files))
             video = outcome.open(clip.video)
             if outcome.offset is not None or len(video) != len(clip.video):
-                what = hashed([what, "paired", outcome.offset])
+                what = f"{what} paired {outcome.offset}"
             who = outcome.method, outcome.seed
             scorer.add(protocol, clip, video, who, what, outcome.offset)
             mine = seeds.setdefault((outcome.method, clip.name), (protocol, clip, []))
@@ -190,11 +190,6 @@ def score_folder(
     return scorer
 
 
-def _single(protocol: Protocol) -> list[Metric]:
-    """The metrics that measure one video by itself."""
-    return [metric for metric in protocol.metrics if not isinstance(metric, SeveralResults)]
-
-
 def _floors(clip: Clip, model: Model | None) -> Iterator[tuple[str, Video, str]]:
     yield SOURCE, references.source(clip), SOURCE
     truth = references.translation(clip)
@@ -202,24 +197,6 @@ def _floors(clip: Clip, model: Model | None) -> Iterator[tuple[str, Video, str]]
         yield TRUTH, truth, TRUTH
     if model is not None:
         yield VAE, references.round_trip(clip, model), f"{VAE} {model.digest()}"
-
-
-def _key(protocol: Protocol, clip: Clip, metric: Metric, what: str) -> str:
-    """Hash of everything that decides a row's value."""
-    return hashed(
-        [
-            protocol.identity,
-            (clip.name, clip.prompt, clip.source_prompt, list(clip.video.size)),
-            what,
-            repr(protocol.flow),
-            (metric.name, metric.version, repr(metric)),
-        ]
-    )
-
-
-def _lasting(row: Score) -> bool:
-    """Whether a row may be kept: what was not available may be there the next time."""
-    return row.value is not None
 
 
 def _raise(failures: Sequence[RerenderError], total: int) -> None:

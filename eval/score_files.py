@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,14 @@ def intact(path: Path) -> list[Score]:
         return []
 
 
+def rounded(row: Score) -> Score:
+    """A row as it is when it is read back: its curve has six significant digits."""
+    curve = (None if value is None else float(f"{value:.6g}") for value in row.curve)
+    return replace(row, curve=tuple(curve))
+
+
 def _plain(row: Score) -> dict[str, Any]:
-    curve = [None if value is None else float(f"{value:.6g}") for value in row.curve]
-    plain = {**asdict(row), "curve": curve}
+    plain = {**asdict(row), "curve": list(rounded(row).curve)}
     return {name: value for name, value in plain.items() if value or name not in _SOMETIMES}
 
 

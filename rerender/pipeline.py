@@ -15,6 +15,7 @@ from rerender.propagate.given import given
 from rerender.propagate.ranges import joined, translated
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
+from rerender.translation.placement import placed_parts
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip, Video
 
@@ -48,6 +49,8 @@ def render(
         without those before ``resume.first``.
     """
     resume = resume or ResumePoint()
+    if not callable(model):  # who loads it later has placed them
+        parts = placed_parts(parts, model.device, back=True)
     flow, video = parts.flow.open(clip), clip.output
     if clip.ranges:  # the same two halves for each
         frames = joined(clip, model, parts, seed, watch, resume)

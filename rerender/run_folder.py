@@ -12,6 +12,8 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,19 @@ def _check_yaml(text: str) -> None:
             raise yaml.YAMLError(f"it nests deeper than {_DEEPEST}")
 
 
+@lru_cache(256)  # a report asks for the configuration of each run several times
+def _parsed(text: str) -> Any:
+    """What a text says in YAML, if JSON can say it too.
+
+    Raises:
+        Exception: of any kind, the text is no such YAML.
+    """
+    _check_yaml(text)
+    found = yaml.load(text, _LOADER)
+    json.dumps(found, sort_keys=True, allow_nan=False)
+    return found
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The configuration in a config.yaml of ours: plain values under texts.
 
@@ -99,10 +114,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: it cannot be read, or is something else.
     """
     try:
-        text = read_text(path)
-        _check_yaml(text)
-        found = yaml.load(text, _LOADER)
-        json.dumps(found, sort_keys=True, allow_nan=False)
+        found = deepcopy(_parsed(read_text(path)))
     except InputError:
         raise
     except Exception as error:  # the parser raises nearly anything for texts that are no YAML

@@ -16,6 +16,7 @@ from rerender.scene import Translation, Watch
 from rerender.translation.joint import JointShot, lockstep
 from rerender.translation.key_frame import Draw, KeyFrameTranslator
 from rerender.translation.lanes import side_by_side
+from rerender.translation.placement import placed_parts
 from rerender.translation.references import ResumePoint
 from rerender.translation.region import Region
 from rerender.video import Clip
@@ -63,21 +64,22 @@ def translate(
             if parts.joint:
                 parts.check(clip)
             model = model() if callable(model) else model
+            parts = placed_parts(parts, model.device, back=False)
             region = Region.of(clip, parts) if parts.mask.regional or model.inpaints else None
             watch = watch or Watch()
             parts = replace(parts, control=tuple(each.open(clip) for each in parts.control))
             translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)
             evaluations = Evaluations(translator, shots, resume.finished)
             translator = translator.imagining(shots[0][0], 0, evaluations.report)
-        palette = translator.palette(shot[0], number, evaluations.report)
+        color_reference = translator.color_reference(shot[0], number, evaluations.report)
         if parts.joint:
             joint = JointShot.of(clip, shot, translator.model, parts, seed, translator.watch)
-            jobs = replace(translator, joint=joint).jobs(shot, number, palette)
+            jobs = replace(translator, joint=joint).jobs(shot, number, color_reference)
             turns = lockstep(jobs, partial(joint.predict, translator.model), evaluations.report)
             known, references, resumable = 0, None, False
         else:
             references = resume.references if known else None
-            jobs = translator.jobs(shot, number, palette, known, references)
+            jobs = translator.jobs(shot, number, color_reference, known, references)
             predict, batch_size = translator.model.predict_noise, parts.sampling.batch_size
             turns = side_by_side(jobs, predict, batch_size, evaluations.report)
             # In a batch of several, later key frames are under way already: only the whole shot is
@@ -105,9 +107,9 @@ class Evaluations:
         parts, executed = translator.parts, len(translator.schedule)
         first = executed + parts.start.evaluations(executed)
         again = executed - translator.fork() if parts.constraint else 0
-        palette = parts.sampling.steps if parts.sampling.recolor else 0
+        recoloring = parts.sampling.steps if parts.sampling.recolor else 0
         costs = [
-            first + (again if ordinal else palette)
+            first + (again if ordinal else recoloring)
             for shot in shots
             for ordinal in range(len(shot))
         ]

@@ -37,3 +37,23 @@ def test_every_page_is_reached_from_the_index() -> None:
 def test_everything_in_the_contents_is_there() -> None:
     side, linked = contents()
     assert [str(page) for page in side | linked if not page.is_file()] == []
+
+
+def test_every_link_to_a_page_leads_to_one_of_the_site() -> None:
+    """What `make docs` would refuse: a page of the repository that is none of the site."""
+    side, _ = contents()
+    site = {*side, INDEX}
+    missing = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in sorted(site)
+        for link in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if (page.parent / link).resolve() not in site
+    ]
+    assert missing == []
+
+
+def test_no_two_pages_have_one_title() -> None:
+    """The contents at the side show titles alone."""
+    side, _ = contents()
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in sorted(side)]
+    assert len({*titles}) == len(titles), sorted({t for t in titles if titles.count(t) > 1})

@@ -237,7 +237,7 @@ def test_no_terminal_stops_a_command(shell: str, code: int, tmp_path: Path) -> N
         ["bash", "-c", typed],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == code, done.stderr
     assert b"Traceback" not in done.stderr

@@ -825,7 +825,7 @@ def test_a_terminal_that_is_not_utf_8_loses_letters_and_no_run(tmp_path: Path) -
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
-            timeout=60,
+            timeout=250,
         )
         assert done.returncode == 0, done.stderr
         assert (b"?" in done.stdout) == (encoding != "utf-8")

@@ -28,7 +28,7 @@ from torchvision.utils import save_image
 from transformers import CLIPTextModel
 
 from rerender.demo import weights
-from rerender.model.diffusion import guidance_embedding
+from rerender.model._requests import guidance_embedding
 from rerender.sampler.lcm import consistency_weights
 from training.distill_pictures import DistillSettings, TrainingPictures, network, token_ids
 from training.learn import TrainingStage

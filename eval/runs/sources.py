@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from eval.contracts import Metric
-from eval.metrics.weights import digest
 from eval.results import Outcome
 from rerender.config.foreign import check_recorded
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator
 from rerender.errors import InputError, RerenderError
 from rerender.fitting import fit_clip
-from rerender.run_folder import files_below
 from rerender.video import Clip
 
 _MULTIPLE = 8  # sides of the frames that are compared, as for most models
@@ -36,13 +32,13 @@ class Protocol:
     Attributes:
         clips: by name.
         metrics, flow: as for `eval.measure.score`.
-        identity: hash of the clips' configuration and of the files it names.
+        tree: the configuration of all three: data, metrics, flow.
     """
 
     clips: Mapping[str, Clip]
     metrics: tuple[Metric, ...]
     flow: FlowEstimator
-    identity: str
+    tree: Tree
 
     @classmethod
     def of(cls, tree: Tree) -> Protocol:
@@ -57,7 +53,7 @@ class Protocol:
         full = job.data.output == "source"
         fitted = (fit_clip(clip, job.data.size, _MULTIPLE, full) for clip in job.clips())
         clips = {clip.name: replace(clip, video=clip.output, full=None) for clip in fitted}
-        return cls(clips, job.metrics, job.parts.flow, hashed(_contents(tree["data"])))
+        return cls(clips, job.metrics, job.parts.flow, tree)
 
 
 class Sources:
@@ -133,7 +129,8 @@ class Sources:
     def _measured(self, protocol: Protocol) -> Protocol:
         """A protocol with the metrics and the flow that hold for all."""
         first = self.protocols()[0]
-        return replace(protocol, metrics=first.metrics, flow=first.flow)
+        tree = {**protocol.tree, **{each: first.tree.get(each) for each in ("metrics", "flow")}}
+        return replace(protocol, metrics=first.metrics, flow=first.flow, tree=tree)
 
     def _open(self, tree: Tree) -> Protocol | RerenderError:
         key = json.dumps({name: tree.get(name) for name in _DECIDING}, sort_keys=True, default=str)
@@ -153,23 +150,3 @@ def video_of(clip: Clip) -> str:
     name is that of its video."""
     name = clip.name.removesuffix(f"{_PROMPTED}{clip.prompt}")
     return "" if name == clip.name else name
-
-
-def hashed(value: Any) -> str:
-    """SHA-256 of a plain value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _contents(node: Any) -> Any:
-    """A configuration with the content of the files that it names."""
-    if isinstance(node, Mapping):
-        return {str(key): _contents(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_contents(value) for value in node]
-    if isinstance(node, str) and 0 < len(node) < 4096 and "\0" not in node:
-        path = Path(node)
-        if path.is_file():
-            return [node, digest(path)]
-        if path.is_dir():
-            return [node, [digest(file) for file in files_below(path)]]
-    return node

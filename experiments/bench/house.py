@@ -62,11 +62,24 @@ def figures(root: Path) -> dict[str, int]:
         "files": len(trees),
         f"files over {LONG_FILE} lines": sum(_lines(file) > LONG_FILE for file in trees),
         f"functions over {LONG_FUNCTION} lines": sum(
-            (node.end_lineno or 0) - node.lineno >= LONG_FUNCTION
+            _length(node) > LONG_FUNCTION for tree in trees.values() for node in _functions(tree)
+        ),
+        "of these without their docstring": sum(
+            _length(node) - _documented(node) > LONG_FUNCTION
             for tree in trees.values()
             for node in _functions(tree)
         ),
     }
+
+
+def _length(node: ast.FunctionDef) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
+
+
+def _documented(node: ast.FunctionDef) -> int:
+    """Lines of its docstring."""
+    first = node.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) else 0
 
 
 def _room(file: Path, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Video files: the only room that knows codecs and containers."""
+"""Video files: the only package that knows codecs and containers."""
 
 from rerender.codec.audio import check_sound, sound_of
 from rerender.codec.container import MAX_PIXELS, SUFFIXES

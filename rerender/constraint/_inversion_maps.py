@@ -30,20 +30,20 @@ class CrossMemory:
             torch.tensor(places, dtype=torch.long, device=model.device)
             for places in ([pair[which] for pair in pairs] for which in (0, 1))
         )
-        self._shelf = StoredMaps(keep)
+        self._stored = StoredMaps(keep)
 
     def recording(self, ordinal: int, step: int) -> AttentionMapEdit:
         """Keep the maps of a step of the inversion."""
 
         def edit(layer: Layer, maps: Tensor) -> Tensor:
-            self._shelf.put((ordinal, step, layer.name), maps[-1])
+            self._stored.put((ordinal, step, layer.name), maps[-1])
             return maps
 
         return AttentionMapEdit(crossing, edit)
 
     def recall(self, ordinal: int, step: int, layer: Layer, like: Tensor) -> Tensor:
         """The maps ``[heads,N,W]`` of the W common words, in the prompt's order."""
-        return self._shelf.get((ordinal, step, layer.name), like)[..., self._ours]
+        return self._stored.get((ordinal, step, layer.name), like)[..., self._ours]
 
 
 def crossing(layer: Layer, cells: int) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from rerender.constraint._encoding import encode_faithfully
 from rerender.constraint._masks import flat, known, soften
 from rerender.contracts import Constraint, Edits, Model
+from rerender.contracts.upload import upload
 from rerender.errors import ConfigError
 from rerender.scene import Reference, Scene, State
 
@@ -113,7 +114,8 @@ def overlay(scene: Scene, references: list[Reference]) -> tuple[Tensor, Tensor]:
         occluded = reference.flow.occluded.to(picture)
         mask = soften(occluded)[0]
         # What the flow fetches from outside the image is mid-grey, the middle of the model's range.
-        warped = reference.flow.warp(reference.image.to(picture) - 0.5) + 0.5
+        earlier = upload(reference.image, picture.device).to(picture)
+        warped = reference.flow.warp(earlier - 0.5) + 0.5
         picture = (1 - mask) * warped + mask * picture
         hole = hole * occluded
     return picture, hole

@@ -70,7 +70,7 @@ class _Memory:
 
     def __init__(self, settings: SelfMaps, words: Sequence[int], size: tuple[int, int]) -> None:
         self.settings, self.words, self.size = settings, list(words), size
-        self.shelf = StoredMaps(settings.keep)
+        self.stored = StoredMaps(settings.keep)
         self.seen: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def recording(self, ordinal: int, step: int) -> AttentionMapEdit:
@@ -84,7 +84,7 @@ class _Memory:
                 found = maps[-1][..., self.words].detach().sum(-1).mean(0)
                 self.seen.setdefault((ordinal, step), {})[layer.name] = found
             else:
-                self.shelf.put((ordinal, step, layer.name), maps[-1])
+                self.stored.put((ordinal, step, layer.name), maps[-1])
             return maps
 
         return AttentionMapEdit(wants, edit)
@@ -96,7 +96,7 @@ class _Memory:
             return cells <= self.settings.max_query_tokens and not layer.cross
 
         def edit(layer: Layer, maps: Tensor) -> Tensor:
-            kept = self.shelf.get((ordinal, step, layer.name), maps)
+            kept = self.stored.get((ordinal, step, layer.name), maps)
             _same(kept, maps)
             mask = self.mask(ordinal, step, maps.shape[-2]).to(maps)[:, None]
             return torch.cat([maps[:-1], (mask * maps[-1] + (1 - mask) * kept)[None]])

@@ -88,6 +88,11 @@ class Control(ABC):
     imagines: ClassVar[bool] = False  # its map is of a picture sampled from the prompt
     given: ClassVar[bool] = False  # its maps come with the clip; it makes none of other pictures
 
+    @property
+    def on_device(self) -> bool:
+        """Whether torch computes its maps, on the device that images are on."""
+        return False
+
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 10:
             raise ConfigError(
@@ -133,6 +138,11 @@ class FlowEstimator(ABC):
 
     costly: ClassVar[bool] = False  # takes longer than reading a flow from a disk
 
+    @property
+    def on_device(self) -> bool:
+        """Whether torch computes it, on the device that frames are on."""
+        return False
+
     def open(self, clip: Clip) -> FlowEstimator:
         """The estimator for one clip (an estimator that reads the truth needs to know whose)."""
         return self
@@ -177,6 +187,10 @@ class FlowEstimator(ABC):
 class BatchedFlowEstimator(FlowEstimator):
     """Optical flow of many pairs of images at once, on the device that these are on, which is not
     waited for: propagation records it as a CUDA graph. Two equal estimators do the same."""
+
+    @property
+    def on_device(self) -> bool:
+        return True
 
     def rough(self) -> BatchedFlowEstimator:
         return self

@@ -38,6 +38,10 @@ class Depth(Control):
                 "give a local folder of a depth-estimation model in transformers layout",
             )
 
+    @property
+    def on_device(self) -> bool:
+        return True
+
     @cached_property
     def _network(self) -> Any:
         from rerender.model._depth import DepthNetwork

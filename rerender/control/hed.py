@@ -81,6 +81,10 @@ class HED(Control):
                 "give a safetensors file with the weights of ControlNet's HED annotator",
             )
 
+    @property
+    def on_device(self) -> bool:
+        return True
+
     @cached_property
     def _network(self) -> nn.Module:
         return fill(Network(), Path(self.path).expanduser())
@@ -88,6 +92,6 @@ class HED(Control):
     @torch.no_grad()
     def map(self, image: Tensor) -> Tensor:
         size = image.shape[-2:]
-        sides = self._network(image[None].float() * 255)
+        sides = self._network.to(image.device)(image[None].float() * 255)
         sized = [F.interpolate(s, size, mode="bilinear", align_corners=False) for s in sides]
         return torch.sigmoid(torch.stack(sized).mean(0))[0].expand(3, -1, -1).clone()

@@ -42,5 +42,9 @@ class Imagined(Control):
         """The detector's."""
         return self.detector.network
 
+    @property
+    def on_device(self) -> bool:
+        return self.detector.on_device
+
     def map(self, image: Tensor) -> Tensor:
         return self.detector.map(image)

@@ -39,8 +39,8 @@ def reach(url: str) -> None:
 
     try:
         within(PATIENCE, ask)
-    except urllib.error.HTTPError:
-        return
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an answer, with a connection of its own
     except (OSError, http.client.HTTPException) as error:
         cure = f"run it again with a network, or {_BY_HAND}"
         raise ArchiveError(url, f"cannot be reached ({_reason(error)})", cure) from error
@@ -77,6 +77,7 @@ def download(url: str, target: Path, size: int | None, tell: Tell, pause: float 
             part.replace(target)
             return target
         except urllib.error.HTTPError as error:
+            error.close()
             reason = f"{error.code} {error.reason}"
             if error.code == 416:  # more is there than the host has: not the same file any more
                 part.unlink(missing_ok=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rerender.errors import ConfigError, LockedError
 from rerender.files.explain import explained
-from rerender.files.folders import folder, guard
+from rerender.files.folders import children, folder, guard
 from rerender.files.moves import remove
-from rerender.files.temporaries import TEMPORARIES, TEMPORARY, lives
+from rerender.files.temporaries import TEMPORARIES, lives
 from rerender.files.write import unfollowed
 
 LOCK = "lock"
@@ -127,7 +127,7 @@ def is_still(handle: int, file: Path) -> bool:
 def vacate(path: Path) -> None:
     """Take away the lock of a folder that this process has locked, and the folder where nothing
     else is in it; one that is locked anew on the way stays."""
-    for leftover in path.glob(f"{TEMPORARY}*"):
+    for leftover in children(path):
         if TEMPORARIES.fullmatch(leftover.name):
             remove(leftover)
     with suppress(OSError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rerender.files.explain import explained
 from rerender.files.folders import folder, guarded, sync
-from rerender.files.temporaries import TEMPORARIES, TEMPORARY
+from rerender.files.temporaries import TEMPORARIES
 
 
 def move(source: Path, target: Path) -> None:
@@ -42,9 +42,11 @@ def remove(path: Path) -> None:
 def sweep(path: Path) -> None:
     """Take away what writers that were killed left in a folder and below; for whoever has it to
     himself."""
-    for leftover in path.rglob(f"{TEMPORARY}*"):
-        if TEMPORARIES.fullmatch(leftover.name):
-            remove(leftover)
+    for place, folders, names in os.walk(path):
+        leftovers = [name for name in (*folders, *names) if TEMPORARIES.fullmatch(name)]
+        for name in leftovers:
+            remove(Path(place) / name)
+        folders[:] = [name for name in folders if name not in leftovers]
 
 
 def touch(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 from rerender.files.explain import explained
@@ -21,6 +22,7 @@ class Scratch:
         self._place = Path(tempfile.gettempdir())
         with explained(self._place):
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as this
+        weakref.finalize(self, self._file.close)
         self._end = 0
 
     def write(self, data: bytes, place: int | None = None) -> int:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from rerender.files.folders import children
+
 TEMPORARY = ".tmp-"
 TEMPORARIES = re.compile(r"\.tmp-(?P<host>[0-9a-z]+)-(?P<pid>\d+)-[0-9a-z]+")
 _DAY = 86400.0
@@ -26,7 +28,7 @@ def dead(room: Path) -> list[Path]:
     """What writers left in a folder that were killed: those of this machine that do not live, and
     whatever was not written to for a day. Others may be writing there."""
     found = []
-    for path in sorted(room.glob(f"{TEMPORARY}*")):
+    for path in children(room):
         name = TEMPORARIES.fullmatch(path.name)
         if name is None:
             continue

@@ -19,7 +19,7 @@ from rerender.contracts import FlowEstimator
 from rerender.errors import WeightsError
 from rerender.flow._first_guess import led
 from rerender.flow._weights import ALONE, checked, load
-from rerender.flow.field import Flow, occlusion
+from rerender.flow.field import Flow, occlusion, pair
 from rerender.kinds import Code, Word
 from rerender.video import Frame
 
@@ -81,6 +81,10 @@ class GmFlow(FlowEstimator):
     weights: Path
     sha256: Word | None = None
     scales: Literal[1, 2] = 1
+
+    @property
+    def on_device(self) -> bool:
+        return True
 
     def check(self) -> None:
         with ALONE:
@@ -166,7 +170,7 @@ def reduced(offsets: Tensor, height: int, width: int) -> Tensor:
     """Offsets ``[2,2,H,W]`` on the grid of the image that was enlarged."""
     if offsets.shape[-2:] == (height, width):
         return offsets.contiguous()
-    scale = offsets.new_tensor([width / offsets.shape[-1], height / offsets.shape[-2]])
+    scale = pair(offsets, width / offsets.shape[-1], height / offsets.shape[-2])
     return F.interpolate(offsets, (height, width), mode="area") * scale.view(1, 2, 1, 1)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rerender.contracts import FlowEstimator
+from rerender.contracts.upload import upload
 from rerender.flow._first_guess import led
 from rerender.flow._raft_names import torchvision_names
 from rerender.flow._weights import ALONE, checked, load
@@ -51,6 +54,10 @@ class Raft(FlowEstimator):
     sha256: Word | None = None
     updates: Annotated[int, Field(ge=1, le=64)] = 12
 
+    @property
+    def on_device(self) -> bool:
+        return True
+
     def check(self) -> None:
         with ALONE:
             self.loaded(torch.device("cpu"))
@@ -64,13 +71,27 @@ class Raft(FlowEstimator):
         pair = [padded(image)[None] * 2 - 1 for image in (target, source)]
         with ALONE, torch.no_grad():
             network = self.loaded(target.device)
-            offset: Tensor = network(*pair, num_flow_updates=self.updates)[-1]
+            with _Pinned():
+                offset: Tensor = network(*pair, num_flow_updates=self.updates)[-1]
         return offset[..., :height, :width].contiguous()
 
     def loaded(self, device: torch.device) -> nn.Module:
         """The network with its weights, read once in a process."""
         path = self.weights or Path(torch.hub.get_dir()) / "checkpoints" / RELEASED[self.network]
         return loaded(self.network, path, self.sha256, device)
+
+
+class _Pinned(TorchFunctionMode):
+    """torchvision's network makes a grid of numbers on the processor in every update, and moves it
+    to the device: while this lasts, through pinned memory, so that nothing waits for the copy."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        device = args[1] if func is Tensor.to and len(args) == 2 else None
+        if isinstance(device, torch.device):
+            return upload(args[0], device)
+        return func(*args, **(kwargs or {}))
 
 
 @lru_cache(maxsize=1)

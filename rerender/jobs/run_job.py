@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +19,28 @@ from rerender.compiled import warn_unkept
 from rerender.config.compatibility import check_model
 from rerender.config.device import check_devices
 from rerender.config.job import Job, key_of, to_yaml
-from rerender.contracts import Cell, Model
+from rerender.contracts import Model
 from rerender.exits import BUG, failure, warned
 from rerender.fitting import fit
+from rerender.jobs.clip_results import ClipResult, clip_facts, closing, finished_files, table_rows
 from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.memory_demand import demand_of
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
 from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
 from rerender.jobs.score_clip import score_clip
-from rerender.run_folder import CONFIG, FRAMES, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
+from rerender.run_folder import CONFIG, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading, Loras
 from rerender.store.network_outputs import kept
 from rerender.store.run_identity import Identity, check_apart, owner
 from rerender.store.stage_keys import device_of, stages_of
-from rerender.video import Clip, Truth, sha256_file
+from rerender.translation.placement import placed_parts
+from rerender.video import Clip, Truth
 
 log = logging.getLogger(__name__)
 
 SHARED = {"keys"}  # pictures of stages that are taken from the store
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """What became of one clip.
-
-    Attributes:
-        clip: the source as it was processed.
-        folder: where its files are.
-        rendered: its video, how it was written and what it took.
-        keys: numbers of its key frames, where their pictures are kept.
-        scores: what was measured.
-    """
-
-    clip: Clip
-    folder: Path
-    rendered: RenderedClip
-    keys: tuple[int, ...]
-    scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +67,7 @@ class JobRun:
         self.record.at(folder)
         stages = stages_of(self.job, self.tree, self.identity, clip, self.loading)
         parts = kept(self.job.parts, self.cache, self.identity.inputs)
+        parts = placed_parts(parts, device_of(self.job.model), back=True)
         return ClipTask(
             stages.clip,
             folder,
@@ -262,21 +246,13 @@ def record_job(run: JobRun, results: Sequence[ClipResult]) -> None:
     cells = [(row.clip, row.metric, row.version, row.value, row.n, row.note) for row in scores]
     record.table("scores", ("clip", "metric", "version", "value", "n", "note"), cells)
     metrics = list(dict.fromkeys(row.metric for row in scores))
-    record.table("clips", ("clip", "prompt", *metrics, "video", "sheet"), _clips(results, metrics))
+    record.table(
+        "clips", ("clip", "prompt", *metrics, "video", "sheet"), table_rows(results, metrics)
+    )
     files.put_json(record.folder / METRICS, sealed(_facts(run, results)))
     # One value of each metric for the whole run, to sort, plot and sweep by.
     record.summary(stats.means(scores))
     record.summary({f"seconds/{stage}": s for stage, s in record.progress.spent.items()})
-
-
-def _clips(results: Sequence[ClipResult], metrics: Sequence[str]) -> list[list[Cell]]:
-    """A row for each clip: its values, its video and its sheet."""
-    rows: list[list[Cell]] = []
-    for result in results:
-        values = {row.metric: row.value for row in result.scores}
-        made = result.folder / VIDEO, result.folder / SHEET
-        rows.append([result.clip.name, result.clip.prompt, *map(values.get, metrics), *made])
-    return rows
 
 
 def _keep(record: Record, scores: Sequence[Score]) -> None:
@@ -293,96 +269,12 @@ def _facts(run: JobRun, results: Sequence[ClipResult]) -> dict[str, Any]:
     return {
         "run": folder.name,
         "seed": run.job.seed,
-        "clips": [_clip_facts(result, folder) for result in results],
+        "clips": [clip_facts(result, folder) for result in results],
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "computing": {name: round(s, 3) for name, s in run.record.progress.spent.items()},
         "weights": run.weights,
         "revisions": dict(run.job.model.revisions()),
         "warnings": list(run.warnings),
-        "files": sums(folder, _finished(run, results)),
+        "files": sums(folder, finished_files(folder, results, run.job.pictures)),
         **run.identity.facts(),
     }
-
-
-def _finished(run: JobRun, results: Sequence[ClipResult]) -> list[Path]:
-    """The files that a run ends with. What only grows (run.log, record.jsonl, wandb/) tells what
-    happened and decides nothing; its lock is nobody's result."""
-    found = [run.record.folder / name for name in (CONFIG, SCORES)]
-    for result in results:
-        found += [result.folder / VIDEO, result.folder / SHEET, *result.rendered.master]
-        for name in run.job.pictures:
-            found += (result.folder / name).glob("*.png")
-    return found
-
-
-def _clip_facts(result: ClipResult, folder: Path) -> dict[str, Any]:
-    video = result.clip.video
-    return {
-        "clip": result.clip.name,
-        "prompt": result.clip.prompt,
-        **({"prompts": list(map(asdict, result.clip.ranges))} if result.clip.ranges else {}),
-        "video": (result.folder / VIDEO).relative_to(folder).as_posix(),
-        "sha256": sha256_file(result.folder / VIDEO),
-        "frames": len(video),
-        "processed_size": list(video.size),
-        "compared_size": list(result.clip.output.size),
-        "size": list(result.rendered.encoded.size),
-        "padding": list(result.rendered.encoded.padding),
-        "audio": result.rendered.encoded.audio,
-        "seconds": dict(result.rendered.seconds),
-        "peak_memory": result.rendered.peak,
-        "keys": list(result.keys),
-        "vae_generations": [list(each) for each in result.rendered.generations],
-        **_master(result, folder),
-        **_origin(result.clip),
-        "scores": {
-            row.metric: {
-                "value": row.value,
-                "n": row.n,
-                "note": row.note,
-                "version": row.version,
-            }
-            for row in result.scores
-        },
-    }
-
-
-def _master(result: ClipResult, folder: Path) -> dict[str, Any]:
-    """What is said of the result in a format besides mp4: its file, or the folder of its frames."""
-    if not result.rendered.master:
-        return {}
-    first = result.rendered.master[0]
-    place = first.parent if first.parent.name == FRAMES else first
-    return {"master": place.relative_to(folder).as_posix(), "master_audio": result.rendered.sound}
-
-
-def _origin(clip: Clip) -> dict[str, str]:
-    """What is said of where a clip is from, and of the edit."""
-    names = ("kind", "source_clip", "licence", "attribution")
-    return {name: getattr(clip, name) for name in names if getattr(clip, name)}
-
-
-def closing(
-    folder: Path, results: Sequence[ClipResult], seconds: Mapping[str, float], form: str = "mp4"
-) -> str:
-    """What a run says at its end: where things are, and a small table of scores."""
-    lines = [f"{folder}/"]
-    for result in results:
-        height, width = result.clip.output.output_size
-        frames = len(result.clip.video)
-        lines.append(f"  {result.folder / VIDEO}  {frames} frames, {width}x{height}")
-        if master := _master(result, folder):
-            lines.append(f"  {folder / master['master']}  the same, format={form}")
-        lines.append(f"  {result.folder / SHEET}  source and result side by side")
-    rows = [("clip", "metric", "value", "")]
-    for result in results:
-        for row in result.scores:
-            value = "n/a" if row.value is None else f"{row.value:.6g}"
-            note = "; ".join(filter(None, [row.note, row.remark]))
-            rows.append((row.clip, row.metric, value, note))
-    widths = [max(len(cells[column]) for cells in rows) for column in range(3)]
-    for cells in rows if len(rows) > 1 else ():
-        padded = [cell.ljust(width) for cell, width in zip(cells[:3], widths, strict=True)]
-        lines.append("  ".join(["", *padded, cells[3]]).rstrip())
-    lines.append("  ".join(["", *(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())]))
-    return "\n".join(lines) + "\n"

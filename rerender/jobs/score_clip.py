@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval import score_files
 from eval.contracts import Metric, Score
+from eval.known_scores import measured_once
 from eval.measure import score
 from eval.metrics.weights import digest
 from rerender.codec import open_video
 from rerender.jobs.render_clip import ClipTask
+from rerender.store.cache import Cache
 
 STAGE = "scores"
 
 
+@dataclass(frozen=True)
+class StoredScores:
+    """The rows in a stage store, by key (see `eval.known_scores.KnownScores`)."""
+
+    cache: Cache
+
+    def get(self, key: str) -> Score | None:
+        """A row that fits its checksum; None where there is none."""
+        data = self.cache.get(STAGE, key)
+        return None if data is None else score_files.parse(data, Path(key))[0]
+
+    def __setitem__(self, key: str, row: Score) -> None:
+        self.cache.put(STAGE, key, score_files.dump([row]))
+
+
 def score_clip(task: ClipTask, metrics: tuple[Metric, ...], path: Path, device: str) -> list[Score]:
     """What metrics say of a video, one row for each, in their order.
-
-    Rows without a value are not kept: what is missing may be there the next time.
 
     Args:
         task: how the video was made.
@@ -26,40 +41,26 @@ def score_clip(task: ClipTask, metrics: tuple[Metric, ...], path: Path, device: 
         path: the video file.
         device: where networks run.
     """
-    method, sha256 = task.record.folder.name, digest(path)
-    keys = [task.stages.score(name, sha256) for name in task.stages.tree.get("metrics") or {}]
-    found = {key: row for key in keys if (row := _known(task, key))}
-    missing = {key: m for key, m in zip(keys, metrics, strict=True) if key not in found}
-    if missing:
-        result, flow = open_video(path), task.parts.flow
-        wanted = list(missing.values())
-        clip = replace(task.clip, video=task.clip.output)
-        new = score(clip, result, wanted, flow, method, task.seed, task.record, device)
-        found |= {key: _kept(task, key, row) for key, row in zip(missing, new, strict=True)}
-    clip = task.clip
+    method, sha256, clip = task.record.folder.name, digest(path), task.clip
+    names = task.stages.tree.get("metrics") or {}
+    keyed = [
+        (task.stages.score(name, metric.version, sha256), metric)
+        for name, metric in zip(names, metrics, strict=True)
+    ]
+
+    def measure(missing: list[Metric]) -> list[Score]:
+        source, flow, seed = replace(clip, video=clip.output), task.parts.flow, task.seed
+        return score(source, open_video(path), missing, flow, method, seed, task.record, device)
+
+    rows = measured_once(StoredScores(task.cache), keyed, measure)
     return [
         replace(
-            found[key],
+            row,
             clip=clip.name,
             method=method,
             seed=task.seed,
             kind=clip.kind,
             source_clip=clip.source_clip,
         )
-        for key in keys
+        for row in rows
     ]
-
-
-def _known(task: ClipTask, key: str) -> Score | None:
-    data = task.cache.get(STAGE, key)
-    return None if data is None else score_files.parse(data, Path(key))[0]
-
-
-def _kept(task: ClipTask, key: str, row: Score) -> Score:
-    if row.value is None:
-        return row
-    data = score_files.dump([row])
-    task.cache.put(STAGE, key, data)
-    return score_files.parse(data, Path(key))[
-        0
-    ]  # its curve is rounded, as it will be the next time

@@ -39,15 +39,17 @@ class DepthNetwork:
         self.network = network.eval()
         config = getattr(self.network.config, "backbone_config", None) or self.network.config
         self.patch = int(getattr(config, "patch_size", 16))
+        # ImageNet statistics, which all published checkpoints of these families use.
+        self.mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+        self.std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """Inverse depth ``[1,H,W]``, any scale, of ``[3,H,W]`` in 0..1."""
+        """Inverse depth ``[1,H,W]``, any scale, of ``[3,H,W]`` in 0..1, on the image's device."""
         size = image.shape[-2:]
-        # ImageNet statistics, which all published checkpoints of these families use.
-        mean = image.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-        std = image.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        self.network.to(image.device)
+        self.mean, self.std = self.mean.to(image), self.std.to(image)  # moved once
         fitted = [max(round(side / self.patch), 1) * self.patch for side in size]
-        pixels = F.interpolate(((image - mean) / std)[None], fitted, mode="bicubic")
+        pixels = F.interpolate(((image - self.mean) / self.std)[None], fitted, mode="bicubic")
         depth = self.network(pixel_values=pixels).predicted_depth[:, None].float()
         return F.interpolate(depth, size, mode="bilinear", align_corners=False)[0]

@@ -6,10 +6,8 @@ carry the scaling factor and shift of the autoencoder's own configuration.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -18,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from rerender.contracts import Adapter, Condition, Model, NoiseRequest
+from rerender.contracts.upload import upload
+from rerender.model._components import Components, control_encoder, residuals
 from rerender.model._contexts import Contexts
 from rerender.model._digest import digest_of
 from rerender.model._features import DecoderFeatures
 from rerender.model._freeu import FreeU
-from rerender.model._ip_adapter import ImagePrompt, Switch
-from rerender.model._lora import Beside
 from rerender.model._noising import alphas_of
 from rerender.model._replays import Capture, Named, Replays
+from rerender.model._requests import batches, guidance_embedding, inputs_of, repeated
 from rerender.model._source_channels import masked_source, source_latent
 from rerender.model._text import TextEncoding
 from rerender.model._tiling import Tiles, tiled
@@ -37,43 +36,6 @@ SPACING = (
     *("timestep_spacing", "steps_offset", "set_alpha_to_one", "num_train_timesteps"),
     "final_sigmas_type",
 )
-
-
-@dataclass(frozen=True)
-class Components:
-    """The networks of a Stable Diffusion folder, stock classes of transformers and diffusers.
-
-    Attributes:
-        tokenizers: ``CLIPTokenizer``, one for each text encoder.
-        text_encoders: ``CLIPTextModel``; in Stable Diffusion XL a second one, a
-            ``CLIPTextModelWithProjection``.
-        vae: ``AutoencoderKL`` or ``AutoencoderTiny``.
-        unet: ``UNet2DConditionModel``.
-        controlnets: ``ControlNetModel``, ``ControlNetUnionModel`` or ``T2IAdapter`` for each
-            control, in order.
-        scheduler: the configuration of the checkpoint's scheduler.
-        modes: for each control its number in a union; None of a ControlNet for it alone.
-        loras: adapters that act in windows of the steps; the others are in the weights already.
-        image_prompt: what a UNet with IP-Adapters is shown.
-        words: what stands in prompts for words with several embeddings.
-        empty_is_zero: whether an empty negative prompt is embedded as zeros.
-        prompt_weights: whether ``(words:1.3)`` weighs words of prompts.
-        prompt_chunks: how many times the text encoder's length a prompt may have.
-    """
-
-    tokenizers: tuple[Any, ...]
-    text_encoders: tuple[Any, ...]
-    vae: Any
-    unet: Any
-    controlnets: tuple[Any, ...]
-    scheduler: Mapping[str, Any]
-    modes: tuple[int | None, ...] = ()
-    loras: Sequence[Beside | Switch] = ()
-    image_prompt: ImagePrompt | None = None
-    words: Mapping[str, str] = field(default_factory=dict)
-    empty_is_zero: bool = False
-    prompt_weights: bool = False
-    prompt_chunks: int = 1
 
 
 class StableDiffusion(Model):
@@ -131,7 +93,7 @@ class StableDiffusion(Model):
             for network in (parts.vae, parts.unet, *parts.controlnets):
                 to_channels_last(network)
         # The control embedding does not depend on the step: it is run once in `condition`.
-        self._control_encoders = [_taken_out(net) for net in parts.controlnets]
+        self._control_encoders = [control_encoder(net) for net in parts.controlnets]
         if freeu is not None:
             freeu.install(parts.unet)
         self._attention = Attention(parts.unet)
@@ -196,7 +158,7 @@ class StableDiffusion(Model):
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         config = self.parts.vae.config
-        scaled = (image[None] * 2 - 1).to(self.device, self._vae_dtype)
+        scaled = (upload(image, self.device)[None] * 2 - 1).to(self._vae_dtype)
         mean = self._called("encode", {"image": scaled}, self._encoded)
         shift: float = getattr(config, "shift_factor", None) or 0.0
         return (mean - shift) * float(config.scaling_factor)
@@ -259,7 +221,7 @@ class StableDiffusion(Model):
         told = self.distilled
         embedded = self._text((negative_prompt, prompt) if guided and not told else (prompt,))
         control_embeds = tuple(
-            encoder(control[None].to(self.device, self.dtype))
+            encoder(upload(control, self.device)[None].to(self.dtype))
             for encoder, control in zip(self._control_encoders, controls, strict=bool(controls))
         )
         hidden, pooled = embedded.hidden.to(self.dtype), embedded.pooled
@@ -302,7 +264,7 @@ class StableDiffusion(Model):
 
     def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
         answers: dict[int, Tensor] = {}
-        for traced, group in _batches(requests):
+        for traced, group in batches(requests):
             with torch.set_grad_enabled(traced):
                 answered = self._predict([requests[index] for index in group])
             answers.update(zip(group, answered, strict=True))
@@ -311,7 +273,7 @@ class StableDiffusion(Model):
     def _predict(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
         for each, scale in zip(self.parts.loras, requests[0].adapter_scale, strict=False):
             each.switch(scale)
-        inputs = self._inputs(requests)
+        inputs = inputs_of(requests, len(self.parts.controlnets), self.device)
         layers, contexts = self._attention.layers, None
         if self._replays is not None and not torch.is_grad_enabled():
             contexts = Contexts.of(requests, layers, inputs["text"])
@@ -336,29 +298,6 @@ class StableDiffusion(Model):
         predicted = [part.float() for part in output.chunk(len(requests))]
         return [self._noise(q, out) for q, out in zip(requests, predicted, strict=True)]
 
-    def _inputs(self, requests: Sequence[NoiseRequest]) -> dict[str, Tensor]:
-        """All tensors that an evaluation of a batch reads; which there are decides what is run.
-        Controls at 0 are left out."""
-        branches = requests[0].condition.prompt_embeds.shape[0]
-        text = torch.cat([request.condition.prompt_embeds for request in requests])
-        found = {
-            "noisy": torch.cat([request.noisy for request in requests]).to(self.device),
-            "text": text,
-            "steps": repeated(text.new_empty(0).long(), [q.timestep for q in requests], branches),
-        }
-        for name in ("image_latents", "guidance_embed", "pooled_embeds", "image_embeds"):
-            told = _joined(requests, name)
-            if told is not None:
-                found[name] = told
-        for index in range(len(self.parts.controlnets)):
-            given = [request.conditioning_scale for request in requests]
-            scale = [each[index] if each else 0.0 for each in given]
-            if any(scale):
-                controls = [request.condition.control_embeds[index] for request in requests]
-                found[f"control {index}"] = torch.cat(controls)
-                found[f"weight {index}"] = repeated(text, scale, branches)
-        return found
-
     def _evaluate(self, inputs: Named, count: int) -> Tensor:
         """What the networks answer for ``count`` requests, float32: computed of ``inputs``, on the
         device alone."""
@@ -366,7 +305,7 @@ class StableDiffusion(Model):
         batch = noisy.repeat_interleave(len(text) // count, 0).to(self.dtype)
         further = inputs.get("image_latents")
         added = self._added(inputs)
-        down, mid, within = self._residuals(inputs, batch, added)
+        down, mid, within = residuals(self.parts, inputs, batch, added)
         output: Tensor = self.parts.unet(
             batch if further is None else torch.cat([batch, further], 1),
             steps,
@@ -390,48 +329,6 @@ class StableDiffusion(Model):
         ids = repeated(pooled, (height, width, 0, 0, height, width))[None]
         return {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}
 
-    def _residuals(self, inputs: Named, batch: Tensor, added: Any) -> tuple[Any, Any, Any]:
-        """The sums of all ControlNets' residuals and of all T2I-Adapters' features, weighted per
-        request."""
-        total: list[Tensor] | None = None
-        within: list[Tensor] | None = None
-        for index, net in enumerate(self.parts.controlnets):
-            control = inputs.get(f"control {index}")
-            if control is None:
-                continue
-            weight = inputs[f"weight {index}"][:, None, None, None]
-            branches = len(batch) // len(control)
-            if _is_t2i_adapter(net):
-                features = [each.repeat_interleave(branches, 0) * weight for each in net(control)]
-                before = within or [torch.zeros_like(each) for each in features]
-                within = [a + b for a, b in zip(before, features, strict=True)]
-                continue
-            embedded = control.repeat_interleave(branches, 0)
-            down, mid = net(
-                batch,
-                inputs["steps"],
-                encoder_hidden_states=inputs["text"],
-                added_cond_kwargs=added,
-                return_dict=False,
-                **self._control_input(index, net, embedded),
-            )
-            scaled = [residual * weight for residual in (*down, mid)]
-            total = scaled if total is None else [a + b for a, b in zip(total, scaled, strict=True)]
-        return (tuple(total[:-1]), total[-1], within) if total else (None, None, within)
-
-    def _control_input(self, index: int, net: Any, embedded: Tensor) -> dict[str, Any]:
-        """How a ControlNet takes its control; a union is told which one it is."""
-        mode = self.parts.modes[index] if self.parts.modes else None
-        if mode is None:
-            return {"controlnet_cond": embedded}
-        kinds = embedded.new_zeros(len(embedded), int(net.config.num_control_type))
-        kinds[:, mode] = 1
-        return {
-            "controlnet_cond": [embedded],
-            "control_type": kinds,
-            "control_type_idx": [mode],
-        }
-
     def _noise(self, request: NoiseRequest, predicted: Tensor) -> Tensor:
         """The network's output as a noise prediction, whatever it was trained to predict."""
         kind = self.parts.scheduler.get("prediction_type", "epsilon")
@@ -452,63 +349,6 @@ class StableDiffusion(Model):
         return self._digest
 
 
-def _is_t2i_adapter(net: Any) -> bool:
-    return type(net).__name__ == "T2IAdapter"
-
-
-def _taken_out(net: Any) -> Any:
-    """What brings a control map to the size of latents, taken out of its network. A T2I-Adapter for
-    grey maps sees the mean of the three colours."""
-    if not _is_t2i_adapter(net):
-        encoder, net.controlnet_cond_embedding = net.controlnet_cond_embedding, nn.Identity()
-        return encoder
-    unshuffle, net.adapter.unshuffle = net.adapter.unshuffle, nn.Identity()
-    if net.config.in_channels == 1:
-        return lambda map_: unshuffle(map_.mean(1, keepdim=True))
-    return unshuffle
-
-
-def _batches(requests: Sequence[NoiseRequest]) -> list[tuple[bool, list[int]]]:
-    """Numbers of the requests that share a batch, and whether it keeps a graph for autograd: they
-    have as many branches and the same adapters, and a graph is shared only by those that look at
-    each other."""
-    groups: dict[Any, list[int]] = {}
-    for index, request in enumerate(requests):
-        alone = _traced(request) and request.joint is None
-        branches, adapters = request.condition.prompt_embeds.shape[0], request.adapter_scale
-        key = (branches, adapters, index if alone else -1)
-        groups.setdefault(key, []).append(index)
-    return [(any(_traced(requests[i]) for i in group), group) for group in groups.values()]
-
-
-def guidance_embedding(scale: Tensor, width: int) -> Tensor:
-    """The embedding ``[B,width]`` of w = scale - 1, in thousands, of ``[B]`` guidance scales, by
-    sines and cosines (Meng et al. 2023, arXiv 2210.03142; Luo et al. 2023, arXiv 2310.04378)."""
-    half = width // 2
-    rates = torch.exp(torch.arange(half) * -(math.log(10000.0) / (half - 1))).to(scale.device)
-    angles = ((scale - 1) * 1000.0).float()[:, None] * rates
-    embed = torch.cat([angles.sin(), angles.cos()], 1)
-    return nn.functional.pad(embed, (0, width % 2))
-
-
-def repeated(like: Tensor, values: Sequence[float], times: int = 1) -> Tensor:
-    """Each value so many times in a row, ``[len(values) * times]``, in the type and on the device
-    of ``like``. Filled there: the processor waits for a copy of numbers to a device, not for a
-    fill."""
-    return torch.cat([like.new_full((times,), value) for value in values])
-
-
-def _joined(requests: Sequence[NoiseRequest], name: str) -> Tensor | None:
-    """Something that conditions hold by branch, for a batch; None where they do not."""
-    found = [getattr(request.condition, name) for request in requests]
-    return None if found[0] is None else torch.cat(found)
-
-
 def _with_pictures(added: dict[str, Tensor] | None, embeds: Tensor | None) -> Any:
     """What the UNet is told besides, with the tokens of pictures where there are any."""
     return added if embeds is None else {**(added or {}), "image_embeds": embeds}
-
-
-def _traced(request: NoiseRequest) -> bool:
-    """Whether gradients are asked for."""
-    return request.noisy.requires_grad or request.condition.prompt_embeds.requires_grad

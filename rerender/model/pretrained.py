@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from rerender.contracts import Model
+    from rerender.model._tiling import Tiles
 
 
 @dataclass(frozen=True)
@@ -245,10 +246,10 @@ class Pretrained(Checkpoint):
         """
         import torch
 
+        from rerender.model._components import Components
         from rerender.model._loading import load_network, load_tokenizer
         from rerender.model._replays import CudaGraphs
-        from rerender.model._tiling import Tiles
-        from rerender.model.diffusion import Components, StableDiffusion
+        from rerender.model.diffusion import StableDiffusion
 
         located = self._located(controls, "all")
         device = self._device()
@@ -291,20 +292,24 @@ class Pretrained(Checkpoint):
             # Without Triton, which some platforms lack, channels_last is slower than the default.
             channels_last=graphs and find_spec("triton") is not None,
             strict=self.compile == "graphs",
-            tiles=None
-            if self.vae_tiling == "off" and not low
-            else Tiles(0 if self.vae_tiling == "on" or low else 768),
+            tiles=self._tiles(low),
             low=low,
         )
 
-    def _tile(self, demand: MemoryDemand, low: bool) -> int | None:
-        """Longest side of what the autoencoder computes of a run's pictures; None where whole."""
+    def _tiles(self, low: bool) -> Tiles | None:
+        """How the autoencoder cuts large pictures; None where it computes all of them whole."""
         from rerender.model._tiling import Tiles
 
         if self.vae_tiling == "off" and not low:
             return None
-        tiles = Tiles(0 if self.vae_tiling == "on" or low else 768)
-        return tiles.side if tiles.cut(demand.height, demand.width) else None
+        return Tiles(0 if self.vae_tiling == "on" or low else 768)
+
+    def _tile(self, demand: MemoryDemand, low: bool) -> int | None:
+        """Longest side of what the autoencoder computes of a run's pictures; None where whole."""
+        tiles = self._tiles(low)
+        if tiles is None or not tiles.cut(demand.height, demand.width):
+            return None
+        return tiles.side
 
     def _located(self, controls: Sequence[str], fetching: _hub.Fetching) -> Located:
         """The parts of the checkpoint."""

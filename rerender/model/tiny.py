@@ -47,7 +47,7 @@ def components(controlnets: int) -> Any:
     import diffusers
     import transformers
 
-    from rerender.model.diffusion import Components
+    from rerender.model._components import Components
 
     tokenizer = _tokenizer(transformers)
     text = transformers.CLIPTextConfig(

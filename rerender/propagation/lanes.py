@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rerender.contracts import BatchedFlowEstimator, FlowEstimator
+from rerender.contracts.upload import upload
 from rerender.flow.field import warp
 from rerender.propagation.blending.blend import Blend, TwoBand
 from rerender.propagation.blending.sides import LARGEST, StoredDirection, blended
@@ -21,7 +22,6 @@ from rerender.propagation.patches import batched, tensors
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.search import Search
 from rerender.propagation.patches.tensors import Guesses
-from rerender.propagation.patches.upload import upload
 from rerender.video import Frame, Segment
 
 BATCH = 8

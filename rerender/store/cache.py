@@ -122,7 +122,7 @@ class Work:
         """Turn some of the files into the finished stage; the others go."""
         sums = {name: self._sums[name] for name in paths}
         entries.write(self.folder / MANIFEST, _label(self.target), facts, sums)
-        for path in sorted(self.folder.iterdir()):
+        for path in files.children(self.folder):
             if path.name not in {MANIFEST, *paths}:
                 files.remove(path)
         lease = entries.lease(self.folder / MANIFEST)

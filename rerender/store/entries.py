@@ -54,7 +54,7 @@ def is_store(root: Path) -> bool:
     """Whether a folder is a stage store."""
     if content(root / MARKER) == SIGNATURE:
         return True
-    names = {path.name for path in _children(root)} - {MARKER}
+    names = {path.name for path in files.children(root)} - {MARKER}
     return bool(names & {*STAGES, WORK, WRITING}) and _plain(root)
 
 
@@ -73,18 +73,18 @@ def check(root: Path) -> None:
 
 def _plain(root: Path) -> bool:
     """Whether everything in a folder has a name that the store gives, and is no link."""
-    for path in _children(root):
+    for path in files.children(root):
         if path.name in STAGES and _is_folder(path):
-            pairs = _children(path)
+            pairs = files.children(path)
             if not all(_is_folder(pair) and _PAIR.fullmatch(pair.name) for pair in pairs):
                 return False
-            if not all(_is_entry(entry) for pair in pairs for entry in _children(pair)):
+            if not all(_is_entry(entry) for pair in pairs for entry in files.children(pair)):
                 return False
         elif path.name == WORK and _is_folder(path):
-            if not all(_is_work(entry) for entry in _children(path)):
+            if not all(_is_work(entry) for entry in files.children(path)):
                 return False
         elif path.name == WRITING and _is_folder(path):
-            if not all(files.TEMPORARIES.fullmatch(entry.name) for entry in _children(path)):
+            if not all(files.TEMPORARIES.fullmatch(entry.name) for entry in files.children(path)):
                 return False
         elif not (path.name == MARKER or files.TEMPORARIES.fullmatch(path.name)):
             return False
@@ -95,11 +95,11 @@ def found(root: Path) -> Iterator[tuple[str, Path]]:
     """(stage, path) of all finished stages, small results and stages under way ("work") in a store;
     nothing else that lies there."""
     for stage in STAGES:
-        for pair in _children(root / stage) if _is_folder(root / stage) else ():
-            entries = _children(pair) if _is_folder(pair) else ()
+        for pair in files.children(root / stage) if _is_folder(root / stage) else ():
+            entries = files.children(pair) if _is_folder(pair) else ()
             yield from ((stage, entry) for entry in entries if _is_entry(entry))
     if _is_folder(root / WORK):
-        yield from ((WORK, entry) for entry in _children(root / WORK) if _is_work(entry))
+        yield from ((WORK, entry) for entry in files.children(root / WORK) if _is_work(entry))
 
 
 def _is_entry(path: Path) -> bool:
@@ -109,14 +109,6 @@ def _is_entry(path: Path) -> bool:
 
 def _is_work(path: Path) -> bool:
     return _UNDER_WAY.fullmatch(path.name) is not None and _is_folder(path)
-
-
-def _children(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where it is gone."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _is_folder(path: Path) -> bool:
@@ -272,7 +264,7 @@ def discard(root: Path, place: Path) -> bool:
     with _alone(place / MANIFEST) as alone:
         if not alone:
             return False
-        children = _children(place)
+        children = files.children(place)
         ours = [path for path in children if path.name in _listed(place) and _is_file(path)]
         if len(ours) < len(children):
             for path in ours:
@@ -288,7 +280,7 @@ def discard(root: Path, place: Path) -> bool:
 def empty(folder: Path) -> None:
     """Take away the files in a folder that is the store's own, and the folder where nothing else is
     in it. Folders within, and links, stay."""
-    for path in _children(folder):
+    for path in files.children(folder):
         if _is_file(path):
             files.remove(path)
     with suppress(OSError):
@@ -330,15 +322,15 @@ def fold(root: Path) -> None:
     if _is_file(root / MARKER):
         files.remove(root / MARKER)
     stages = [root / name for name in (*STAGES, WORK, WRITING) if _is_folder(root / name)]
-    for folder in [*(pair for stage in stages for pair in _children(stage)), *stages, root]:
+    for folder in [*(pair for stage in stages for pair in files.children(stage)), *stages, root]:
         with suppress(OSError):
             folder.rmdir()
 
 
 def _listed(place: Path) -> set[str]:
     """Names of files in an entry that are the store's own."""
-    names = {path.name for path in _children(place) if _OURS.fullmatch(path.name)}
-    names |= {path.name for path in _children(place) if files.TEMPORARIES.fullmatch(path.name)}
+    names = {path.name for path in files.children(place) if _OURS.fullmatch(path.name)}
+    names |= {path.name for path in files.children(place) if files.TEMPORARIES.fullmatch(path.name)}
     with suppress(ValueError, RecursionError, AttributeError, TypeError):
         names |= {*json.loads(content(place / MANIFEST) or b"{}").get("files", ())}
     return names
@@ -350,7 +342,7 @@ def sweep_dead(root: Path) -> None:
     rooms = (root, root / WRITING)
     for path in [path for room in rooms if not room.is_symlink() for path in files.dead(room)]:
         empty(path) if _is_folder(path) else files.remove(path)
-    for work in _children(root / WORK) if _is_folder(root / WORK) else ():
+    for work in files.children(root / WORK) if _is_folder(root / WORK) else ():
         if _is_work(work) and _is_folder(work / FILES) and files.dead(work / FILES):
             with suppress(LockedError), files.lock(work):
                 for path in files.dead(work / FILES):
@@ -368,7 +360,7 @@ def modified(path: Path) -> float:
 def size(path: Path) -> int:
     """Bytes of a plain file, or of those directly in a folder and in its `FILES`; 0 where gone."""
     total = 0
-    for file in [path, *_children(path), *_children(path / FILES)]:
+    for file in [path, *files.children(path), *files.children(path / FILES)]:
         with suppress(OSError):
             status = file.stat(follow_symlinks=False)
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -55,6 +56,7 @@ class Memo:
         """The key of a result, and the result where it is there."""
         bytes_ = (tensor.detach().cpu().contiguous().numpy() for tensor in tensors)
         name = key(
+            **_device(tensors[0]),
             part=repr(part),
             files={name: sum_ for name, sum_ in self.inputs.items() if name.startswith(stage)},
             code=code_of([type(part).__module__]),
@@ -70,11 +72,24 @@ class Memo:
         self.cache.put(stage, name, save({"result": result.detach().cpu().contiguous()}))
 
 
+def _device(tensor: Tensor) -> dict[str, str]:
+    """What a key says of where a result is computed: nothing of the processor."""
+    device = tensor.device
+    if device.type == "cpu":
+        return {}
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": kind}
+
+
 class KeptFlow(FlowEstimator):
     """An estimator whose flows are kept."""
 
     def __init__(self, inner: FlowEstimator, memo: Memo) -> None:
         self._inner, self._memo = inner, memo
+
+    @property
+    def on_device(self) -> bool:
+        return self._inner.on_device
 
     def open(self, clip: Clip) -> FlowEstimator:
         return KeptFlow(self._inner.open(clip), self._memo)
@@ -117,6 +132,10 @@ class KeptControl(Control):
     @property
     def name(self) -> str:
         return self.inner.name
+
+    @property
+    def on_device(self) -> bool:
+        return self.inner.on_device
 
     def map(self, image: Tensor) -> Tensor:
         # How strongly and when a map acts does not change it.

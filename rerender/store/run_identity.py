@@ -63,7 +63,7 @@ class Identity:
     def of(cls, tree: Tree) -> Identity:
         """The identity of a run that would start now; reads the files that are named."""
         ours = {key: value for key, value in tree.items() if key not in _ELSEWHERE}
-        inputs = dict(sorted(_inputs(ours, "")))
+        inputs = inputs_of(ours)
         pictures = tuple(sorted(tree.get("pictures") or ()))
         return cls(key_of(tree), code_digest(), versions(), inputs, pictures)
 
@@ -158,9 +158,9 @@ def check_apart(tree: Tree, folder: Path) -> None:
         raise ConfigError("out", problem, "choose another output folder")
 
 
-def _inputs(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """(key, hash) of every file or folder that a configuration names."""
-    return ((key, content_of(path)) for key, path in named_paths(node, key))
+def inputs_of(node: Any) -> dict[str, str]:
+    """The hash of every file or folder that a configuration names, by its key."""
+    return dict(sorted((key, content_of(path)) for key, path in named_paths(node, "")))
 
 
 def named_paths(node: Any, key: str) -> Iterator[tuple[str, Path]]:

@@ -22,7 +22,7 @@ from rerender.fitting import fit_clip
 from rerender.store.cache import key
 from rerender.store.checkpoint import Loading, Loras
 from rerender.store.provenance import code_of, targets, versions
-from rerender.store.run_identity import Identity, content_of
+from rerender.store.run_identity import Identity, content_of, inputs_of
 from rerender.video import Clip
 
 FILLING = ("flow", "propagation", "blend_source", "smooth", "mask")  # the second half of the method
@@ -103,23 +103,13 @@ class Stages:
             **self._used(FILLING, modules),
         )
 
-    def score(self, metric: str, video: str) -> str:
-        """The key of what a metric says of a video.
+    def score(self, metric: str, version: str, video: str) -> str:
+        """The key of what a metric says of a video (see `score_key`)."""
+        return score_key(self.tree, metric, version, self.clip, self._compared, video)
 
-        Args:
-            metric: its key in the configuration.
-            video: sha256 of the video file.
-        """
-        return key(
-            clip=self._clip(),
-            full=self._full,
-            ranges=repr(self.clip.ranges),
-            video=video,
-            device=self.device,
-            metric=self.tree["metrics"][metric],
-            **self._masks(),
-            **self._used(("flow",), ("eval.measure", *targets(self.tree["metrics"][metric]))),
-        )
+    @cached_property
+    def _compared(self) -> str:
+        return self.clip.output.digest()
 
     @cached_property
     def _content(self) -> str:
@@ -133,17 +123,7 @@ class Stages:
         return [(each.start, each.fade) for each in self.clip.ranges]
 
     def _clip(self) -> dict[str, str]:
-        return {
-            "video": self._content,
-            "prompt": self.clip.prompt,
-            "source_prompt": self.clip.source_prompt,
-            "negative_prompt": self.clip.negative_prompt,
-        }
-
-    def _masks(self) -> dict[str, Any]:
-        if not self.clip.masks:
-            return {}
-        return {"masks": [content_of(Path(self.clip.masks)), self.clip.first_frame]}
+        return {"video": self._content, **_prompts(self.clip)}
 
     def _used(self, groups: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
         """Configuration, files, code and libraries of some groups of parts."""
@@ -161,6 +141,44 @@ class Stages:
             "code": code_of(found),
             "versions": versions(),
         }
+
+
+def score_key(tree: Tree, metric: str, version: str, clip: Clip, compared: str, video: str) -> str:
+    """The key of what a metric says of a video, for runs and for folders of results.
+
+    The device and its number of threads are no part of it: a value that was measured on others is
+    taken, though its last digits may differ.
+
+    Args:
+        tree: a configuration, of which data, flow and metrics count.
+        metric: its key in the configuration.
+        version: of the metric's definition.
+        clip: the source and what is asked of it.
+        compared: digest of the frames that the video is compared with, the clip's ``output``.
+        video: sha256 of the video file, or what names other contents of results.
+    """
+    config = {"flow": tree.get("flow"), "metric": tree["metrics"][metric]}
+    code = {"eval.measure", "rerender.fitting", *targets(config), *targets(tree.get("data"))}
+    masks = [content_of(Path(clip.masks)), clip.first_frame] if clip.masks else []
+    return key(
+        clip={"video": compared, **_prompts(clip)},
+        ranges=repr(clip.ranges),
+        masks=masks,
+        version=version,
+        video=video,
+        config=config,
+        inputs=inputs_of(config),
+        code=code_of(code),
+        versions=versions(),
+    )
+
+
+def _prompts(clip: Clip) -> dict[str, str]:
+    return {
+        "prompt": clip.prompt,
+        "source_prompt": clip.source_prompt,
+        "negative_prompt": clip.negative_prompt,
+    }
 
 
 def stages_of(job: Job, tree: Tree, identity: Identity, clip: Clip, loading: Loading) -> Stages:

@@ -23,6 +23,8 @@ from rerender.run_folder import read_text
 
 log = logging.getLogger(__name__)
 
+# Seconds for what stays on this machine: nobody else is waited for, but it may be a busy one.
+_LOCAL = 120.0
 _HASH = re.compile(r"-[0-9a-f]{8}$")  # at the end of the name of a run folder
 _ASIDE = ("tracker", "debug", "pictures", "store")  # settings of a job that do not make it another
 
@@ -43,7 +45,8 @@ class WandB(Tracker):
             one warning where the server does not answer.
         project: project that the runs belong to.
         init_timeout: seconds to wait for the server at the beginning.
-        finish_timeout: seconds to wait at the end for what is not sent yet; it stays on disk.
+        finish_timeout: seconds to wait at the end for what is not sent yet; it stays on disk. An
+            offline run, which no server keeps waiting, is always written to its end.
     """
 
     mode: Annotated[Literal["offline", "online"], CONNECTS] = "offline"
@@ -130,7 +133,7 @@ class WandB(Tracker):
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join(self.finish_timeout)
+        thread.join(_LOCAL if self._run.offline else self.finish_timeout)
         if thread.is_alive():
             raise TimeoutError("W&B does not answer")
         for error in errors:
@@ -151,20 +154,20 @@ class WandB(Tracker):
             log.warning("tracker: %s %s; look at it before `wandb sync`", file, problem)
         if self.mode == "online":
             try:
-                settings = self._settings()
+                settings = self._settings(self.init_timeout, self.finish_timeout)
                 return wandb.init(mode="online", resume="allow", settings=settings, **options)
             except Exception as error:  # whatever keeps it from answering
                 reason = " ".join(str(error).split())
                 log.warning("tracker: W&B did not answer (%s); recording offline", reason[:200])
                 wandb.teardown(exit_code=0)
-        return wandb.init(mode="offline", settings=self._settings(), **options)
+        return wandb.init(mode="offline", settings=self._settings(_LOCAL, _LOCAL), **options)
 
-    def _settings(self) -> Any:
+    def _settings(self, init_timeout: float, finish_timeout: float) -> Any:
         import wandb
 
         return wandb.Settings(
-            init_timeout=self.init_timeout,
-            finish_timeout=self.finish_timeout,
+            init_timeout=init_timeout,
+            finish_timeout=finish_timeout,
             finish_timeout_raises=True,
             console="off",
             silent=True,

@@ -28,7 +28,7 @@ from rerender.translation.finite import finite
 from rerender.translation.joint import JointShot
 from rerender.translation.lanes import Job, Report, Wait
 from rerender.translation.noise import keyed
-from rerender.translation.placement import moved, placed
+from rerender.translation.placement import PlacedFlow, control_map, moved, placed
 from rerender.translation.recolor import recolor
 from rerender.translation.references import References
 from rerender.translation.region import Region
@@ -85,7 +85,7 @@ class KeyFrameTranslator:
         self,
         shot: Sequence[int],
         number: int,
-        palette: Tensor | None,
+        color_reference: Tensor | None,
         first: int = 0,
         references: References | None = None,
     ) -> Iterator[Job]:
@@ -95,21 +95,23 @@ class KeyFrameTranslator:
         Args:
             shot: frame numbers of its key frames.
             number: of the shot.
-            palette: a picture whose colours the source takes first; None keeps its own.
+            color_reference: a picture whose colours the source takes first; None keeps its own.
             first: ordinal of the first key frame to translate.
             references: what that one refers to.
         """
-        if self.model.device.type == "cpu" or not self.parts.sequential:
-            yield from self._jobs(shot, number, palette, first, references)
+        # Flow on the model's device is queued there, and does not hold up a thread of its own.
+        alone = self.model.device.type == "cpu" or isinstance(self.parts.flow, PlacedFlow)
+        if alone or not self.parts.sequential:
+            yield from self._jobs(shot, number, color_reference, first, references)
             return
         own = replace(self, parts=replace(self.parts, flow=FlowAhead(self.parts.flow)))
-        yield from own._jobs(shot, number, palette, first, references)
+        yield from own._jobs(shot, number, color_reference, first, references)
 
     def _jobs(
         self,
         shot: Sequence[int],
         number: int,
-        palette: Tensor | None,
+        color_reference: Tensor | None,
         first: int,
         references: References | None,
     ) -> Iterator[Job]:
@@ -130,7 +132,7 @@ class KeyFrameTranslator:
                 anchor = references.anchor.key if references else key
                 self.parts.flow.expect(following, anchor, "anchor")
                 self.parts.flow.expect(following, key, "previous")
-            yield self.translate(translation, references, palette, recorder)
+            yield self.translate(translation, references, color_reference, recorder)
             references = self.next_references(translation, references, ordinal)
 
     def next_references(
@@ -154,7 +156,7 @@ class KeyFrameTranslator:
         remembered = anchor if references.remembered is old else references.remembered
         return replace(references, anchor=anchor, remembered=remembered)
 
-    def palette(self, index: int, shot: int, report: Report) -> Tensor | None:
+    def color_reference(self, index: int, shot: int, report: Report) -> Tensor | None:
         """A first result from pure noise, whose colours the source will take; None where it is to
         keep its own."""
         if not self.parts.sampling.recolor:
@@ -183,7 +185,7 @@ class KeyFrameTranslator:
         self,
         own: Translation,
         references: References | None,
-        palette: Tensor | None,
+        color_reference: Tensor | None,
         recorder: Recorder,
     ) -> Job:
         """Translate one key frame: (draft,) final pass, decode.
@@ -191,11 +193,11 @@ class KeyFrameTranslator:
         Args:
             own: the key frame and its empty trace, which is filled.
             references: the key frames that it refers to; None of the first one of a shot.
-            palette: a picture whose colours the source takes first; None keeps its own.
+            color_reference: a picture whose colours the source takes first; None keeps its own.
             recorder: keeps what later key frames need.
         """
         model, parts, key = self.model, self.parts, own.key
-        source = key.image if palette is None else recolor(key.image, palette)
+        source = key.image if color_reference is None else recolor(key.image, color_reference)
         latent = model.encode(source)
         task = self._task(key, self._noise(key, latent), references)
         context = self._start_context(key, latent, task, references)
@@ -245,7 +247,7 @@ class KeyFrameTranslator:
         index = frame.index
         drawn = frame if self.imagined is None else Frame(index, self.imagined.clamp(0, 1))
         controls = tuple(
-            control.frame_map(drawn if control.imagines else frame)
+            control_map(control, drawn if control.imagines else frame, self.model.device)
             for control in self.parts.control
         )
         region = None

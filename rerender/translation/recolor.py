@@ -14,17 +14,17 @@ from torch import Tensor
 LUMA = (0.30, 0.59, 0.11)  # W3C compositing, "luminosity" blend mode
 
 
-def recolor(image: Tensor, palette: Tensor) -> Tensor:
-    """An image with the Lab histogram of a palette and its own luminosity.
+def recolor(image: Tensor, reference: Tensor) -> Tensor:
+    """An image with the Lab histogram of another one and its own luminosity.
 
     Args:
         image: ``[3,H,W]`` in 0..1, whose light and shadow are kept.
-        palette: ``[3,h,w]`` in 0..1, whose colours are taken.
+        reference: ``[3,h,w]`` in 0..1, whose colours are taken.
 
     Returns:
         ``[3,H,W]`` in 0..1.
     """
-    source, target = _lab(image), _lab(palette)
+    source, target = _lab(image), _lab(reference)
     matched = np.stack([_match(source[..., c], target[..., c]) for c in range(3)], -1)
     colored = cv2.cvtColor(matched.astype(np.float32), cv2.COLOR_LAB2RGB)
     return set_luminosity(torch.from_numpy(colored).permute(2, 0, 1).clamp(0, 1), image)

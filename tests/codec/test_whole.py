@@ -166,7 +166,8 @@ def test_heads_of_blocks_and_vp8_frames_are_read(
 ) -> None:
     """No decoder notices damage to VP8; what stands before its pictures can be checked."""
     path = make(tmp_path / "vp8.webm", GRAINY, codec="libvpx", unit=UNIT)
-    assert inspect_ebml(Bytes(path.open("rb")))
+    with path.open("rb") as file:
+        assert inspect_ebml(Bytes(file))
     data = bytearray(path.read_bytes())
     cluster = data.index(b"\x1f\x43\xb6\x75")
     block = data.index(b"\xa3", cluster + 8)
@@ -174,8 +175,8 @@ def test_heads_of_blocks_and_vp8_frames_are_read(
     assert data[begin : begin + 4] == b"\x81\0\0\x80"  # track 1, time 0, a key frame
     data[begin + offset] ^= change
     path.write_bytes(data)
-    with pytest.raises(DamageError, match=said):
-        inspect_ebml(Bytes(path.open("rb")))
+    with path.open("rb") as file, pytest.raises(DamageError, match=said):
+        inspect_ebml(Bytes(file))
     with pytest.raises(InputError):
         len(open_video(path))
 

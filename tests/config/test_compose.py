@@ -470,7 +470,7 @@ def answers(*arguments: str) -> Iterator[str]:
     )
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "80"}
+        command, capture_output=True, text=True, timeout=250, env={**os.environ, "COLUMNS": "80"}
     )
     assert done.returncode == 0, done.stderr
     return iter(done.stdout.splitlines())
@@ -488,7 +488,7 @@ def test_a_typo_is_refused_before_anything_heavy_is_loaded() -> None:
         "import sys; from rerender.run import main; code = main(['seeed=1']);"
         "print(code, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250)
     assert done.stdout.split() == ["2", "False"]
     assert done.stderr == "error: seeed: unknown key; did you mean seed?\n"
 

@@ -219,7 +219,7 @@ def test_compensation_is_withheld_where_it_decodes_to_something_wrong() -> None:
 
 
 def test_weights_keep_variance() -> None:
-    """Unit check of the method notes: r(w = 0.5, kappa = 0.9) = 0.7794."""
+    """A value by hand: r(w = 0.5, kappa = 0.9) = 0.7794."""
     signal, noise = Pixel(start=0.5).weights(torch.ones(1, 1, 4, 4))
     assert signal[0, 0, 0, 0].item() == pytest.approx(0.5)
     assert noise[0, 0, 0, 0].item() == pytest.approx(0.7794, abs=1e-4)

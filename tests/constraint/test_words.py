@@ -47,12 +47,12 @@ def test_alignment_is_one_to_one_in_order_and_of_equal_tokens(a: list[int], b: l
 
 
 @pytest.mark.parametrize("keep", ["memory", "disk"])
-def test_a_shelf_gives_back_halves_the_last_ones_put(keep: Keep) -> None:
-    shelf = StoredMaps(keep)
+def test_stored_maps_give_back_halves_the_last_ones_put(keep: Keep) -> None:
+    stored = StoredMaps(keep)
     maps = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    shelf.put("first", maps * 0)
-    shelf.put(("second", 1), maps[:, :, 1:])
-    shelf.put("first", maps)
-    assert torch.equal(shelf.get("first", maps), maps.half().float())
-    assert torch.equal(shelf.get(("second", 1), maps), maps[:, :, 1:].half().float())
-    assert shelf.nbytes() == 2 * (30 + 24)
+    stored.put("first", maps * 0)
+    stored.put(("second", 1), maps[:, :, 1:])
+    stored.put("first", maps)
+    assert torch.equal(stored.get("first", maps), maps.half().float())
+    assert torch.equal(stored.get(("second", 1), maps), maps[:, :, 1:].half().float())
+    assert stored.nbytes() == 2 * (30 + 24)

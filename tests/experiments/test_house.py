@@ -13,6 +13,7 @@ FILES = {
     "rerender/middle/deep.py": "import rerender.middle.other\n\ndef _once(): ...\n\n_once()\n",
     "rerender/middle/other.py": "from rerender.middle import deep\n\nclass Named: ...\n",
     "rerender/high.py": "def late():\n    from rerender.middle import deep\n" + "    ...\n" * 60,
+    "eval/told.py": 'def told():\n    """\n' + "    word\n" * 60 + '    """\n',
     "eval/long.py": "def _twice(): ...\n_twice(_twice)\n" + "\n" * 300,
 }
 
@@ -30,7 +31,8 @@ def test_a_toy_tree(tmp_path: Path) -> None:
         "public class names that exist twice": 1,
         "private functions": 2,
         "of these used once in their file": 1,
-        "files": 7,
+        "files": 8,
         "files over 300 lines": 1,
-        "functions over 50 lines": 1,
+        "functions over 50 lines": 2,
+        "of these without their docstring": 1,
     }

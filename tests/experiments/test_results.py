@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,29 @@ def test_a_number_that_does_not_fit_its_sum_is_refused_and_measured_again(
     assert run("eval.score", root) == 0
     assert "warning: " in capsys.readouterr().err
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [flip, cut, "a number and its sum"])
+def test_a_damaged_score_file_of_a_run_is_said_and_measured_again(
+    damage: Callable[[Path], None] | str,
+    results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = tmp_path / "all"
+    shutil.copytree(results, root)
+    before, file = (root / SCORES).read_bytes(), root / "run-0" / SCORES
+    (root / SCORES).unlink()
+    if isinstance(damage, str):  # which only the sum in metrics.json can find
+        rows = [replace(row, value=(row.value or 0) + 1) for row in score_files.read(file)]
+        score_files.write(file, rows)
+    else:
+        damage(file)
+    assert run("eval.score", root) == 0
+    said = capsys.readouterr()
+    assert said.err.count("warning: ") == 1 and f"{file}: " in said.err
+    assert "; measured again" in said.err
+    assert (root / SCORES).read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", [flip, cut, noise])

@@ -17,7 +17,7 @@ from rerender.config.compose import preflight
 from rerender.config.job import from_yaml
 from rerender.run import main
 from rerender.run_folder import SCORES, read_facts, sealed
-from rerender.store import run_identity
+from rerender.store import provenance, run_identity
 
 TINY = [
     "model=tiny",
@@ -238,12 +238,12 @@ def test_a_sweep_that_measures_nothing_ends_well_and_says_so(
 def test_what_the_runs_measured_is_not_measured_again(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of complete runs are taken, and are what measuring would give; others are measured."""
+    """Rows of runs are taken, and are what measuring would give; others are measured."""
     runs = [run_of(here, "full"), run_of(here, "no_shape")]
-    promote(tmp_path / "own", runs)
-    promote(tmp_path / "again", runs)
+    for name in ("own", "again", "other code"):
+        promote(tmp_path / name, runs)
     for folder in (tmp_path / "again").iterdir():
-        (folder / "metrics.json").unlink()  # what is not complete is not believed
+        (folder / SCORES).unlink()
     counted = {}
     for name in ("own", "again"):
         counted[name] = score_folder(tmp_path / name, None, with_floors=False).computed
@@ -251,6 +251,14 @@ def test_what_the_runs_measured_is_not_measured_again(
     first, second = (score_files.read(tmp_path / name / SCORES) for name in ("own", "again"))
     assert first == second
     assert {row.method for row in first} == {"full", "no_shape"}
+    read = provenance._text
+    monkeypatch.setattr(
+        provenance,
+        "_text",
+        lambda path: read(path) + ("# x" if path.name == "warp_error.py" else ""),
+    )
+    third = score_folder(tmp_path / "other code", None, with_floors=False)
+    assert third.computed == sum(row.metric.startswith("warp_error") for row in first)
 
 
 def test_frames_of_a_rival_stand_beside_ours_in_tables_and_report(here: Path) -> None:

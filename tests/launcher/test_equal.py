@@ -79,7 +79,7 @@ def test_what_killed_commands_left_is_taken_away_by_the_next(tmp_path: Path) -> 
     )
     jobs = tmp_path / ".jobs"
     killed = jobs / "20200101-000000-1"
-    subprocess.run([sys.executable, "-c", code, str(killed)], cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(killed)], cwd=ROOT, timeout=250)
     assert (killed / "0" / "status.json").is_file()
     files.put(jobs / "notes" / "mine.txt", b"mine")  # no name of ours
     foreign = jobs / "20200101-000000-2"

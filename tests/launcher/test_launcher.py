@@ -127,7 +127,7 @@ def test_a_job_that_is_killed_is_lost_with_a_reason(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), 9)\n"
     )
     job = call(tmp_path)
-    subprocess.run([sys.executable, "-c", code, str(job.ours)], cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(job.ours)], cwd=ROOT, timeout=250)
     assert job.status()["ended"] is False
     job.lost("see the log")
     status = json.loads((job.ours / STATUS).read_text())

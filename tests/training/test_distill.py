@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rerender.demo import weights
 from rerender.exits import command
-from rerender.model.diffusion import guidance_embedding
+from rerender.model._requests import guidance_embedding
 from rerender.model.pretrained import Pretrained
 from rerender.sampler.lcm import LCM
 from training import distill, distill_bench, distillation

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from rerender.constraint.color import Color
 from rerender.constraint.cross_frame import CrossFrame
@@ -63,16 +64,24 @@ def inverted(constraint: tuple[Any, ...], **changes: Any) -> Parts:
     return replace(parts((), **settings), start=start, constraint=constraint)
 
 
+LOOKING_BACK = (CrossFrame(), Color(start=0.5), Shape(stop=0.3))
+
+
+@pytest.fixture(scope="module", params=[(), LOOKING_BACK], ids=["none", "looking back"])
+def sequential(request: pytest.FixtureRequest, tiny: StableDiffusion) -> tuple[Any, Tensor]:
+    """Constraints, and the latents of key frames translated one after the other under them."""
+    return request.param, latents(translated(tiny, parts(request.param, steps=5)))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_looking_at_oneself_only_is_sequential_translation(
-    tiny: StableDiffusion, batch_size: int
+    tiny: StableDiffusion, sequential: tuple[Any, Tensor], batch_size: int
 ) -> None:
     """With and without constraints that look back at earlier key frames, for any batch."""
-    for others in ((), (CrossFrame(), Color(start=0.5), Shape(stop=0.3))):
-        one = translated(tiny, parts(others))
-        joint = together(tiny, parts((Alone(), *others), batch_size=batch_size))
-        assert [result.key.index for result in joint] == [0, 1, 2, 3]
-        assert torch.allclose(latents(one), latents(joint), atol=TOLERANCE)
+    others, one = sequential
+    joint = together(tiny, parts((Alone(), *others), batch_size=batch_size, steps=5))
+    assert [result.key.index for result in joint] == [0, 1, 2, 3]
+    assert torch.allclose(one, latents(joint), atol=TOLERANCE)
 
 
 def test_energies_in_company_are_those_of_each_alone(tiny: StableDiffusion) -> None:
@@ -93,7 +102,7 @@ def test_the_first_frame_is_in_the_batch_of_those_that_are_guided(tiny: StableDi
 
 def test_a_start_in_company_is_the_same_start(tiny: StableDiffusion) -> None:
     for start in (DDIMInversion(), NullText(iterations=2)):
-        settings: dict[str, Any] = {"guidance": 3.0, "start": start}
+        settings: dict[str, Any] = {"guidance": 3.0, "steps": 5, "start": start}
         one = translated(tiny, inverted((), **settings), 3, clip=TOLD)
         joint = together(tiny, inverted((Alone(inversion=True),), **settings), 3)
         assert torch.allclose(latents(one), latents(joint), atol=5e-4)

@@ -29,7 +29,7 @@ def methods(setting: BenchSetting) -> Iterator[dict[str, Any]]:
         device: load_model("demo", ("canny",), f"model.device={device}", "model.dtype=float32")
         for device in ("cpu", str(setting.device))
     }
-    steps = "sampling.steps=10"
+    steps = "sampling.steps=6" if setting.toy else "sampling.steps=10"
     for method in ("rerender",) if setting.toy else choices_of("method"):
         begun = time.monotonic()
         chosen = (f"+method={method}", steps, "keyframes.interval=2")

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from rerender.model._components import Components
 from rerender.model._replays import Capture, CudaGraphs
 from rerender.model._single_file import CONFIGS
-from rerender.model.diffusion import Components, StableDiffusion
+from rerender.model.diffusion import StableDiffusion
 from rerender.model.tiny import components as miniature
 
 KINDS = ("sd15", "sdxl")

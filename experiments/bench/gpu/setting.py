@@ -53,7 +53,7 @@ class BenchSetting:
     @property
     def steps(self) -> tuple[str, ...]:
         """Settings of fewer steps, where everything is tiny."""
-        return ("sampling.steps=10",) if self.toy else ()
+        return ("sampling.steps=6",) if self.toy else ()
 
     @cached_property
     def dtype(self) -> torch.dtype:

@@ -15,14 +15,14 @@ def markdown(results: Mapping[str, Any]) -> str:
     """The results as tables."""
     speed = results["dis_medium_ms"]
     lines = [
-        "# Propagation",
+        "# Propagation: quality and cost on real clips",
         "",
         f"{results['date']}, commit {results['commit']}: `{results['command']}`",
         "",
         "Processor time of all threads, one thread at a time. DIS medium on this machine: "
-        f"{speed:.1f} ms (13.0 ms on the machine of the report); *scaled* is ms x 13.0 / "
-        f"{speed:.1f}. The 3x3 mix of the look `paint` is not given in the report; ours was fitted "
-        "so that `hold` scores the same.",
+        f"{speed:.1f} ms; *scaled* is ms x 13.0 / {speed:.1f}, the time on a machine where it "
+        "takes 13.0 ms. The 3x3 mix of colours of the look `paint` was fitted to a score of "
+        "`hold`.",
         "",
         "*warp* is measured along the flow of DIS, *warp RAFT* along that of RAFT, which no method "
         "uses: not worse than the truth's is all that is asked, it is no score.",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rerender.compiled import fused
 from rerender.contracts import BatchedFlowEstimator
+from rerender.contracts.upload import upload
 from rerender.flow.field import warp
 from rerender.propagation.motion import pixels
 from rerender.propagation.motion.chain import FrameMotion, Links
@@ -24,7 +25,6 @@ from rerender.propagation.motion.exposure_tensors import levelled
 from rerender.propagation.motion.flashes import clipped, flashes
 from rerender.propagation.motion.graphed import graphed
 from rerender.propagation.motion.tensors import refine
-from rerender.propagation.patches.upload import upload
 from rerender.video import Segment, Video
 
 PIXELS = 1 << 22

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rerender.compiled import fused
+from rerender.contracts.upload import upload
 from rerender.propagation.patches.guides import Guides
 from rerender.propagation.patches.kernels import LARGEST, Plan
 from rerender.propagation.patches.search import STRIDE, Round, Search, Task
 from rerender.propagation.patches.simd import SIDE
-from rerender.propagation.patches.upload import upload
 
 CHUNK = 1 << 15
 """Patches compared at a time: 52 MB of whole numbers on each side."""

@@ -109,8 +109,9 @@ def translation_of(running: RunningJob) -> Translation:
 
 
 def answered(running: Sequence[RunningJob], predict: Predict, report: Report) -> list[Turn]:
-    """Every job that can go on now with its predicted noise, all evaluated in one batch; None after
-    a wait."""
+    """Every job that can go on now with its predicted noise, all evaluated in one batch. Where some
+    have waited for what is there now, these alone, with None: what they ask for then joins the next
+    batch."""
     asking: list[tuple[RunningJob, NoiseRequest]] = []
     waited: list[tuple[RunningJob, Wait]] = []
     for each in running:
@@ -120,11 +121,12 @@ def answered(running: Sequence[RunningJob], predict: Predict, report: Report) ->
             waited.append((each, each.request))
     if not any(each is running[0] for each, _ in (*asking, *waited)):
         raise RuntimeError("the first unfinished key frame waits for something that never comes")
-    noises = predict([request for _, request in asking]) if asking else []
-    for _, wait in waited:
-        if wait.skipped:
-            report(wait.skipped, "")
+    if waited:
+        for _, wait in waited:
+            if wait.skipped:
+                report(wait.skipped, "")
+        return [Turn(each, None) for each, _ in waited]
+    noises = predict([request for _, request in asking])
     for _, request in asking:
         report(1, request.note)
-    turns = [Turn(each, None) for each, _ in waited]
-    return turns + [Turn(each, noise) for (each, _), noise in zip(asking, noises, strict=True)]
+    return [Turn(each, noise) for (each, _), noise in zip(asking, noises, strict=True)]

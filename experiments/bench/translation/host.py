@@ -4,7 +4,8 @@
 
 Networks that answer at once stand in for those of Stable Diffusion: latents of an eighth of the
 sides, no hidden states. What they take themselves is left out. All else is a run's own: controls,
-flow, constraints, noise, sampler. Threads count together, so one thread is asked of torch.
+flow, constraints, noise, sampler. Threads count together, so one thread is asked of torch. With
+``sampling.batch_size=4`` it says too how full batches are.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class StubModel(Model):
     def __init__(self) -> None:
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self._alphas = (1 - betas).cumprod(0)
-        self.spent = 0.0
+        self.spent, self.batches = 0.0, list[int]()
 
     vae_scale_factor = FACTOR
     size_multiple = FACTOR
@@ -71,6 +72,7 @@ class StubModel(Model):
         return Condition(torch.zeros(2, 1, 1), ())
 
     def predict_noise(self, requests: Sequence[NoiseRequest]) -> list[Tensor]:
+        self.batches.append(len(requests))
         with self._left_out():
             return [torch.zeros_like(each.noisy).repeat(2, 1, 1, 1) for each in requests]
 
@@ -109,8 +111,9 @@ def seconds(
     width: int,
     keys: int,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> tuple[float, float]:
-    """Processor seconds a key frame, the anchor included; and what of them flow takes.
+) -> tuple[float, float, float]:
+    """Processor seconds a key frame, the anchor included; what of them flow takes; and the mean
+    number of requests in a batch.
 
     Args:
         settings: of the run.
@@ -123,11 +126,13 @@ def seconds(
     list(translate_key_frames(clip, model, chosen, 0, None, ResumePoint()))  # compiled, imported
     flow = TimedFlow(chosen.flow.open(clip))
     chosen = replace(chosen, flow=flow)
+    model.batches.clear()
     model.spent, begun = 0.0, time.process_time()
     with around():
         done = list(translate_key_frames(clip, model, chosen, 0, None, ResumePoint()))
     spent = time.process_time() - begun - model.spent
-    return spent / len(done), flow.spent / len(done)
+    batch = sum(model.batches) / len(model.batches)
+    return spent / len(done), flow.spent / len(done), batch
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,9 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     size = given.height, given.width
     if not given.profile:
-        whole, flow = seconds(given.settings, *size, given.keys)
+        whole, flow, batch = seconds(given.settings, *size, given.keys)
         print(f"{whole:.3f} processor seconds a key frame of {size[0]}x{size[1]}")
         print(f"{flow:.3f} of them flow, {whole - flow:.3f} all else")
+        print(f"{batch:.2f} requests in a batch, in the mean")
         return
     import cProfile
     import pstats

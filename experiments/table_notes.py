@@ -89,7 +89,8 @@ def _named(clips: set[str]) -> str:
 
 
 def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> Iterator[str]:
-    """Why values of the printed metrics and rows are missing."""
+    """Why values are missing, of the printed metrics and of those that have none at all, which are
+    printed nowhere; and why rows are."""
     parts = any(s.clips < s.of for s in stats.summarise(scores) if s.metric in printed)
     if parts:
         yield (
@@ -97,8 +98,9 @@ def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> 
             "theirs, and takes no part in ranks, stars and bold."
         )
     missing: dict[str, set[str]] = {}
+    known = {row.metric for row in scores if row.value is not None}
     for row in scores:
-        if row.value is None and row.metric in printed:
+        if row.value is None and (row.metric in printed or row.metric not in known):
             missing.setdefault(row.note, set()).add(row.metric)
     yield from sorted(f"{', '.join(sorted(names))}: {note}." for note, names in missing.items())
     for name, reason in sorted((about.unfinished or {}).items()):

@@ -14,10 +14,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # commands that only look at files wait for no torch
+    from torch import Tensor
 
-if TYPE_CHECKING:
     from rerender.flow.field import Flow
 
 
@@ -67,6 +66,8 @@ class Video(ABC):
 
     def alpha(self, index: int) -> Tensor:
         """Alpha of frame ``index``, ``[1,H,W]`` in 0..1, at ``output_size``."""
+        import torch
+
         return torch.ones(1, *self.output_size)
 
     @property

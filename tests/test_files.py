@@ -376,7 +376,7 @@ def test_who_has_a_lock_is_named_from_the_first_moment_on(
     """Also where somebody who was killed stands in it, or had begun to write; two busy processes
     beside it make that moment long."""
     fork = multiprocessing.get_context("fork")
-    busy = [fork.Process(target=_compute) for _ in range(2)]
+    busy = [fork.Process(target=_compute, daemon=True) for _ in range(2)]
     for process in busy:
         process.start()
     for turn in range(rounds):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from torch import Tensor, uint8
+
+if TYPE_CHECKING:  # whoever writes other files waits for no torch
+    from torch import Tensor
 
 
 def png(image: Tensor) -> bytes:
@@ -18,6 +21,8 @@ def png(image: Tensor) -> bytes:
     Raises:
         ValueError: the image is not finite or has another number of channels.
     """
+    from torch import uint8
+
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         raise ValueError(f"a picture is [3,H,W] or [1,H,W], received {list(image.shape)}")
     found = image.cpu() if image.dtype == uint8 else levels(image)

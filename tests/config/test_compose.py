@@ -493,6 +493,16 @@ def test_a_typo_is_refused_before_anything_heavy_is_loaded() -> None:
     assert done.stderr == "error: seeed: unknown key; did you mean seed?\n"
 
 
+def test_the_store_is_looked_into_without_anything_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from rerender.store.gc import main; code = main(['ls', sys.argv[1]]);"
+        "print(code, [m for m in ('torch', 'cv2', 'av', 'hydra.utils') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.stdout.splitlines()[-1:] == ["3 []"], done
+
+
 def test_targets_of_the_configuration_are_where_they_say() -> None:
     for choice in PARTS:
         text = (CONF / f"{choice}.yaml").read_text()

@@ -47,6 +47,7 @@ MODEL = (
     *("model/diffusion.py", "model/_text.py", "translation/key_frame.py"),
     *("constraint/_backbones.py", "demo/perceptual.py"),  # weights, loaded once in a process
 )
+STEPS = {"controlvideo": 8, "start_50": 8}  # of which some constraint acts in one, else of 6
 CORE = ("rerender", "rerender_joint", "tokenflow", "flatten", "streamv2v", "vidtome")
 
 
@@ -90,8 +91,7 @@ def waited(found: Counter[tuple[str, str]]) -> dict[str, int]:
     ],
 )
 def test_methods_mix_no_devices_and_keep_to_the_budget(model: Counting, method: str) -> None:
-    steps = 6 if method in CORE else 8  # 4 and 6 of them are executed
-    keeps_to_the_budget(model, f"+method={method}", f"sampling.steps={steps}")
+    keeps_to_the_budget(model, f"+method={method}", f"sampling.steps={STEPS.get(method, 6)}")
 
 
 def keeps_to_the_budget(model: Counting, *settings: str) -> None:

@@ -129,7 +129,7 @@ def test_what_cannot_be_captured_is_an_error_or_called_and_said_once(
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("method", ["rerender", "text2video_zero_source", "per_frame"])
 def test_results_are_those_of_calling_to_the_bit(method: str, batch_size: int) -> None:
-    settings = (f"+method={method}", "sampling.steps=8", f"sampling.batch_size={batch_size}")
+    settings = (f"+method={method}", "sampling.steps=6", f"sampling.batch_size={batch_size}")
     capture = Called()
     for own, expected in zip(
         translated(made(capture), *settings), translated(made(None), *settings), strict=True

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
 
 
+# Garbage is looked for at every ten thousand new objects, not at 700: what is composed, imported
+# and collected is made of many small ones, and looking through them is a tenth of their time.
+gc.set_threshold(10_000)
+
+
 def pytest_collection_finish() -> None:
     """What thousands of collected tests and the imported libraries are made of stays until the end:
     not to be gone through by every collection of garbage, nor copied by it in every forked run."""

@@ -385,7 +385,7 @@ def test_a_run_takes_key_frames_from_a_folder(
 
     said = ["data=video", f"data.path={path}", "data.size=32", "propagation=warp", "out=run"]
     said += ["keyframes=folder", "keyframes.path=keys", f"keyframes.harmonise={harmonise}"]
-    monkeypatch.setattr(JobRun, "_load", None)
+    monkeypatch.setattr(JobRun, "_load", lambda job: pytest.fail("the model is loaded"))
     made: list[int] = []
 
     def failing(image: torch.Tensor, video: Video, index: int) -> Planes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,8 @@ def test_disagreement_is_that_of_what_both_explain() -> None:
 
     def found(left: Image, right: Image, error: Image) -> float:
         lows = BLEND.low(left), BLEND.low(right)
-        return texture.disagreement(left, lows[0], error, right, lows[1], none, np.float32(0.01))
+        scale: Any = np.float32(0.01)
+        return texture.disagreement(left, lows[0], error, right, lows[1], none, scale)
 
     assert found(same, same, none) == 0
     assert abs(found(same, other, none) - 1) < 0.05

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_votes_are_added_in_the_same_order(device: torch.device) -> None:
     sums = batched.synthesise(Search(), Guides(), tasks, pictures, device)
     for item, both, total in zip(tasks, pictures, sums, strict=True):
         matches = match(Search(), Guides(), item, parallel=True)
-        pair = votes.vote(both, matches, target), votes.settled(total, target)
+        pair: Any = votes.vote(both, matches, target), votes.settled(total, target)
         assert all(np.array_equal(a, b) for a, b in zip(*pair, strict=True))
 
 

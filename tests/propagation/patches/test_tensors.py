@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -127,15 +129,17 @@ def test_texture_of_key_frames_is_kept_alike(size: tuple[int, int], device: torc
     random, blend = np.random.default_rng(6), TwoBand(tolerance=4.0, disagreement=(0.0, 2.0))
     fields = [random.integers(0, (size[1], size[0]), (*size, 2)).astype(np.int16) for _ in range(2)]
     styles, pair = images(size, 2, 5), []
+    field: Any
     for style, field, guess in zip(styles, fields, guesses(size), strict=True):
-        strength = blend.detail(style)
+        strength: Any = blend.detail(style)
         found = blending.detail(blend, on(device, style))
         assert near(found / 100, [strength / 100], 0.5)
         moved = blending.taken(on(device, strength), on(device, field))
         assert near(moved, [texture.taken(strength, field)], 0)
         pair.append(guess._replace(detail=texture.taken(strength, field)))
     (expected,) = blend.run([Bidirectional(pair[0], pair[1], 0.3, FrameMotion(offsets(size)))])
-    left, right = (tensors.Guesses(*(on(device, part) for part in guess)) for guess in pair)
+    both: Any = pair
+    left, right = (tensors.Guesses(*(on(device, part) for part in guess)) for guess in both)
     made = blending.two_band(blend, left, right, torch.tensor([0.3], device=device))
     assert near(made, [expected], 5e-2)
     bare = [guess._replace(detail=None) for guess in (left, right)]

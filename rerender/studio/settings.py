@@ -78,7 +78,7 @@ class StudioSettings(_Strict):
         seed: of all noise.
         mask: painted on the first frame of the stretch.
         keep: what of the source stays as it is.
-        feather: width of the soft rim, pixels of the result.
+        feather: width of the soft rim, pixels of the result; None is that of `mask=file`.
         ranges: the prompt table.
         keys: mended key frames; then none is translated.
         score: measure the result.
@@ -99,7 +99,7 @@ class StudioSettings(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
     mask: _Id | None = None
     keep: Literal["outside", "inside"] = "outside"
-    feather: Annotated[float, Field(ge=0, le=500)] = 3.0
+    feather: Annotated[float, Field(ge=0, le=500)] | None = None
     ranges: Annotated[list[AskedRange], Field(max_length=200)] = []
     keys: _Id | None = None
     score: bool = False
@@ -182,8 +182,9 @@ def keys_of(
     if asked.constraints is not None:
         found["constraint"] = [name for name in _CONSTRAINTS if name in asked.constraints]
     if mask is not None:
-        found |= {"mask": "file", "mask.path": str(mask)}
-        found |= {"mask.keep": asked.keep, "mask.feather": asked.feather}
+        found |= {"mask": "file", "mask.path": str(mask), "mask.keep": asked.keep}
+        if asked.feather is not None:
+            found["mask.feather"] = asked.feather
     if not asked.score:
         found["metrics"] = []
     return {**found, "tracker": "none"}
@@ -219,7 +220,8 @@ def preview_of(
     elif asked.strength is not None:
         strength = asked.strength
     if demo:
-        changes["feather"] = asked.feather * PREVIEW_SIZE / (asked.size or 2 * PREVIEW_SIZE)
+        if asked.feather is not None:
+            changes["feather"] = asked.feather * PREVIEW_SIZE / (asked.size or 2 * PREVIEW_SIZE)
         changes["size"] = PREVIEW_SIZE
     steps = few_steps(strength)
     keys: dict[str, Any] = {"sampling.batch_size": 1}  # the first one soonest

@@ -124,6 +124,16 @@ def test_the_yaml_says_what_the_command_says(tmp_path: Path) -> None:
     assert (job.parts.sampling.strength, job.data.size, job.data.output) == (0.6, 128, "source")
 
 
+def test_the_rim_of_a_mask_is_that_of_the_command_unless_it_is_asked_for() -> None:
+    from rerender.studio.settings import StudioSettings, keys_of, preview_of
+
+    asked = StudioSettings.of({"clip": CLIP, "prompt": "oil", "mask": CLIP})
+    for each in (asked, preview_of(asked, None, demo=True)[0]):
+        assert "mask.feather" not in keys_of(each, Path("clip.mp4"), Path("mask.png"), None)
+    wide = asked.model_copy(update={"feather": 4.0})
+    assert keys_of(wide, Path("clip.mp4"), Path("mask.png"), None)["mask.feather"] == 4.0
+
+
 @pytest.mark.parametrize("constraints", [[], ["color"]])
 def test_a_run_without_constraints_or_metrics_is_the_same_by_yaml(
     constraints: list[str], tmp_path: Path

@@ -100,7 +100,8 @@ export class Form {
     if ($("cuts").checked) found.cuts = true;
     if ($("source-size").checked) found.source_size = true;
     if ($("score").checked) found.score = true;
-    if (this.mask) Object.assign(found, { mask: this.mask, keep: $("keep").value, feather: Number($("feather").value) });
+    if (this.mask) Object.assign(found, { mask: this.mask, keep: $("keep").value });
+    if (this.mask && $("feather").value) found.feather = Number($("feather").value);
     if (this.keys) found.keys = this.keys;
     if (this.ranges().length) found.ranges = this.ranges();
     return found;
@@ -115,7 +116,7 @@ export class Form {
     this.mask = settings.mask ?? null;
     this.keys = settings.keys ?? null;
     const values = { prompt: settings.prompt, negative: settings.negative_prompt, first: settings.start ?? 0, seed: settings.seed ?? 0,
-      frames: settings.frames, interval: settings.interval, size: settings.size, keep: settings.keep ?? "outside", feather: settings.feather ?? 3 };
+      frames: settings.frames, interval: settings.interval, size: settings.size, keep: settings.keep ?? "outside", feather: settings.feather };
     for (const [id, value] of Object.entries(values)) $(id).value = value ?? "";
     $("cuts").checked = Boolean(settings.cuts);
     $("source-size").checked = Boolean(settings.source_size);

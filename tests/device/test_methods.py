@@ -99,6 +99,7 @@ def keeps_to_the_budget(model: Counting, *settings: str) -> None:
     model.inside = Counter()
     chosen = parts("model=tiny", *settings)
     done = list(translate(CLIP, [range(KEYS)], model, chosen))
+    assert len(done) == KEYS
     assert all(isinstance(each.trace.latent, Claimed) for each in done)
     assert not waited(model.inside), model.inside
     outside = waited(model.waits.found)

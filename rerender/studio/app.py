@@ -179,7 +179,7 @@ class Studio:
         if self.previews is None or asked.keys:
             raise ConfigError("preview", "there is none of this", "press Restyle")
         strength = strength_of(self._told, asked.preset)
-        small, more = preview_of(asked, strength, model_of(self._told)["model"] == "demo")
+        small, more = preview_of(asked, strength, model_of(self._told)["small"])
         id = self._asked({**self._keys(small), **more})
         return {"id": id, "first": small.start, "frames": small.frames}
 

@@ -22,6 +22,7 @@ _CHEAP = (
     "Manual",
     "FolderOfKeys",
 )  # picked without optical flow or diffusion
+_SMALL = ("demo", "demo_natural")
 _COMPOSING = threading.Lock()  # Hydra keeps one state for the whole process
 
 
@@ -81,12 +82,13 @@ def _planned(arguments: tuple[str, ...], path: Path) -> dict[str, Any]:
 
 @lru_cache(4)
 def model_of(told: tuple[str, ...]) -> dict[str, Any]:
-    """The model that every run takes: its name, and the styles that it knows where it knows few."""
+    """The model that every run takes: its name, whether it is a small one, whose previews are small
+    too, and the styles that it knows where it knows few."""
     with _COMPOSING:
         lines = literal([*told, "data=video", "data.path=clip.mp4"])
         composed = Composer(lines).sweep().jobs[0]["model"]
     name = next((a.partition("=")[2] for a in told if a.startswith("model=")), "demo")
-    return {"model": name, "styles": list(composed.get("styles") or ())}
+    return {"model": name, "small": name in _SMALL, "styles": list(composed.get("styles") or ())}
 
 
 @lru_cache(32)

@@ -107,7 +107,8 @@ class Evaluations:
     ) -> None:
         parts, executed = translator.parts, len(translator.schedule)
         first = executed + parts.start.evaluations(executed)
-        again = executed - translator.fork() if parts.constraint else 0
+        drafted = parts.constraint and parts.sampling.draft == "full"
+        again = executed - translator.fork() if drafted else 0
         recoloring = parts.sampling.steps if parts.sampling.recolor else 0
         costs = [
             first + (again if ordinal else recoloring)

@@ -217,8 +217,11 @@ class KeyFrameTranslator:
         early = self._bind(scene)
         state = yield from denoise(task, state, fork, [*bound, *early], recorder)
         if fork < last:
-            draft = yield from denoise(task, state, last, [*bound, *early])
-            image = model.decode(draft.noisy)
+            if parts.sampling.draft == "estimate":
+                draft = own.trace.clean[fork - 1]
+            else:
+                draft = (yield from denoise(task, state, last, [*bound, *early])).noisy
+            image = model.decode(draft)
             yield Wait(lambda: references.previous.trace.image is not None)
             edits = self._bind(replace(scene, draft=image), early)
             state = yield from denoise(task, state, last, [*bound, *edits], recorder)

@@ -141,11 +141,15 @@ def page(rows: list[TranslatedFrame], title: str, said: str) -> str:
         said: what it was made with, and of which clips.
     """
     sizes = sorted({row.size for row in rows})
-    every = [f"| {size} {_cells([r for r in rows if r.size == size])}" for size in sizes]
+    of_size = {size: [row for row in rows if row.size == size] for size in sizes}
+    every = [
+        f"| {size} | {len({row.clip for row in part})} {_cells(part)}"
+        for size, part in of_size.items()
+    ]
     styles = [
-        f"| {size} | {style} {_cells([r for r in rows if (r.size, r.style) == (size, style)])}"
+        f"| {size} | {style} {_cells([row for row in part if row.style == style])}"
         for style in STYLES
-        for size in sizes
+        for size, part in of_size.items()
     ]
     columns = "named | truth's named | nearer | edges F1 | PSNR | lpips_demo | s a frame |"
     rule = "---|" * 7
@@ -155,8 +159,8 @@ def page(rows: list[TranslatedFrame], title: str, said: str) -> str:
 PSNR and lpips_demo are to the truth, of the result / of the source; in the first table without
 photos, whose truth is the source.
 
-| short side | {columns}
-|---|{rule}
+| short side | clips | {columns}
+|---|---|{rule}
 {"".join(every)}
 | short side | style | {columns}
 |---|---|{rule}

@@ -125,7 +125,7 @@ def measure(
                                 edges,
                                 *db,
                                 *looks,
-                                seconds,
+                                seconds=seconds,
                             )
                         )
                         shown += [made, wanted]

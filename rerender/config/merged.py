@@ -43,7 +43,7 @@ class Merging:
 
     def __call__(self, lines: Sequence[str], foreign: bool = True) -> DictConfig:
         """Hydra's composition of the job that these settings describe. Of its record of them,
-        ``hydra.overrides`` and ``hydra.job.override_dirname``, it holds the choices alone.
+        ``hydra.overrides`` and ``hydra.job.override_dirname``, it holds the choices alone, by key.
 
         Args:
             lines: settings in Hydra's grammar, none of them a sweep.
@@ -52,13 +52,11 @@ class Merging:
         Raises:
             Exception: whatever Hydra and OmegaConf raise at what they are given.
         """
-        choices: list[str] = []
-        values: list[Override] = []
-        for line in lines:
-            if self._is_value(given := _parsed(line)):
-                values.append(given)
-            else:
-                choices.append(line)
+        given = [_parsed(line) for line in lines]
+        values = [each for each in given if self._is_value(each)]
+        # Groups are merged in the order of the defaults lists, whatever the order they are said in.
+        said = sorted((each for each in given if each not in values), key=Override.get_key_element)
+        choices = [each.input_line or "" for each in said]
         search, files = (self._search, self._foreign) if foreign else ((), ())
         composed = copy.deepcopy(_merged((*choices, *search), (*self._files, *files)))
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)

@@ -14,7 +14,7 @@ from rerender.config.compose import preflight
 from rerender.config.merged import Merging
 from rerender.config.paths import CONF
 
-OF_CHOICES_ALONE = ("hydra.overrides.task", "hydra.job.override_dirname")
+RECORD = ("hydra.overrides", "hydra.job.override_dirname")
 
 
 def hydras(*lines: str) -> DictConfig:
@@ -32,6 +32,7 @@ def hydras(*lines: str) -> DictConfig:
         ["keyframes.interval=2", "exp=smoke", "constraint=[pixel,shape]", "keyframes=uniform"],
         ["data={frames: 3}", "data.size=64", "data=demo"],
         ["data.frames=4", "data={frames: 3}"],
+        ["method=rerender", "exp=table2", "model=sd15", "data=video", "model=tiny", "data=demo"],
         ["+propagation.more=1", "~constraint.shape", "++table.note='a, b'", "prompt='${seed}'"],
         ["hydra.mode=MULTIRUN", "hydra/launcher=joblib", "seed=2", "hydra.launcher.jobs=2"],
         ["model.loras=[{path: a, scale: 1}]", "model=sd15"],
@@ -41,7 +42,7 @@ def hydras(*lines: str) -> DictConfig:
 def test_a_composition_is_that_of_hydra(lines: list[str]) -> None:
     for _ in range(2):  # made and kept
         found, expected = Merging(None, ())(lines), hydras(*lines)
-        for key in OF_CHOICES_ALONE:
+        for key in RECORD:
             OmegaConf.update(found, key, OmegaConf.select(expected, key))
         assert found == expected
         assert OmegaConf.is_struct(found) and not OmegaConf.is_readonly(found.hydra)

@@ -29,6 +29,7 @@ from rerender.codec.index import (
     video_stream,
 )
 from rerender.codec.look import CLEAR, Look, look_of, lost
+from rerender.codec.picture_ends import overrun
 from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_file, sha256_of
@@ -248,11 +249,17 @@ class FileVideo(Video):
         name = self._stream.codec_context.name
         if index.leading or not index.exact or self._key(first) != index.keys[0]:
             return self._intact(window)
+        h264 = name == "h264"
         if name not in CONCEALING:
             return self._intact(window)
         try:
             stopping(self._stream)
-            return self._intact(window, stops=True)
+            found = self._intact(window, stops=True)
+            self._open()
+            last = index.pts[window.stop - 1]
+            bad = overrun(self._packets(index.keys[0]), self._stream, last) if h264 else None
+            if bad is None:
+                return found
         except (av.error.FFmpegError, InputError):
             self._open()
             bad = concealed(self._packets(index.keys[0]), self._stream)

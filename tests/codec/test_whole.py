@@ -101,12 +101,11 @@ def test_damage_is_refused(whole: Callable[[str], Path], name: str) -> None:
 def test_the_share_of_damage_that_is_refused(
     whole: Callable[[str], Path], name: str, flips: int
 ) -> None:
-    """A byte or a few of H.264 often pass its decoder, which is told here, not hidden: of those
-    damaged by one byte 0.56 (in fragments) to 0.67 (in flv), by four 0.86 (in ts) to 0.95."""
+    """A byte of H.264 that passes its decoder mostly makes slices go on behind their picture."""
     found, silent = refused(whole(name), 60, flips, seed=2)
     share = found / max(found + silent, 1)
     print(f"{name}: {flips} bytes changed, {found} refused, {silent} not, {share:.2f}")
-    assert share >= {1: 0.5, 4: SHARE, 16: SHARE}[flips]
+    assert share >= SHARE
 
 
 def stops(path: Path) -> bool:

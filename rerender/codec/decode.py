@@ -37,6 +37,8 @@ from rerender.video import Video, sha256_file, sha256_of
 log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
 _KEPT_FRAMES = 128  # two segments and more; small frames would pile up to all those bytes
+_PASSING = ("vp8", "mjpeg", "wmv1", "wmv2", "wmv3", "vc1")
+"""FFmpeg's names of decoders that notice few changed bytes (docs/damaged_videos.md)."""
 _BACK = 8  # frames kept on the way to an earlier frame, for those who go backwards
 _SECOND_TRY = 10  # seconds to seek further back where a seek landed too late
 
@@ -71,6 +73,7 @@ def open_video(
         kind = container.format.name
         stream = video_stream(container, path)
         others = other_streams(container, stream)
+        coded = stream.codec_context.name
         index = scan(container, stream, path)
     if others:
         log.warning("%s: %s", path, others)
@@ -100,6 +103,10 @@ def open_video(
     elif not whole.known:
         problem = "holds %d frames, as far as can be known; such a file does not say how many"
         log.warning("%s: " + problem, path, len(index.pts))
+    elif coded in _PASSING and not whole.summed:
+        problem = "holds %d frames; bytes of them that were changed cannot be found: neither"
+        problem += " the container nor %s has checksums"
+        log.warning("%s: " + problem, path, len(index.pts), coded.upper())
     return video
 
 

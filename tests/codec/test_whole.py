@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -209,6 +210,29 @@ def test_a_container_without_a_count_is_warned_of(
     video = open_video(path)
     said = [f"{path}: holds {len(video)} frames, as far as can be known; such a file {words}"]
     assert caplog.messages == (said if words else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "warned"),
+    [
+        ("vp8.webm", {"codec": "libvpx"}, True),
+        ("vp8.mkv", {"codec": "libvpx"}, False),  # which has checksums
+        ("vp8.ogv", {"codec": "libvpx"}, False),
+        ("jpeg.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "untagged": True}, True),
+        ("jpeg.mkv", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "untagged": True}, False),
+    ],
+)
+def test_what_nobody_can_check_is_said(
+    name: str,
+    how: dict[str, Any],
+    warned: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = make(tmp_path / name, GRAINY, unit=UNIT, **how)
+    assert len(open_video(path)) == 18
+    said = [line for line in caplog.messages if "holds 18 frames; bytes of them" in line]
+    assert len(said) == len(caplog.messages) == warned
 
 
 def test_allowed_damage_is_said(

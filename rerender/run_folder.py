@@ -79,6 +79,12 @@ def read_json(path: Path) -> dict[str, Any]:
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
+def _loader(text: str) -> Any:
+    """What reads a text. libyaml refuses half characters, which stand for bytes of names of files
+    that are no UTF-8."""
+    return yaml.SafeLoader if "\\uDC" in text else _LOADER
+
+
 def _check_yaml(text: str) -> None:
     """Refuse what our files never have: aliases, with which a short text can become huge, and a
     depth at which the C library's stack would end.
@@ -87,7 +93,7 @@ def _check_yaml(text: str) -> None:
         yaml.YAMLError: the text has one of these, or is no YAML.
     """
     depth = 0
-    for event in yaml.parse(text, _LOADER):
+    for event in yaml.parse(text, _loader(text)):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias")
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -104,7 +110,7 @@ def _parsed(text: str) -> Any:
         Exception: of any kind, the text is no such YAML.
     """
     _check_yaml(text)
-    found = yaml.load(text, _LOADER)
+    found = yaml.load(text, _loader(text))
     json.dumps(found, sort_keys=True, allow_nan=False)
     return found
 

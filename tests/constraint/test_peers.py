@@ -504,8 +504,10 @@ def test_no_rim_is_darkened_where_little_has_left_the_image(dx: float) -> None:
     asked = shot(3, dx=dx, side=32)
     ties = _Ties(Fresco(), asked, _Source(), Pixels())  # type: ignore[arg-type]
     smoothing = FrameSmoothing().bind(asked, Pixels())[0].clean_jointly  # type: ignore[arg-type]
-    assert smoothing is not None
-    for found in (ties.smoothed(bright), smoothing(0, bright), smoothing(1, bright)):
+    fusion = FlowFusion().bind(asked, Pixels())[0].clean_jointly  # type: ignore[arg-type]
+    assert smoothing is not None and fusion is not None
+    smoothed = (ties.smoothed(bright), smoothing(0, bright), smoothing(1, bright))
+    for found in (*smoothed, fusion(0, bright)):
         assert all(close(found[ordinal], bright[ordinal], 1e-6) for ordinal in bright)
     features = torch.full((3, 4, 32, 32), 2.0)
     assert temporal_loss(features, [(1, 0, asked.flow(1, 0)), (2, 1, asked.flow(2, 1))]) == 0
@@ -540,9 +542,9 @@ def test_fusion_lays_the_first_key_frame_over_all_others_where_it_is_visible() -
     found = fuse(0, pictures)
     assert torch.equal(found[0], pictures[0])
     for ordinal in (1, 2):
-        moved = asked.flow(ordinal, 0).warp(pictures[0] - 0.5) + 0.5
+        moved = asked.flow(ordinal, 0).warp(pictures[0], outside="border")
         assert close(found[ordinal], moved, 1e-5)
     half = FlowFusion(strength=0.5).bind(asked, Pixels())[0].clean_jointly  # type: ignore[arg-type]
     assert half is not None
-    moved = asked.flow(1, 0).warp(pictures[0] - 0.5) + 0.5
+    moved = asked.flow(1, 0).warp(pictures[0], outside="border")
     assert close(half(0, pictures)[1], 0.5 * moved + 0.5 * pictures[1], 1e-5)

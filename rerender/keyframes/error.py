@@ -56,9 +56,9 @@ class Error(KeyFrames):
         keys = [*ends, *chosen]
         if spent and chosen and self.sweeps:
             at_cuts = sorted({frame for cut in cuts for frame in (cut - 1, cut)})
-            found = []
+            moved = []
             for begun in (keys, spaced(parts, len(keys))):
                 movable = [key for key in begun if key not in at_cuts]
-                found.append([*at_cuts, *settled(at_cuts, movable, explanation, self.sweeps)])
-            keys = min(found, key=explanation.left)
+                moved.append([*at_cuts, *settled(at_cuts, movable, explanation, self.sweeps)])
+            keys = min(moved, key=explanation.left)
         return [sorted(key for key in keys if key in shot) for shot in parts]

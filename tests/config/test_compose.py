@@ -225,7 +225,7 @@ def test_lists_keep_their_order_and_may_be_empty() -> None:
         (
             ["model=sd155"],
             "model",
-            "did you mean sd15? choices: demo, inpainting, instruct_pix2pix, sd15, "
+            "did you mean sd15? choices: demo, demo_natural, inpainting, instruct_pix2pix, sd15, "
             "sd21, sdxl, tiny",
         ),
         (["constraint=[cros_frame]"], "constraint", "did you mean cross_frame?"),

@@ -23,7 +23,7 @@ from rerender import files
 from rerender.config.compose import preflight
 from rerender.errors import InputError
 from rerender.jobs.run_job import run_job
-from rerender.run_folder import METRICS, SCORES, read_facts, sealed
+from rerender.run_folder import EVAL_SCORES, METRICS, SCORES, read_facts, sealed
 from tests.test_exits import COMMANDS
 from tests.test_folder import DAMAGES, cut, flip, gone, noise, prints
 from tests.test_resume import ARGUMENTS
@@ -343,3 +343,21 @@ def test_damaged_media_of_a_page_are_made_again(
         damage(root / "report" / "media" / name)
     assert run("experiments.report", root) == 0
     assert prints(root / "report" / "media") == before
+
+
+def test_scoring_a_run_leaves_it_finished(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of the source and the truth stand beside the run's own, which metrics.json holds by
+    their sha256; tables and page take the larger file."""
+    run, before = tmp_path / "run-0", prints(results / "run-0")
+    shutil.copytree(results / "run-0", run)
+    for command in ("eval.score", "eval.score", "experiments.tables"):
+        assert importlib.import_module(command).main([str(run)]) == 0
+    assert {name: prints(run)[name] for name in before} == before
+    rows = score_files.read(run / EVAL_SCORES)
+    assert {row.method for row in rows} == {"run-0", SOURCE, TRUTH}
+    assert SOURCE in (run / "table.md").read_text()
+    said = capsys.readouterr()
+    assert "6 rows measured, 3 unchanged" in said.out  # the own rows are not measured again
+    assert "warning: " not in said.err

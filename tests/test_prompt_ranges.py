@@ -65,6 +65,8 @@ def test_a_table_says_what_is_asked_of_which_frames(tmp_path: Path) -> None:
         (["from,to,prompt", "0,4,a cat", "4,5,a dog"], "says of frame 4 two things"),
         (["from,to,prompt", "0,4, "], "line 2 has no prompt"),
         (["from,to,prompt", "x,4,a"], "from must be a whole number from 0, received 'x'"),
+        (["from,to,prompt", "٣,4,a"], "from must be a whole number from 0, received '٣'"),
+        (["from,to,prompt", "0,1_0,a"], "to must be a whole number from 0, received '1_0'"),
         (["from,to,prompt,strength", "0,4,a,2"], "strength must be a number in 0..1"),
         (["from,to,prompt,fade", "0,3,a,2"], "fades in at frame 0"),
         (["from,to,prompt,fade", "0,3,a,", "4,4,b,3"], "reaches a third range"),

@@ -28,9 +28,25 @@ if TYPE_CHECKING:
 gc.set_threshold(10_000)
 
 
+_frozen = 0  # how many modules were loaded
+
+
 def pytest_collection_finish() -> None:
     """What thousands of collected tests and the imported libraries are made of stays until the end:
     not to be gone through by every collection of garbage, nor copied by it in every forked run."""
+    freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """What tests have imported since stays as well: torch and diffusers are a million objects, and
+    every run of a job looks for garbage before it measures its memory."""
+    if len(sys.modules) > _frozen + 20:
+        freeze()
+
+
+def freeze() -> None:
+    global _frozen
+    _frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
 

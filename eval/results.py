@@ -24,6 +24,7 @@ from rerender.run_folder import (
     VIDEO,
     WANDB,
     damaged,
+    is_run,
     read_config,
     read_facts,
 )
@@ -112,9 +113,9 @@ def discover(root: Path) -> list[Outcome]:
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
-    found = list(_run(root)) if _is_run(root) else []
+    found = list(_run(root)) if is_run(root) else []
     for folder in _folders(root) if not found else ():
-        found += _run(folder) if _is_run(folder) else _foreign(folder)
+        found += _run(folder) if is_run(folder) else _foreign(folder)
     return _labelled(found)
 
 
@@ -126,7 +127,7 @@ def of_method(folder: Path) -> list[Outcome]:
     """
     if not folder.is_dir():
         raise InputError(folder, "is not a folder", "name a folder of results")
-    return list(_run(folder) if _is_run(folder) else _foreign(folder))
+    return list(_run(folder) if is_run(folder) else _foreign(folder))
 
 
 def _folders(root: Path) -> list[Path]:
@@ -134,15 +135,6 @@ def _folders(root: Path) -> list[Path]:
     found = [path for path in files.children(root) if path.is_dir()]
     ours = (REPORT, STUDY, WANDB)
     return [path for path in found if path.name not in ours and not path.name.startswith(".")]
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run of ours, also where one of the two files that say so is damaged."""
-    if (folder / CONFIG).is_file():
-        return True
-    with suppress(InputError):
-        return bool(read_facts(folder))
-    return False
 
 
 def _run(folder: Path) -> Iterator[Outcome]:

@@ -29,7 +29,7 @@ from rerender.contracts import Model
 from rerender.errors import ConfigError, InputError, PartialSweepError, RerenderError
 from rerender.exits import Parser, command, report
 from rerender.jobs.progress import Progress
-from rerender.run_folder import SCORES
+from rerender.run_folder import score_file
 from rerender.scene import Watch
 from rerender.store.stage_keys import score_key
 from rerender.video import Clip, Video, sha256_of
@@ -82,7 +82,7 @@ class Scorer:
         keyed = [each for each in self._keyed(protocol, clip, what) if not _several(each[1])]
         self._take(measured_once(self.known, keyed, measure), clip, *name)
         if self.computed > before:
-            score_files.write(self.root / SCORES, self.rows)
+            score_files.write(score_file(self.root), self.rows)
 
     def together(
         self, protocol: Protocol, clip: Clip, results: Sequence[tuple[Outcome, str]]
@@ -135,7 +135,8 @@ def score_folder(
     file and in those of its runs hold.
 
     Args:
-        root: the results folder; ``scores.jsonl`` is written there after every video.
+        root: the results folder; ``scores.jsonl`` is written there after every video, and where it
+            is a run itself, whose own that is, ``eval_scores.jsonl``.
         tree: configuration whose clips, metrics and flow hold; None for the runs' own.
         with_floors: add the source and, where it is known, the true translation as methods.
         with_vae: add the autoencoder's round trip (loads the configured model).
@@ -153,7 +154,7 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
-    earlier = [*score_files.intact(root / SCORES), *rows_of_runs(root, outcomes)]
+    earlier = [*score_files.intact(score_file(root)), *rows_of_runs(outcomes)]
     scorer = Scorer(root, {row.key: row for row in earlier if row.key}, [], Progress())
     if with_floors:
         base = tree or next(o.config for o in outcomes if o.config is not None)
@@ -185,7 +186,7 @@ def score_folder(
             failures.append(InputError(where, "is gone since it was found", "score again"))
     for protocol, clip, results in seeds.values():
         scorer.together(protocol, clip, results)
-    score_files.write(root / SCORES, scorer.rows)
+    score_files.write(score_file(root), scorer.rows)
     _raise(failures, len(outcomes))
     return scorer
 
@@ -226,7 +227,7 @@ def _main(arguments: list[str]) -> None:
     scorer = score_folder(given.results, tree, not given.no_floors, given.vae)
     kept = len(scorer.rows) - scorer.computed
     sys.stdout.write(
-        f"{given.results / SCORES}  {scorer.computed} rows measured, {kept} unchanged\n"
+        f"{score_file(given.results)}  {scorer.computed} rows measured, {kept} unchanged\n"
     )
 
 

@@ -21,7 +21,7 @@ from experiments.experiment import Experiment, is_floor
 from experiments.tables import add_spec, spec_of
 from rerender.errors import InputError
 from rerender.exits import Parser, command
-from rerender.run_folder import SCORES
+from rerender.run_folder import SCORES, known_score_file
 
 EFFECTS = (0.05, 0.1, 0.2)  # differences relative to the reference row
 POWER = 0.8
@@ -148,10 +148,11 @@ def _main(arguments: list[str]) -> None:
     parser.add_argument("results", type=Path, help="a folder with scores.jsonl")
     add_spec(parser)
     given = parser.parse_args(arguments)
-    scores = score_files.read(given.results / SCORES)
+    place = known_score_file(given.results)
+    scores = score_files.read(place)
     if not scores:
         cure = f"run: python -m eval.score {given.results}"
-        raise InputError(given.results / SCORES, "holds no scores", cure)
+        raise InputError(place, "holds no scores", cure)
     about = spec_of(experiment.read(given.results), given)
     found = list(needs(scores, about))
     sys.stdout.write(report(found))

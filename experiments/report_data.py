@@ -27,7 +27,7 @@ from experiments.repro_command import command
 from rerender.errors import InputError, RerenderError
 from rerender.exits import failure
 from rerender.files import children
-from rerender.run_folder import CONFIG, SCORES, read_facts
+from rerender.run_folder import CONFIG, known_score_file, read_facts
 from rerender.video import Clip, Video
 
 _COMMANDS = 60  # runs for which the command is worked out
@@ -71,7 +71,7 @@ def gather(root: Path, media: Media, tree: Mapping[str, Any] | None = None) -> S
     Raises:
         InputError, ConfigError: what it says of its experiment is damaged or refused.
     """
-    scores = score_files.read(root / SCORES)
+    scores = score_files.read(known_score_file(root))
     study = Study(scores, costs(root), drifts(scores, root), credits(root))
     study.failed += [{"name": n, "reason": why} for n, why in unfinished(root).items()]
     outcomes = _found(root, study)

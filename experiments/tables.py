@@ -31,7 +31,7 @@ from rerender import files
 from rerender.config.table import UNTESTED, TableSpec
 from rerender.errors import InputError
 from rerender.exits import Parser, command
-from rerender.run_folder import SCORES
+from rerender.run_folder import known_score_file
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 USUAL = (  # what is printed where no experiment says it: those of these that were measured
@@ -241,10 +241,10 @@ def write(root: Path, with_published: bool = True, about: Experiment | None = No
     Raises:
         InputError: the folder has not been scored, or a file of it is damaged.
     """
-    scores = score_files.read(root / SCORES)
+    scores = score_files.read(known_score_file(root))
     if not scores:
         cure = f"run: python -m eval.score {root}"
-        raise InputError(root / SCORES, "holds no scores", cure)
+        raise InputError(known_score_file(root), "holds no scores", cure)
     about = about or experiment.read(root)
     made = tables(scores, costs(root), about, credits(root))
     made += published() if with_published else []

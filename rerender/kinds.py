@@ -31,6 +31,11 @@ class Kind:
     shared: bool
     fetched: bool = False
 
+    @property
+    def names_file(self) -> bool:
+        """Whether it is taken as it is typed because it is the name of a file or folder."""
+        return self.literal and self.name not in ("prompt", "label", "address")
+
 
 Word = Annotated[str, Kind("word", literal=False, shared=True)]
 """One of the words that a part knows, or a number with letters in it; nothing is opened by it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 _MIB = 2**20
+_CGROUP = ("memory.max", "memory.current")
 _ARENA_MAX = -8  # its number in glibc's malloc.h
 
 
@@ -54,6 +55,19 @@ def peak() -> float | None:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     return None
+
+
+def available() -> int | None:
+    """Bytes that this machine, or the container that the process is in, can still give; None where
+    the system does not say."""
+    found: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace")
+        found.append(int(text.partition("MemAvailable:")[2].split()[0]) * 1024)
+    with suppress(OSError, ValueError):  # no container of the second version of cgroups
+        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in _CGROUP)
+        found.append(max(limit - used, 0))
+    return min(found, default=None)
 
 
 def compute_seconds() -> float:

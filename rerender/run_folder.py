@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from rerender.video import sha256_file
 
 # Names of the files and folders that a run writes.
 CONFIG, METRICS, SCORES = "config.yaml", "metrics.json", "scores.jsonl"
+EVAL_SCORES = "eval_scores.jsonl"  # what eval.score measures of the run itself, floors included
 VIDEO, SHEET = "video.mp4", "sheet.png"
 FRAMES, SOUND = "frames", "sound.m4a"  # pictures of the result, and the sound beside them
 MASTERS = ("video.mov", "video.mkv")  # the result as format=NAME asks for it, beside the mp4
@@ -77,6 +79,12 @@ def read_json(path: Path) -> dict[str, Any]:
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
+def _loader(text: str) -> Any:
+    """What reads a text. libyaml refuses half characters, which stand for bytes of names of files
+    that are no UTF-8."""
+    return yaml.SafeLoader if "\\uDC" in text else _LOADER
+
+
 def _check_yaml(text: str) -> None:
     """Refuse what our files never have: aliases, with which a short text can become huge, and a
     depth at which the C library's stack would end.
@@ -85,7 +93,7 @@ def _check_yaml(text: str) -> None:
         yaml.YAMLError: the text has one of these, or is no YAML.
     """
     depth = 0
-    for event in yaml.parse(text, _LOADER):
+    for event in yaml.parse(text, _loader(text)):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias")
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -102,7 +110,7 @@ def _parsed(text: str) -> Any:
         Exception: of any kind, the text is no such YAML.
     """
     _check_yaml(text)
-    found = yaml.load(text, _LOADER)
+    found = yaml.load(text, _loader(text))
     json.dumps(found, sort_keys=True, allow_nan=False)
     return found
 
@@ -123,6 +131,28 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise InputError(path, "is no configuration", _CURE)
     return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run of ours, also where one of the two files that say so is damaged."""
+    if (folder / CONFIG).is_file():
+        return True
+    with suppress(InputError):
+        return bool(read_facts(folder))
+    return False
+
+
+def score_file(root: Path) -> Path:
+    """Where the scores of a folder of results stand. Those of a run, whose own scores.jsonl is in
+    its metrics.json by sha256, stand beside that."""
+    return root / (EVAL_SCORES if is_run(root) else SCORES)
+
+
+def known_score_file(root: Path) -> Path:
+    """The scores of a folder of results for those who show them: a run that nobody has scored since
+    has its own."""
+    found = score_file(root)
+    return found if found.is_file() else root / SCORES
 
 
 def files_below(folder: Path) -> list[Path]:

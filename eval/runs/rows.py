@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from eval import score_files
 from eval.contracts import Score
@@ -16,16 +15,15 @@ from rerender.run_folder import SCORES, damaged, read_facts
 log = logging.getLogger(__name__)
 
 
-def rows_of_runs(root: Path, outcomes: Sequence[Outcome]) -> Iterator[Score]:
+def rows_of_runs(outcomes: Sequence[Outcome]) -> Iterator[Score]:
     """What the runs that made some videos have measured themselves. A score file that is damaged,
     or not what its run has written, is said once and left out.
 
     Args:
-        root: the results folder; where it is a run itself, its file holds more than the run's rows.
         outcomes: the videos.
     """
     for run in dict.fromkeys(outcome.run for outcome in outcomes):
-        if run is not None and run != root:
+        if run is not None:
             changed: list[str] = []
             with suppress(InputError):  # a run that is not finished has no sums yet
                 changed = damaged(run, read_facts(run), [SCORES])

@@ -19,7 +19,7 @@ from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command, report
-from rerender.run_folder import SCORES
+from rerender.run_folder import known_score_file
 
 ANALYSIS = "analysis"
 
@@ -111,7 +111,7 @@ def _analyse(arguments: list[str]) -> None:
     _require(refused, given.leave_out)
     if not ballots:
         raise InputError(given.votes[0], "holds no vote that counts", "collect votes first")
-    rows = score_files.read(given.scores or key_path.resolve().parent.parent / SCORES)
+    rows = score_files.read(given.scores or known_score_file(key_path.resolve().parent.parent))
     found = analyse(key, ballots, rows, given.attention)
     found["refused"] = [str(error) for error in refused]
     targets = [key_path.parent / f"{ANALYSIS}.{kind}" for kind in ("json", "md")]

@@ -6,8 +6,9 @@ import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,6 +30,7 @@ from rerender.codec.index import (
     video_stream,
 )
 from rerender.codec.look import CLEAR, Look, look_of, lost
+from rerender.codec.picture_ends import overrun
 from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_file, sha256_of
@@ -36,6 +38,9 @@ from rerender.video import Video, sha256_file, sha256_of
 log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
 _KEPT_FRAMES = 128  # two segments and more; small frames would pile up to all those bytes
+_PASSING = ("vp8", "mjpeg", "wmv1", "wmv2", "wmv3", "vc1")
+"""FFmpeg's names of decoders that notice few changed bytes (docs/damaged_videos.md)."""
+_SHOWN = 2  # pictures kept of frames however large: neighbours are asked for together
 _BACK = 8  # frames kept on the way to an earlier frame, for those who go backwards
 _SECOND_TRY = 10  # seconds to seek further back where a seek landed too late
 
@@ -70,6 +75,7 @@ def open_video(
         kind = container.format.name
         stream = video_stream(container, path)
         others = other_streams(container, stream)
+        coded = stream.codec_context.name
         index = scan(container, stream, path)
     if others:
         log.warning("%s: %s", path, others)
@@ -99,6 +105,10 @@ def open_video(
     elif not whole.known:
         problem = "holds %d frames, as far as can be known; such a file does not say how many"
         log.warning("%s: " + problem, path, len(index.pts))
+    elif coded in _PASSING and not whole.summed:
+        problem = "holds %d frames; bytes of them that were changed cannot be found: neither"
+        problem += " the container nor %s has checksums"
+        log.warning("%s: " + problem, path, len(index.pts), coded.upper())
     return video
 
 
@@ -131,6 +141,21 @@ def _window(path: Path, total: int, start: int, frames: int | None) -> range:
     return range(start, start + frames)
 
 
+@dataclass
+class _Kept:
+    """A frame that was asked for or passed on the way.
+
+    Attributes:
+        frame: as it was decoded; None where the picture alone is kept.
+        image: its picture; None where that can be made again.
+        alpha: its alpha, where anything is transparent.
+    """
+
+    frame: Any
+    image: Tensor | None = None
+    alpha: Tensor | None = None
+
+
 class FileVideo(Video):
     """Frames of a video file, decoded when asked for; use ``open_video`` to make one."""
 
@@ -149,8 +174,7 @@ class FileVideo(Video):
         self._position = {pts: i for i, pts in enumerate(self._pts)}
         self._times = tuple(pts * index.unit for pts in self._pts)
         self._end = (*index.pts, index.end)[window.start + intact] * index.unit
-        self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._alphas: dict[int, Tensor] = {}  # of the same frames, where any is transparent
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self._next: int | None = None
         self._one_reader = Lock()  # propagation reads from several threads, FFmpeg allows one
@@ -198,8 +222,10 @@ class FileVideo(Video):
             if index not in self._kept:
                 self._read(index)
             self._kept.move_to_end(index)
-            image = self._kept[index]
-            return image, self._alphas.get(index, image.new_ones(1).expand(1, *image.shape[1:]))
+            kept = self._kept[index]
+            image = self._picture(kept)
+            opaque = image.new_ones(1).expand(1, *image.shape[1:])
+            return image, opaque if kept.alpha is None else kept.alpha
 
     def _read(self, index: int) -> None:
         """Decode up to a frame, going on from the last one where that is the shorter way."""
@@ -213,9 +239,7 @@ class FileVideo(Video):
             if position is None:
                 continue
             if position >= first:
-                self._keep(position, self._look.picture(frame))
-                if self.transparent:
-                    self._alphas[position] = self._look.alpha(frame)
+                self._keep(position, frame)
             if position >= index:
                 break
         self._next = index + 1 if index + 1 < len(self._pts) else None
@@ -223,12 +247,31 @@ class FileVideo(Video):
             problem = f"frame {index} is not where it was when the file was opened"
             raise InputError(self._path, problem, "do not change the file during a run")
 
-    def _keep(self, index: int, image: Tensor) -> None:
-        self._kept[index] = image
-        fitting = _KEPT_BYTES // (image.numel() * image.element_size())
-        room = max(_BACK + 2, min(_KEPT_FRAMES, fitting))
+    def _keep(self, index: int, frame: Any) -> None:
+        """Keep a frame on the way: of small videos as a picture; of large ones as it was decoded,
+        in an eighth of the memory, until its picture is asked for."""
+        kept = self._kept[index] = _Kept(frame)
+        room = max(_BACK + 2, min(_KEPT_FRAMES, self._fitting))
+        if self._fitting >= room:
+            self._picture(kept)
+            kept.frame = None
         while len(self._kept) > room:
-            self._alphas.pop(self._kept.popitem(last=False)[0], None)
+            self._kept.popitem(last=False)
+
+    def _picture(self, kept: _Kept) -> Tensor:
+        if kept.image is None:
+            kept.image = self._look.picture(kept.frame)
+            kept.alpha = self._look.alpha(kept.frame) if self.transparent else None
+            shown = [each for each in self._kept.values() if each.frame and each.image is not None]
+            for each in shown[: -max(self._fitting, _SHOWN)]:
+                each.image = each.alpha = None
+        return kept.image
+
+    @cached_property
+    def _fitting(self) -> int:
+        """Pictures of this size for which there is room."""
+        height, width = self.size
+        return _KEPT_BYTES // (3 * 4 * height * width)
 
     def _open(self) -> None:
         self._container = open_container(self._path)
@@ -248,11 +291,17 @@ class FileVideo(Video):
         name = self._stream.codec_context.name
         if index.leading or not index.exact or self._key(first) != index.keys[0]:
             return self._intact(window)
+        h264 = name == "h264"
         if name not in CONCEALING:
             return self._intact(window)
         try:
             stopping(self._stream)
-            return self._intact(window, stops=True)
+            found = self._intact(window, stops=True)
+            self._open()
+            last = index.pts[window.stop - 1]
+            bad = overrun(self._packets(index.keys[0]), self._stream, last) if h264 else None
+            if bad is None:
+                return found
         except (av.error.FFmpegError, InputError):
             self._open()
             bad = concealed(self._packets(index.keys[0]), self._stream)

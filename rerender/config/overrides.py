@@ -25,22 +25,24 @@ def literal(arguments: Sequence[str]) -> list[str]:
     ``prompt=a cat, sitting`` is one prompt, not two, and ``${...}`` in it means nothing. Only where
     all of a value is one or several quoted texts do the quotes belong to the grammar, so that
     ``prompt='a cat','a dog'`` is a sweep. Which keys hold such texts is said by the fields of the
-    parts (see `rerender.config.settings`).
+    parts (see `rerender.config.settings`). Names of files may be any bytes that the file system
+    allows; they stand in a text as `os.fsdecode` puts them there.
 
     Raises:
-        ConfigError: an argument that is not text.
+        ConfigError: an argument that is neither text nor the name of a file.
     """
     return [_literal(argument) for argument in arguments]
 
 
 def _literal(argument: str) -> str:
     key, equals, value = argument.partition("=")
-    try:
-        argument.encode()
-    except UnicodeEncodeError as error:
-        where = key.encode(errors="replace").decode()
-        raise ConfigError(where, "is not UTF-8 text", "write it as UTF-8") from error
     setting = literal_at(key) if equals and not key.startswith("~") else None
+    if not (setting and setting.kind and setting.kind.names_file):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            where = key.encode(errors="replace").decode()
+            raise ConfigError(where, "is not UTF-8 text", "write it as UTF-8") from error
     if setting is None or (value == "null" and setting.optional):
         return argument
     if setting.mapping and value.startswith("{"):  # {name: text}, in Hydra's grammar

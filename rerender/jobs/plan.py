@@ -65,6 +65,9 @@ def plan(sweep: Sweep) -> str:
     command of a single job makes it again, from what is in the stage store.
     """
     places = [place(tree, sweep.name) for tree in sweep.jobs]
+    look = _Look()
+    for tree in sweep.jobs:
+        look.check(tree)
     identities = [Identity.of(tree) for tree in sweep.jobs]
     complete = [own.finished(folder) for own, folder in zip(identities, places, strict=True)]
     width = max(len(str(folder)) for folder in places)
@@ -73,7 +76,6 @@ def plan(sweep: Sweep) -> str:
         for number, (folder, done) in enumerate(zip(places, complete, strict=True), start=1)
     ]
     alone = len(places) == 1
-    look = _Look()
     todo = [
         look.at(tree, own)
         for tree, own, done in zip(sweep.jobs, identities, complete, strict=True)
@@ -98,9 +100,21 @@ class _Look:
         self._clips: dict[str, Sequence[Clip]] = {}
         self._models: dict[str, Loading] = {}
 
+    def check(self, tree: Tree) -> None:
+        """Refuse inputs that a run would refuse, before their content is read."""
+        job = Job.of(tree)
+        for clip in self._opened(job):
+            job.parts.check(clip, job.model.words(), job.model.prompt_weights)
+
+    def _opened(self, job: Job) -> Sequence[Clip]:
+        asked = repr((job.data, job.prompts))
+        if asked not in self._clips:
+            self._clips[asked] = job.clips()
+        return self._clips[asked]
+
     def at(self, tree: Tree, identity: Identity) -> Todo:
         job = Job.of(tree)
-        clips = self._clips.setdefault(repr((job.data, job.prompts)), job.clips())
+        clips = self._opened(job)
         shared = Cache(job.store) if job.store else None
         model = repr((job.model, job.parts.names(), job.store))
         loading = self._models.setdefault(model, Loading(job.model, job.parts.names(), shared))

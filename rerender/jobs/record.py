@@ -22,6 +22,7 @@ from rerender.exits import BUG, listening
 from rerender.jobs.progress import Progress
 from rerender.run_folder import (
     CONFIG,
+    EVAL_SCORES,
     FRAMES,
     KEYS,
     LOG,
@@ -42,7 +43,19 @@ from rerender.video import Clip
 
 log = logging.getLogger(__name__)
 
-FILES = (CONFIG, LOG, RECORD, METRICS, SCORES, SHEET, VIDEO, *MASTERS, SOUND, files.LOCK)
+FILES = (
+    CONFIG,
+    LOG,
+    RECORD,
+    METRICS,
+    SCORES,
+    EVAL_SCORES,
+    SHEET,
+    VIDEO,
+    *MASTERS,
+    SOUND,
+    files.LOCK,
+)
 """What a run writes into its folder, or into that of a clip where there are several."""
 FOLDERS = (OWN, WANDB, KEYS, FRAMES)
 RESERVED = (*FILES, *FOLDERS, REPORT)

@@ -27,9 +27,19 @@ from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.memory_demand import demand_of
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
-from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
+from rerender.jobs.render_clip import KEYS, STAGE, ClipTask, RenderedClip, render_clip
 from rerender.jobs.score_clip import score_clip
-from rerender.run_folder import CONFIG, METRICS, OWN, SCORES, SHEET, VIDEO, sealed, sums
+from rerender.run_folder import (
+    CONFIG,
+    EVAL_SCORES,
+    METRICS,
+    OWN,
+    SCORES,
+    SHEET,
+    VIDEO,
+    sealed,
+    sums,
+)
 from rerender.store.cache import Cache
 from rerender.store.checkpoint import Loading, Loras
 from rerender.store.network_outputs import kept
@@ -170,6 +180,33 @@ def _waiting(folder: Path) -> Callable[[str], None]:
     )
 
 
+def shared_store(job: Job) -> Cache | None:
+    """The stage store that a job shares with others; None where it has its own."""
+    return Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
+
+
+def needs_model(
+    job: Job,
+    tree: Mapping[str, Any],
+    identity: Identity,
+    loading: Loading,
+    clips: Sequence[Clip],
+) -> bool:
+    """Whether a model will be loaded: unless the stage store knows the weights, and has the videos
+    or the key frames of all clips."""
+    shared = shared_store(job)
+    sets = {(), *(asked.loras for clip in clips for asked in clip.ranges)}
+    if shared is None or not all(loading.adapted(loras).known() for loras in sets):
+        return True
+    for clip in clips:
+        stages = stages_of(job, tree, identity, clip, loading)
+        if not job.pictures and shared.has(STAGE, stages.video):
+            continue
+        if not all(shared.has(KEYS, part.keys) for part in stages.parts):
+            return True
+    return False
+
+
 def load_job(
     job: Job,
     tree: Mapping[str, Any],
@@ -185,7 +222,7 @@ def load_job(
     files.sweep(folder)
     if job.store:
         Cache(job.store).open()
-    shared = Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
+    shared = shared_store(job)
     demand = demand_of(job, clips) if clips else None
     loading = Loading(job.model, job.parts.names(), shared, demand)
     weights = loading.digest_with(asked.loras for clip in clips for asked in clip.ranges)
@@ -195,7 +232,10 @@ def load_job(
         progress.close()
         sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
         return None
-    files.remove(folder / METRICS)  # it says that a run is complete
+    if needs_model(job, tree, identity, loading, clips):
+        loading.check_memory()  # the folder is still as it was found
+    for outdated in (METRICS, EVAL_SCORES):  # the first says that a run is complete
+        files.remove(folder / outdated)
     record = Record(folder, job.tracker, job.pictures, progress)
     cache = shared or Cache(folder / OWN)
     return JobRun(job, tree, identity, loading, weights, cache, record, warnings)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rerender.contracts import FlowEstimator, Propagation
 from rerender.errors import InputError
+from rerender.peak_memory import available
 from rerender.scene import Translation, Watch
 from rerender.video import Frame, KeyFrame, Segment, Video
 
@@ -164,10 +165,17 @@ def apart(
         yield Segment(video, middle, stop, None, right)
 
 
+WORKING, HELD = 350, 32
+"""Bytes for each pixel that a segment takes, and that each frame of it takes until it is given on:
+measured with `patchmatch`, other methods take less."""
+
+
 class Filler:
     """Fills pieces and hands out their frames in order; with ``ahead`` above 1, that many pieces
     are in work at the same time: each in a thread, or all in one call where the propagation makes
     several segments at once."""
+
+    _warned = False
 
     def __init__(self, propagation: Propagation, flow: FlowEstimator, ahead: int) -> None:
         self._propagation, self._flow, self._ahead = propagation, flow, ahead
@@ -177,6 +185,8 @@ class Filler:
 
     def __enter__(self) -> Filler:
         threads = self._ahead > 1 and not self._batched
+        free = available() if threads else None
+        self._budget = None if free is None else free // 2
         self._pool = ThreadPoolExecutor(self._ahead) if threads else None
         return self
 
@@ -193,14 +203,32 @@ class Filler:
         for piece in pieces:
             # What has no end may be as long as the clip, but is made frame by frame.
             endless = isinstance(piece, Segment) and piece.right is None
-            if self._pool is not None and not endless:
-                self._running.append(self._pool.submit(self._filled, piece))
-            while self._running and (endless or len(self._running) > self._ahead):
+            room = 1 if endless or self._pool is None else self._room(piece)
+            while self._running and (room == 1 or len(self._running) >= room):
                 yield from self._running.popleft().result()
-            if self._pool is None or endless:
+            if self._pool is None or room == 1:
                 yield from frames(piece, self._propagation, self._flow)
+                continue
+            self._running.append(self._pool.submit(self._filled, piece))
+            while len(self._running) > self._ahead:
+                yield from self._running.popleft().result()
         while last and self._running:
             yield from self._running.popleft().result()
+
+    def _room(self, piece: Piece) -> int:
+        """Pieces that may be in work at the same time, this one included."""
+        if self._budget is None or isinstance(piece, Frame):
+            return self._ahead + 1
+        height, width = piece.video.size
+        needed = height * width * (WORKING + HELD * len(piece))
+        room = max(self._budget // needed, 1)
+        if room < self._ahead and not self._warned:
+            self._warned = True
+            log.warning(
+                "ahead: %d segments of %dx%d need about %d MiB each, %d MiB are free: %d at a time",
+                self._ahead, width, height, needed >> 20, self._budget >> 19, room,
+            )  # fmt: skip
+        return min(room, self._ahead + 1)
 
     def _together(self, pieces: Iterable[Piece], last: bool) -> Iterator[Tensor]:
         """`fill`, where a call makes several segments."""

@@ -93,8 +93,12 @@ class PatchMatch(Propagation):
             matches = match(self.search, self.guides, ready.task, self.backend != "numba")
             voted = vote(picture.both, matches, stop.target)
             merged = merge(ready.warped, voted, self.tolerance)
-            yield merged if detail is None else merged._replace(detail=taken(detail, matches))
             before = merged.image
+            if detail is not None:
+                merged = merged._replace(detail=taken(detail, matches))
+            del stop, ready, matches, voted  # others work before the next frame is asked for
+            yield merged
+            del merged
 
     def ready(self, picture: KeyPicture, stop: Step, before: Pixels | None) -> Ready:
         """All that can be done before the search of a frame, given the one ``before`` it."""

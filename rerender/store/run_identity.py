@@ -25,6 +25,7 @@ OUTPUTS = Path("outputs")
 _ELSEWHERE = (*UNHASHED, "model")  # the loaded weights are compared themselves
 _PLACES = ("out", "name")  # say where results go
 _LONGEST = 4096
+MOST_FILES = 200_000  # of an input folder; more than two hours of frames
 _OTHERS = {"__pycache__", ".git"}  # what Python and git write into a folder of code by using it
 Tree = Mapping[str, Any]
 
@@ -181,12 +182,27 @@ def named_paths(node: Any, key: str) -> Iterator[tuple[str, Path]]:
 
 
 def content_of(path: Path) -> str:
-    """The sha256 of a file, or of all files of a folder with their names."""
+    """The sha256 of a file, or of all files of a folder with their names.
+
+    Raises:
+        InputError: the folder holds far more files than any input has, a whole disk perhaps.
+    """
     if path.is_file():
         return digest(path)
     total = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        inside = file.relative_to(path)
-        if file.is_file() and not _OTHERS.intersection(inside.parts):
-            total.update(f"{inside.as_posix()} {digest(file)}\n".encode())
+    for file in _files_of(path):
+        name = os.fsencode(file.relative_to(path).as_posix())
+        total.update(b"%s %s\n" % (name, digest(file).encode()))
     return total.hexdigest()
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files of a folder and of those below it, in order; counted before any is read."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _OTHERS]
+        found += (Path(place, name) for name in names if name not in _OTHERS)
+        if len(found) > MOST_FILES:
+            problem = f"holds more than {MOST_FILES:,} files"
+            raise InputError(folder, problem, "name the folder that holds what is meant alone")
+    return sorted(path for path in found if path.is_file())

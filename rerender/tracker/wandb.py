@@ -56,13 +56,15 @@ class WandB(Tracker):
     _open: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def start(self, folder: Path, config: Mapping[str, Any], name: str, group: str) -> None:
+        if str(folder.absolute()) != _printed(str(folder.absolute())):
+            raise ValueError("W&B takes no folder whose name is no UTF-8")
         options: dict[str, Any] = {
             "dir": folder,
             "project": self.project,
-            "name": name,
+            "name": _printed(name),
             "group": group or None,
             "id": _identity(config, name, group),
-            "config": dict(config),
+            "config": _printed(dict(config)),
             "job_type": "run",
             "tags": _tags(config, name),
         }
@@ -198,6 +200,17 @@ def _workspace() -> Iterator[tuple[Path, list[str]]]:
             yield file, said
 
 
+def _printed(value: Any) -> Any:
+    """Texts as UTF-8 knows them: bytes of names of files that are none are ``\\udce9``."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_printed(key): _printed(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printed(item) for item in value]
+    return value
+
+
 def _media(path: Path) -> Any:
     """A finished file as W&B shows it."""
     import wandb
@@ -213,7 +226,7 @@ def _tags(config: Mapping[str, Any], name: str) -> list[str]:
     model = target.split(".")[-2] if target.count(".") > 1 else ""
     method = _HASH.sub("", name)
     said = {"": method, "seed ": str(config.get("seed", "")), "model ": model}
-    return [f"{kind}{value}"[:64] for kind, value in said.items() if value]
+    return [_printed(f"{kind}{value}")[:64] for kind, value in said.items() if value]
 
 
 def _identity(config: Mapping[str, Any], name: str, group: str) -> str:

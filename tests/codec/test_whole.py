@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -101,12 +102,11 @@ def test_damage_is_refused(whole: Callable[[str], Path], name: str) -> None:
 def test_the_share_of_damage_that_is_refused(
     whole: Callable[[str], Path], name: str, flips: int
 ) -> None:
-    """A byte or a few of H.264 often pass its decoder, which is told here, not hidden: of those
-    damaged by one byte 0.56 (in fragments) to 0.67 (in flv), by four 0.86 (in ts) to 0.95."""
+    """A byte of H.264 that passes its decoder mostly makes slices go on behind their picture."""
     found, silent = refused(whole(name), 60, flips, seed=2)
     share = found / max(found + silent, 1)
     print(f"{name}: {flips} bytes changed, {found} refused, {silent} not, {share:.2f}")
-    assert share >= {1: 0.5, 4: SHARE, 16: SHARE}[flips]
+    assert share >= SHARE
 
 
 def stops(path: Path) -> bool:
@@ -210,6 +210,29 @@ def test_a_container_without_a_count_is_warned_of(
     video = open_video(path)
     said = [f"{path}: holds {len(video)} frames, as far as can be known; such a file {words}"]
     assert caplog.messages == (said if words else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "warned"),
+    [
+        ("vp8.webm", {"codec": "libvpx"}, True),
+        ("vp8.mkv", {"codec": "libvpx"}, False),  # which has checksums
+        ("vp8.ogv", {"codec": "libvpx"}, False),
+        ("jpeg.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "untagged": True}, True),
+        ("jpeg.mkv", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "untagged": True}, False),
+    ],
+)
+def test_what_nobody_can_check_is_said(
+    name: str,
+    how: dict[str, Any],
+    warned: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = make(tmp_path / name, GRAINY, unit=UNIT, **how)
+    assert len(open_video(path)) == 18
+    said = [line for line in caplog.messages if "holds 18 frames; bytes of them" in line]
+    assert len(said) == len(caplog.messages) == warned
 
 
 def test_allowed_damage_is_said(

@@ -23,7 +23,7 @@ from rerender import files
 from rerender.config.compose import preflight
 from rerender.errors import InputError
 from rerender.jobs.run_job import run_job
-from rerender.run_folder import METRICS, SCORES, read_facts, sealed
+from rerender.run_folder import EVAL_SCORES, METRICS, SCORES, read_facts, sealed
 from tests.test_exits import COMMANDS
 from tests.test_folder import DAMAGES, cut, flip, gone, noise, prints
 from tests.test_resume import ARGUMENTS
@@ -93,10 +93,19 @@ def run(name: str, folder: Path) -> int:
     return code
 
 
-def tried(folder: Path, whole: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All commands on a damaged folder; tables first, before others mend or leave out."""
-    order = sorted(GIVEN, key=lambda command: command != "experiments.tables")
-    for command in (command for command in order if GIVEN[command] is not None):
+READING = [command for command, given in GIVEN.items() if given is not None]
+READING.sort(key=lambda command: command != "experiments.tables")
+
+
+def tried(
+    folder: Path,
+    whole: Path,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    commands: Sequence[str] = READING,
+) -> None:
+    """Commands on a damaged folder; tables first, before others mend or leave out."""
+    for command in commands:
         code = run(command, folder)
         err = capsys.readouterr().err
         assert code in (0, 2, 3, 5, 6), (command, name, err)
@@ -131,11 +140,18 @@ def test_no_damage_is_a_bug(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One file of each kind, each damaged in another way."""
+    """One file of each kind, each damaged in another way, read by the tables and by every fourth of
+    the other commands in turn; `test_no_damage_of_any_file_is_a_bug` goes through all of it."""
     monkeypatch.chdir(tmp_path)
     kinds = {(Path(name).suffix, name.count("/")): name for name in names(results)}
-    for name, folder in damaged(results, sorted(kinds.values()), DAMAGES, tmp_path):
-        tried(folder, results, name, capsys)
+    first, *others = READING
+    read: set[str] = set()
+    each_damaged = damaged(results, sorted(kinds.values()), DAMAGES, tmp_path)
+    for number, (name, folder) in enumerate(each_damaged):
+        commands = [first, *others[number % 4 :: 4]]
+        tried(folder, results, name, capsys, commands)
+        read.update(commands)
+    assert read == {*READING}
 
 
 @pytest.mark.slow
@@ -327,3 +343,21 @@ def test_damaged_media_of_a_page_are_made_again(
         damage(root / "report" / "media" / name)
     assert run("experiments.report", root) == 0
     assert prints(root / "report" / "media") == before
+
+
+def test_scoring_a_run_leaves_it_finished(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of the source and the truth stand beside the run's own, which metrics.json holds by
+    their sha256; tables and page take the larger file."""
+    run, before = tmp_path / "run-0", prints(results / "run-0")
+    shutil.copytree(results / "run-0", run)
+    for command in ("eval.score", "eval.score", "experiments.tables"):
+        assert importlib.import_module(command).main([str(run)]) == 0
+    assert {name: prints(run)[name] for name in before} == before
+    rows = score_files.read(run / EVAL_SCORES)
+    assert {row.method for row in rows} == {"run-0", SOURCE, TRUTH}
+    assert SOURCE in (run / "table.md").read_text()
+    said = capsys.readouterr()
+    assert "6 rows measured, 3 unchanged" in said.out  # the own rows are not measured again
+    assert "warning: " not in said.err

@@ -28,6 +28,7 @@ from rerender.model._tiling import Tiles
 from rerender.model.diffusion import StableDiffusion
 from rerender.model.pretrained import Pretrained
 from rerender.model.tiny import components
+from rerender.store.checkpoint import forget
 from tests.device.pretend import DEVICE, Claimed, pretended
 
 # torch.cuda.max_memory_allocated on an H100, MiB: Stable Diffusion 1.5 with a Canny ControlNet,
@@ -173,6 +174,26 @@ def test_a_run_is_refused_before_anything_is_loaded(
     tree = preflight(["model=demo", "data.size=64", "data.frames=3"]).jobs[0]
     with pytest.raises(ResourceError, match=r"model\.memory: about \d+ MiB .* 1 MiB are free"):
         run_job(tree, tmp_path / "run", "")
+
+
+def test_a_refused_run_leaves_its_folder_as_it_was(
+    card: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the stage store knows the weights, and nothing else asks for the model; what it
+    has whole needs none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Pretrained, "_device", lambda self: torch.device("cpu"))
+    small = ["model=demo", "data.size=64", "data.frames=2", "sampling.steps=2", "metrics=[]"]
+    small += ["tracker=none", "constraint=[]", "propagation=hold", "store=store"]
+    tree, other = (preflight([*small, f"seed={seed}"]).jobs[0] for seed in (0, 1))
+    run_job(tree, tmp_path / "run", "")
+    card(MIB)
+    forget()
+    with pytest.raises(ResourceError, match=r"model\.memory: about \d+ MiB"):
+        run_job(other, tmp_path / "other", "")
+    assert not (tmp_path / "other").exists()
+    run_job(tree, tmp_path / "again", "")
+    assert (tmp_path / "again" / "video.mp4").is_file()
 
 
 def test_a_checkpoint_takes_the_level_that_fits(card: Callable[[int], None]) -> None:

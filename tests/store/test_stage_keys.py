@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.job import Job
 from rerender.config.paths import ROOT
+from rerender.errors import InputError
 from rerender.fitting import fit
-from rerender.store import provenance
-from rerender.store.run_identity import Identity
+from rerender.jobs.plan import plan
+from rerender.store import provenance, run_identity
+from rerender.store.run_identity import Identity, content_of
 from rerender.store.stage_keys import Stages, stages_of
 from rerender.video import MemoryVideo
 from tests.scenes import moving
@@ -176,3 +180,31 @@ def test_a_video_says_what_it_holds(tmp_path: Path) -> None:
     assert MemoryVideo(frames[:2]).digest() != one.digest()
     assert fit(one, 16, 8).digest() != one.digest()
     assert fit(one, 16, 8).digest() == fit(same, 16, 8).digest()
+
+
+def test_a_folder_far_larger_than_any_input_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/1.png", "a/2.png", "3.png", ".git/4"):
+        files.put(tmp_path / name, name.encode())
+    monkeypatch.setattr(run_identity, "MOST_FILES", 3)
+    before = content_of(tmp_path)
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    monkeypatch.setattr(run_identity, "digest", lambda file: pytest.fail("it was read"))
+    with pytest.raises(InputError, match="holds more than 3 files"):
+        content_of(tmp_path)
+    monkeypatch.undo()
+    assert content_of(tmp_path) != before  # a name that is no UTF-8 counts too
+
+
+@pytest.mark.parametrize("asked", ["data=folder", "data=video", "mask.path"])
+def test_a_plan_refuses_what_is_no_input_before_it_is_read(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "much.txt").write_bytes(b"text")
+    given = ["mask=file", "mask.path=texts"] if asked == "mask.path" else [asked, "data.path=texts"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_identity, "digest", lambda file: pytest.fail("it was read"))
+    with pytest.raises(InputError, match="texts: "):
+        plan(preflight([*given, "prompt=oil", "constraint=[]", "model=tiny"]))

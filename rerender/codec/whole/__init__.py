@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rerender.codec.whole.chunks import inspect_asf, inspect_avi, inspect_mp4
-from rerender.codec.whole.ebml import inspect_ebml
+from rerender.codec.whole.ebml import inspect_ebml, summed_ebml
 from rerender.codec.whole.gif import inspect_gif
 from rerender.codec.whole.pages import inspect_flv, inspect_ogg, inspect_ps, inspect_ts
 from rerender.codec.whole.report import Bytes, DamageError, Whole
@@ -40,6 +40,9 @@ def inspect(path: Path, kind: str) -> Whole:
     """
     with path.open("rb") as file:
         try:
-            return Whole(None, _BY_FORMAT[kind](Bytes(file)))
+            data = Bytes(file)
+            known = _BY_FORMAT[kind](data)
+            summed = kind == "ogg" or (kind == "matroska,webm" and summed_ebml(data))
+            return Whole(None, known, summed)
         except DamageError as damage:
             return Whole(str(damage), True)

@@ -78,6 +78,15 @@ def inspect_ebml(data: Bytes) -> bool:
     return known
 
 
+def summed_ebml(data: Bytes) -> bool:
+    """Whether the first cluster of a whole file begins with a checksum."""
+    segment = _element(data, _element(data, 0).end or 0)
+    for element in _children(data, segment.begin, segment.end or data.size, _TOP):
+        if element.number == _CLUSTER:
+            return data.read(element.begin, 2) == b"\xbf\x84"
+    return False
+
+
 def _children(data: Bytes, place: int, end: int, allowed: set[int] | None) -> Iterator[_Element]:
     """Elements side by side; one without a size is entered, since its end is not known."""
     open_cluster = False

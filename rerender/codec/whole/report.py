@@ -13,10 +13,12 @@ class Whole(NamedTuple):
     Attributes:
         problem: what is damaged or missing, None where nothing is.
         known: whether it would be known if the file had been cut off.
+        summed: whether checksums cover its pictures.
     """
 
     problem: str | None
     known: bool
+    summed: bool = False
 
 
 class DamageError(Exception):

@@ -102,7 +102,7 @@ class TwoBand(Blend):
 
     Details of two versions that disagree cancel out: the fade's high band is amplified to the local
     variance of the version that weighs more, or to the fade of both if that is larger. And where
-    the key frames differ in colour as a whole (`cast`), each pixel takes its share of the
+    the key frames differ in colour as a whole (`casts`), each pixel takes its share of the
     difference by time alone: whichever version a pixel is taken from, colour neither jumps in time
     nor has borders in space.
 
@@ -134,12 +134,13 @@ class TwoBand(Blend):
             raise ConfigError("blend.disagreement", problem, "give the smaller share first")
 
     def run(self, pairs: Iterable[Bidirectional]) -> Iterator[Pixels]:
-        for pair in pairs:
-            yield self.blend(pair)
+        yield from map(self.blend, pairs)  # a loop would hold a pair while the next one is made
 
     def blend(self, pair: Bidirectional) -> Pixels:
-        """One frame."""
+        """One frame. What is as large as it is let go as soon as it is used: of large frames it is
+        the most that propagation holds."""
         weight = share(pair, self.tolerance)
+        sums = casts(pair, self.tolerance)
         left, right = pair.left.image, pair.right.image
         mixed, band = np.empty_like(left), np.empty_like(left)
         power = np.empty_like(left)  # of left, right and mixed
@@ -147,14 +148,18 @@ class TwoBand(Blend):
         fade(left, lows[0], right, lows[1], weight, mixed, band, power)
         power = cv2.blur(power, (self.window, self.window))
         own = self.own_texture(pair, *lows)
+        del lows
         for channel, guess in enumerate((pair.left, pair.right)):
             if own and guess.detail is not None:
                 wanted = texture.whole(guess.detail, guess.error) - power[..., channel]
                 power[..., channel] += own * np.maximum(wanted, 0)
         amplify(band, weight, power, np.float32(1 + (self.gain - 1) * (1 + own)))
+        del power
         # Amplifying by a gain that varies makes low frequencies too, which are not wanted.
         extra = blur(band, odd(np.sqrt(12) * self.sigma))
-        finish(mixed, band, extra, cast(pair, self.tolerance), weight, np.float32(pair.time))
+        height, width = weight.shape
+        field = cv2.resize(sums, (width, height))
+        finish(mixed, band, extra, field, weight, np.float32(pair.time))
         return mixed
 
     def own_texture(self, pair: Bidirectional, left_low: Pixels, right_low: Pixels) -> np.float32:
@@ -192,8 +197,9 @@ GRID = 32
 """Rows of the grid on which a cast is taken; its window is as wide."""
 
 
-def cast(pair: Bidirectional, tolerance: float) -> Pixels:
-    """How the right key frame differs in colour from the left, as a smooth field ``[H,W,3]``.
+def casts(pair: Bidirectional, tolerance: float) -> Pixels:
+    """How the right key frame differs in colour from the left, as a smooth field ``[h,w,3]`` of
+    few rows, to be enlarged to the frame.
 
     The mean difference over about the whole frame, of those places that both versions explain.
     """
@@ -207,7 +213,7 @@ def cast(pair: Bidirectional, tolerance: float) -> Pixels:
     sums = np.dstack([step * trust, trust])
     for _ in range(2):
         sums = blur(sums, GRID + 1)
-    field: Pixels = cv2.resize(sums[..., :3] / sums[..., 3:], (width, height))
+    field: Pixels = sums[..., :3] / sums[..., 3:]
     return field
 
 

@@ -62,7 +62,7 @@ def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[T
         return
 
     def kept(key: Frame, order: Sequence[int]) -> list[StoredDirection]:
-        return [StoredDirection.of(guess) for guess in side(key, order)]
+        return list(map(StoredDirection.of, side(key, order)))
 
     later = workers().submit(kept, segment.right, frames[::-1])
     left: Iterable[StoredDirection] = ()
@@ -70,7 +70,8 @@ def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[T
         height, width = segment.video.size
         if height * width > SIDE_BY_SIDE:
             later.exception()  # only to wait; it is raised below
-            left = (StoredDirection.of(guess) for guess in side(segment.left, frames))
+            links.forget_after()
+            left = map(StoredDirection.of, side(segment.left, frames))
         else:
             left = workers().submit(kept, segment.left, frames).result()
     yield from blended(segment, left, later.result()[::-1], blend, links)
@@ -84,24 +85,22 @@ def blended(
     links: Links,
 ) -> Iterator[Tensor]:
     """The frames of both directions as one; those of the right key frame alone as they are. What
-    has been blended is let go."""
+    has been blended is let go; nothing is held by a loop while the next frame is made."""
     right.reverse()
     later = (right.pop().guess() for _ in range(len(right)))
     if segment.left is None:
-        for guess in later:
-            yield pixels.image(guess.image)
+        yield from (pixels.image(guess.image) for guess in later)
     else:
-        earlier = (kept.guess() for kept in left)
-        for blended in blend.run(pairs(segment, earlier, later, links)):
-            yield pixels.image(blended)
+        earlier = map(StoredDirection.guess, left)
+        yield from map(pixels.image, blend.run(pairs(segment, earlier, later, links)))
 
 
 def pairs(
-    segment: Segment, left: Iterable[Guess], right: Iterable[Guess], links: Links
+    segment: Segment, left: Iterator[Guess], right: Iterator[Guess], links: Links
 ) -> Iterator[Bidirectional]:
     """The two versions of each frame with its place in time."""
     assert segment.left is not None and segment.right is not None
     first, last = segment.left.index, segment.right.index
-    frames = range(segment.start, segment.stop)
-    for index, a, b in zip(frames, left, right, strict=True):
-        yield Bidirectional(a, b, (index - first) / (last - first), links.before(index))
+    for index in range(segment.start, segment.stop):
+        time = (index - first) / (last - first)
+        yield Bidirectional(next(left), next(right), time, links.before(index))

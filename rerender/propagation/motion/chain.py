@@ -74,6 +74,10 @@ class Links(ABC):
     def after(self, index: int) -> FrameMotion:
         """From frame ``index`` to the frame after it."""
 
+    def forget_after(self) -> None:
+        """Let go of what only `after` gives: nobody asks for that any more."""
+        return
+
 
 @dataclass(frozen=True)
 class KnownLinks(Links):
@@ -87,7 +91,7 @@ class KnownLinks(Links):
     """
 
     first: int
-    ahead: Sequence[HalfMotion]
+    ahead: list[HalfMotion]
     back: Sequence[HalfMotion]
 
     def before(self, index: int) -> FrameMotion:
@@ -95,6 +99,9 @@ class KnownLinks(Links):
 
     def after(self, index: int) -> FrameMotion:
         return self.ahead[index - self.first].whole()
+
+    def forget_after(self) -> None:
+        self.ahead.clear()
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,10 @@ def follow(
         direct = flow.offset(frame, into, pixels.offsets(chained.offset))
         offset = refiner.refine(source, target, pixels.vectors(direct))
         found = FrameMotion(offset, chained.occluded)
-        yield Step(index, target, found, step)
+        done = Step(index, target, found, step)
+        del step, chained, frame, target, lit, direct, offset  # the search comes first
+        yield done
+        del done
 
 
 def chain(step: FrameMotion, rest: FrameMotion) -> FrameMotion:

@@ -25,28 +25,39 @@ SIGMA = 1.0  # of the window, in pixels
 SWEEPS = 6  # over the whole field
 
 
+LARGE = 1 << 20
+"""Pixels of an image from which memory is not kept between flows: it is more than a video frame's
+four times over, and what comes between two flows takes longer than to get it again."""
+
+
 class Refiner:
-    """Refines flows of one size, in memory that it keeps: fresh memory costs more than the sums.
+    """Refines flows of one size, in memory that it keeps where images are not large: fresh memory
+    costs more than the sums.
 
     Args:
         height, width: of the images, in pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:
-        self._terms = np.empty((height, width, 5), np.float32)
-        self._ties = np.empty((2, height + 1, width + 1), np.float32)
-        self._solver = np.empty((5, height, width), np.float32)
-        self._solved = np.zeros((2, height + 2, width + 2), np.float32)
+        self._size = height, width
+        self._kept = None if height * width > LARGE else self._memory()
+
+    def _memory(self) -> tuple[Field, Field, Field, Field]:
+        height, width = self._size
+        terms = np.empty((height, width, 5), np.float32)
+        ties = np.empty((2, height + 1, width + 1), np.float32)
+        solver = np.empty((5, height, width), np.float32)
+        return terms, ties, solver, np.zeros((2, height + 2, width + 2), np.float32)
 
     def refine(self, source: Pixels, target: Pixels, offset: Field) -> Field:
         """The offsets ``[H,W,2]`` from target to source after one step at full resolution."""
-        moved = sample(source, offset, cv2.INTER_LINEAR)
-        constancy(moved, target, self._terms)
-        cv2.GaussianBlur(self._terms, (5, 5), SIGMA, dst=self._terms)
-        smoothness(offset, self._ties)
-        prepare(self._terms, offset, self._ties, self._solver)
+        terms, ties, solver, solved = self._kept or self._memory()
+        constancy(sample(source, offset, cv2.INTER_LINEAR), target, terms)
+        cv2.GaussianBlur(terms, (5, 5), SIGMA, dst=terms)
+        smoothness(offset, ties)
+        prepare(terms, offset, ties, solver)
         refined = np.empty_like(offset)
-        relax(self._solver, self._ties, offset, self._solved, refined)
+        relax(solver, ties, offset, solved, refined)
         return refined
 
 

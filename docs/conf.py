@@ -13,6 +13,7 @@ include_patterns = [
     "CHANGELOG.md",
     "experiments/bench/**.md",
     "rerender/demo/weights/README.md",
+    "rerender/demo/weights_natural/README.md",
 ]
 myst_heading_anchors = 3
 highlight_language = "text"  # of blocks that name none

@@ -12,6 +12,8 @@ from eval import stats
 from eval.contracts import Score
 from rerender import files
 
+WIDE = 30.0  # values further apart than this factor are drawn on a logarithmic axis
+
 
 @dataclass(frozen=True)
 class Point:
@@ -93,7 +95,8 @@ def _draw(whole: Sequence[Point], axes: Sequence[Axis], best: Sequence[str]) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(6, 4), layout="constrained")
+    more = min(max(len(whole) - 12, 0), 30)  # names that need room beyond that of twelve
+    drawn = Figure(figsize=(6 + 0.2 * more, 4 + 0.2 * more), layout="constrained")
     FigureCanvasAgg(drawn)
     plot = drawn.add_subplot()
     for point in whole:
@@ -104,6 +107,10 @@ def _draw(whole: Sequence[Point], axes: Sequence[Axis], best: Sequence[str]) -> 
     better = {"lower": "lower is better", "higher": "higher is better"}
     plot.set_xlabel(f"{axes[0].name} ({better[axes[0].direction]})", parse_math=False)
     plot.set_ylabel(f"{axes[1].name} ({better[axes[1].direction]})", parse_math=False)
+    for change, column in ((plot.set_xscale, 0), (plot.set_yscale, 1)):
+        values = [_place(point)[column] for point in whole]
+        if min(values) > 0 and max(values) > WIDE * min(values):
+            change("log")
     plot.grid(alpha=0.3)
     plot.margins(0.2)
     named(plot, [(point.method, *_place(point)) for point in whole])

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import OmegaConf
 
 from rerender.config.allowlist import LISTS, TARGET
 from rerender.config.compose import literal, preflight
@@ -90,7 +91,15 @@ def _distance(one: Tree, other: Tree) -> int:
 
 @lru_cache(maxsize=256)
 def _file(path: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    """What a choice says, together with the choices of its group that it goes out from."""
+    own: dict[str, Any] = dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    bases = [name for name in own.pop("defaults", ()) if name != "_self_"]
+    if not bases:
+        return own
+    files = [_file(path.with_name(f"{name}.yaml")) for name in bases]
+    merged = OmegaConf.to_container(OmegaConf.merge(*files, own))
+    assert isinstance(merged, dict)  # as its parts
+    return {str(key): value for key, value in merged.items()}
 
 
 def _prompts(tree: Tree) -> Iterator[str]:

@@ -31,6 +31,10 @@ from rerender.jobs.worker import LOST, STATUS, ScheduledJob, attempt, begin, end
 
 JOBS = Path("outputs/.jobs")  # the status of each job while a command runs
 RESULTS = Path("results")  # tables and report of each sweep
+_DEMO = "rerender/demo/weights"  # of the model of the demo world, the default
+_OTHER_MODEL = (
+    "model=demo was trained on drawings; model=demo_natural draws films and photos better"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +90,10 @@ def _run(given: list[str]) -> int:
                 with attempt(job) as place:  # writes down how it ends
                     progress = Progress(label=job.label)
                     run_job(job.tree, place, job.group, keep=job.keep, progress=progress)
-            return _ended(sweep, folder, tables=not flags.no_tables)
+            code = _ended(sweep, folder, tables=not flags.no_tables)
+            if code == 0 and _films_by_default_model(flags.overrides, sweep):
+                report(_OTHER_MODEL, "note")
+            return code
         finally:
             _clear(folder, len(sweep.jobs))
 
@@ -154,6 +161,17 @@ def _check(sweep: Sweep) -> Sweep:
             problem = f"jobs {other} and {index} of {len(jobs)} have the same result, {folder.name}"
             raise ConfigError("sweep", problem, "sweep over what changes the result")
     return sweep
+
+
+def _films_by_default_model(said: Sequence[str], sweep: Sweep) -> bool:
+    """Whether the model of the demo world drew clips from files, and nobody asked for it."""
+    if any(line.lstrip("+~").startswith("model") for line in said):
+        return False
+    found = [(tree["data"], tree["model"], tree["keyframes"]) for tree in sweep.jobs]
+    return any(
+        "path" in data and model.get("path") == _DEMO and "path" not in keys
+        for data, model, keys in found
+    )
 
 
 def _scheduled(sweep: Sweep, folder: Path) -> list[ScheduledJob]:

@@ -1,7 +1,7 @@
 """Key-frame translation (Rerender §4.1): the anchor, then every key frame under its constraints.
 
-Each key frame is a job of `rerender.translation.key_frame`. Jobs run one after the other (as many
-side by side as a batch holds), or all of a shot in lockstep where a constraint is joint.
+Each key frame is a coroutine of `rerender.translation.key_frame`. They run one after the other (as
+many side by side as a batch holds), or all of a shot in lockstep where a constraint is joint.
 """
 
 from __future__ import annotations
@@ -74,20 +74,21 @@ def translate(
         color_reference = translator.color_reference(shot[0], number, evaluations.report)
         if parts.joint:
             joint = JointShot.of(clip, shot, translator.model, parts, seed, translator.watch)
-            jobs = replace(translator, joint=joint).jobs(shot, number, color_reference)
-            turns = lockstep(jobs, partial(joint.predict, translator.model), evaluations.report)
+            coroutines = replace(translator, joint=joint).coroutines(shot, number, color_reference)
+            together = partial(joint.predict, translator.model)
+            turns = lockstep(coroutines, together, evaluations.report)
             known, references, resumable = 0, None, False
         else:
             references = resume.references if known else None
-            jobs = translator.jobs(shot, number, color_reference, known, references)
+            coroutines = translator.coroutines(shot, number, color_reference, known, references)
             predict, batch_size = translator.model.predict_noise, parts.sampling.batch_size
-            turns = side_by_side(jobs, predict, batch_size, evaluations.report)
+            turns = side_by_side(coroutines, predict, batch_size, evaluations.report)
             # In a batch of several, later key frames are under way already: only the whole shot is
             # a state that can be gone on from with the same batches, and so with the same bytes.
             resumable = batch_size == 1
         for turn in turns:
             if not isinstance(turn, Translation):
-                turn.running.request = turn.running.job.send(turn.noise)  # type: ignore[arg-type]
+                turn.lane.request = turn.lane.coroutine.send(turn.noise)  # type: ignore[arg-type]
                 continue
             if resumable:
                 references = translator.reanchored(turn.key, references)
@@ -106,7 +107,8 @@ class Evaluations:
     ) -> None:
         parts, executed = translator.parts, len(translator.schedule)
         first = executed + parts.start.evaluations(executed)
-        again = executed - translator.fork() if parts.constraint else 0
+        drafted = parts.constraint and parts.sampling.draft == "full"
+        again = executed - translator.fork() if drafted else 0
         recoloring = parts.sampling.steps if parts.sampling.recolor else 0
         costs = [
             first + (again if ordinal else recoloring)

@@ -28,9 +28,25 @@ if TYPE_CHECKING:
 gc.set_threshold(10_000)
 
 
+_frozen = 0  # how many modules were loaded
+
+
 def pytest_collection_finish() -> None:
     """What thousands of collected tests and the imported libraries are made of stays until the end:
     not to be gone through by every collection of garbage, nor copied by it in every forked run."""
+    freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """What tests have imported since stays as well: torch and diffusers are a million objects, and
+    every run of a job looks for garbage before it measures its memory."""
+    if len(sys.modules) > _frozen + 20:
+        freeze()
+
+
+def freeze() -> None:
+    global _frozen
+    _frozen = len(sys.modules)
     gc.collect()
     gc.freeze()
 
@@ -48,6 +64,12 @@ REMEMBERED = {
 }
 
 
+def threads() -> int:
+    """How many torch computes with; before it is imported, those that it will begin with."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else int(os.environ["OMP_NUM_THREADS"])
+
+
 def scheduling() -> int | None:
     """How this thread is scheduled."""
     return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
@@ -62,9 +84,11 @@ def remembered() -> dict[str, list[object]]:
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """A test leaves the process as it was, so that no other one depends on their order."""
-    before, place, scheduled = remembered(), Path.cwd(), scheduling()
+    before, place, scheduled, computing = remembered(), Path.cwd(), scheduling(), threads()
     yield
     assert scheduling() == scheduled
+    if threads() != computing:  # as commands that are given theirs leave it
+        sys.modules["torch"].set_num_threads(computing)
     assert {
         name: found for name, found in remembered().items() if found != before.get(name, [])
     } == {}

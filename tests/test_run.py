@@ -179,6 +179,20 @@ def test_the_closing_lines_say_where_and_how_good(
     assert "Traceback" not in err
 
 
+def test_a_film_by_the_default_model_ends_with_the_name_of_the_better_one(
+    here: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["data.frames=1", "sampling.steps=2", "constraint=[]", "metrics=[]"]
+    film = ["data=video", f"data.path={clip}", "data.size=32", "prompt=oil"]
+    told = "note: model=demo was trained on drawings; model=demo_natural"
+    assert main([*quick, *film, "tracker=none"]) == 0
+    assert told in capsys.readouterr().err.splitlines()[-1]
+    world = ["data=demo", "data.size=32"]
+    for more in ([*film, "model=demo"], world):
+        assert main([*quick, "tracker=none", *more]) == 0
+        assert "note" not in capsys.readouterr().err
+
+
 def test_hydra_may_be_told_to_run_once(here: Path) -> None:
     assert main([*SMOKE, "hydra.mode=RUN", "out=out", "metrics=[]"]) == 0
     assert names(here) == [".store", "out"]

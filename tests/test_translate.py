@@ -18,7 +18,7 @@ from rerender.config.sampling import Sampling
 from rerender.constraint.cross_frame import CrossFrame
 from rerender.constraint.pixel import Pixel
 from rerender.constraint.shape import Shape
-from rerender.contracts import Edits, NoiseRequest
+from rerender.contracts import Edits, Model, NoiseRequest
 from rerender.errors import ConfigError
 from rerender.sampler.dpm import DPM
 from rerender.sampler.unipc import UniPC
@@ -130,6 +130,46 @@ def test_the_shared_beginning_is_bit_identical_to_a_second_full_pass(
     once = latents(translated(tiny, parts(ALL)))
     monkeypatch.setattr(KeyFrameTranslator, "fork", lambda self: 0)
     assert torch.equal(once, latents(translated(tiny, parts(ALL))))
+
+
+def test_an_estimated_draft_costs_no_second_pass(tiny: StableDiffusion) -> None:
+    """The pixels of the draft are those of the clean latent that was predicted in the step before
+    pixel fusion begins: x^0_t there, decoded."""
+    drafts: list[Tensor] = []
+
+    class Drafted(Pixel):
+        def bind(self, scene: Scene, model: Model) -> Edits:
+            assert scene.draft is not None
+            drafts.append(scene.draft)
+            return super().bind(scene, model)
+
+    class Total(Watch):
+        def advance(self, stage: str, done: int, total: int, note: str = "") -> None:
+            self.seen = (done, total)
+
+    model, watch = Counting(tiny), Total()
+    chosen = parts((*ALL[:3], Drafted(start=0.5, stop=0.8)), strength=0.8, draft="estimate")
+    results = translated(model, chosen, 3, watch=watch)
+    assert len(model.batches) == 3 * 8  # the executed steps of ten
+    assert watch.seen == (24, 24)
+    for draft, result in zip(drafts, results[1:], strict=True):
+        assert torch.equal(draft, tiny.decode(result.trace.clean[3]))
+    whole = translated(tiny, parts(ALL), 3)
+    assert not torch.equal(latents(results), latents(whole))
+
+
+def test_where_earlier_frames_cover_all_a_draft_does_not_matter(tiny: StableDiffusion) -> None:
+    """Nothing moves and nothing is hidden: every pixel is the anchor's, whatever the draft."""
+    still = replace(SCENE, video=MemoryVideo([SCENE.video[0]] * 3))
+    kinds = [parts(ALL, flow=Shift(0, 0), draft=draft) for draft in ("full", "estimate")]
+    full, estimated = (latents(translated(tiny, each, 3, clip=still)) for each in kinds)
+    assert torch.allclose(full, estimated, atol=1e-4)
+
+
+def test_a_draft_cannot_be_estimated_before_the_first_step() -> None:
+    with pytest.raises(ConfigError, match=r"constraint\.pixel.*first executed step.*draft=full"):
+        parts((*ALL[:3], Pixel(start=0.0)), draft="estimate")
+    parts((*ALL[:3], Pixel(start=0.0)))
 
 
 @settings(max_examples=5, deadline=None)

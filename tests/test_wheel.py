@@ -13,7 +13,8 @@ import pytest
 from rerender.config.paths import CONF, ROOT
 from rerender.store.provenance import code_digest
 
-TRAVELS = ("conf", "rerender/demo/weights", "experiments/page", "experiments/vendor")
+DEMO = ("rerender/demo/weights", "rerender/demo/weights_natural")
+TRAVELS = ("conf", *DEMO, "experiments/page", "experiments/vendor")
 COPIED = ("rerender", "eval", "experiments", "conf", "LICENSE", "README.md")
 
 
@@ -91,6 +92,8 @@ def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: P
         "from rerender.store.provenance import code_digest\n"
         "from rerender.model.pretrained import Pretrained\n"
         "Pretrained('rerender/demo/weights', {'canny': 'controlnet'}).check(['canny'])\n"
+        "parts = {'canny': 'controlnet'}, 'rerender/demo/weights/vae'\n"
+        "Pretrained('rerender/demo/weights_natural', *parts).check(['canny'])\n"
         "print(CONF, code_digest(), len(allowed()) > 40, choices_of('model'), sep='|')\n"
     )
     conf, digest, enough, models = ran(installed, tmp_path, "-c", code).strip().split("|")

@@ -86,10 +86,37 @@ def put(folder: Path, files: Sequence[Path]) -> None:
     write_manifest(folder)
 
 
-def write_manifest(folder: Path) -> None:
-    """Write the manifest of a finished weights folder, in the format of ``sha256sum``."""
-    names = weights.contents(folder)
-    lines = [f"{weights.sha256(folder / name)}  {name}\n" for name in names]
+def put_beside(folder: Path, file: Path) -> None:
+    """Make a weights folder of further training that shares what was not trained.
+
+    Tokenizer, scheduler and configurations are copies of the shipped ones. The autoencoder is the
+    shipped one itself: the manifest lists it, and a configuration names it as ``model.vae``.
+
+    Args:
+        folder: lies beside the shipped folder; its model card stays.
+        file: ``further.safetensors``, as of `put`.
+    """
+    for name in ("scheduler", "tokenizer", "text_encoder", "unet", "controlnet"):
+        shutil.copytree(weights.FOLDER / name, folder / name, dirs_exist_ok=True)
+    shutil.copy(weights.FOLDER / "model_index.json", folder)
+    put(folder, [file])
+    write_manifest(folder, ("vae",))
+
+
+def write_manifest(folder: Path, shared: Sequence[str] = ()) -> None:
+    """Write the manifest of a finished weights folder, in the format of ``sha256sum``.
+
+    Args:
+        folder: of the weights.
+        shared: folders of the shipped weights, beside it, that it needs too.
+    """
+    own = {name: folder / name for name in weights.contents(folder)}
+    theirs = {
+        f"../{weights.FOLDER.name}/{name}/{file.name}": file
+        for name in shared
+        for file in sorted((weights.FOLDER / name).iterdir())
+    }
+    lines = [f"{weights.sha256(file)}  {name}\n" for name, file in {**own, **theirs}.items()]
     (folder / weights.MANIFEST).write_text("".join(lines))
 
 

@@ -6,6 +6,7 @@
   if (!viewer) return;
   const $ = (id) => document.getElementById(id);
   const PALETTE = ["#c2410c", "#2563a8", "#3f7d20", "#8b3fa0", "#b08900", "#0f8a8a", "#b3245c", "#6b6b6b"];
+  const DASHES = [[], [9, 5], [2, 3], [9, 3, 2, 3]]; // px drawn, px left out; the next one when the colours are used up
   const SHOWN = 6, METHODS = 32; // videos shown at first: so many, but one of each method
   const LISTED = 60; // methods listed before one has to search
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -25,10 +26,15 @@
   const fill = (select, options) => {
     select.replaceChildren(...options.map(([value, text]) => make("option", { value, textContent: text })));
   };
-  const color = (entry) => PALETTE[state.entries.indexOf(entry) % PALETTE.length];
-  const dot = (entry) => {
-    const node = make("i");
-    node.style.background = color(entry);
+  const stroke = (entry) => {
+    const index = state.entries.indexOf(entry);
+    return { stroke: PALETTE[index % PALETTE.length], dash: DASHES[Math.floor(index / PALETTE.length) % DASHES.length] };
+  };
+  const sample = (entry) => { // of its line in the curves
+    const node = make("i"), { stroke: color, dash } = stroke(entry);
+    let end = 0;
+    const stops = dash.map((length, index) => `${index % 2 ? "transparent" : color} ${end}px ${(end += length)}px`);
+    node.style.background = stops.length ? `repeating-linear-gradient(90deg, ${stops})` : color;
     return node;
   };
   const shownEntries = () => state.entries.filter((entry) => state.shown.has(entry));
@@ -90,7 +96,7 @@
     const listed = found.slice(0, LISTED);
     $("methods").replaceChildren(...listed.map((entry) => {
       const pressed = state.shown.has(entry);
-      const chip = make("button", { className: "chip", type: "button", disabled: !entry.file }, dot(entry),
+      const chip = make("button", { className: "chip", type: "button", disabled: !entry.file }, sample(entry),
         make("span", { textContent: entry.file ? entry.label : `${entry.label} (no video)` }));
       chip.setAttribute("aria-pressed", String(pressed));
       chip.addEventListener("click", () => {
@@ -121,7 +127,7 @@
       }
     }
     $("players").replaceChildren(...shownEntries().map((entry) => make("figure", {}, entry.video,
-      make("figcaption", {}, dot(entry), make("span", { textContent: entry.label })))));
+      make("figcaption", {}, sample(entry), make("span", { textContent: entry.label })))));
   };
 
   const buildPictures = () => {
@@ -133,18 +139,18 @@
         pause();
         setFrame(Math.floor((place / box.clientHeight) * (last() + 1)));
       });
-      return make("figure", {}, box, make("figcaption", {}, dot(entry), make("span", { textContent: entry.label })));
+      return make("figure", {}, box, make("figcaption", {}, sample(entry), make("span", { textContent: entry.label })));
     }));
     $("sheets").replaceChildren(...shown.filter((entry) => entry.sheet).map((entry) => make("figure", {},
       make("img", { src: entry.sheet, alt: `Frames of ${entry.label}`, loading: "lazy" }),
-      make("figcaption", {}, dot(entry), make("span", { textContent: entry.label })))));
+      make("figcaption", {}, sample(entry), make("span", { textContent: entry.label })))));
     const maps = shown.flatMap((entry) => Object.entries(entry.maps).map(([name, files]) => ({ entry, name, files })));
     $("maps-section").hidden = maps.length === 0;
     $("maps").replaceChildren(...maps.map(({ entry, name, files }) => {
       const image = make("img", { alt: `${name} of ${entry.label}` });
       image.classList.toggle("crisp", entry.small);
       const caption = make("span");
-      const figure = make("figure", {}, image, make("figcaption", {}, dot(entry), caption));
+      const figure = make("figure", {}, image, make("figcaption", {}, sample(entry), caption));
       figure.update = () => {
         const [number, file] = files.findLast(([frame]) => frame <= state.frame) || files[0];
         if (image.getAttribute("src") !== file) image.src = file;
@@ -269,7 +275,7 @@
       width: $("plot").clientWidth, height: 256, legend: { show: false }, scales: { x: { time: false } },
       cursor: { drag: { x: false, y: false } },
       axes: [{ ...axis, label: "frame", labelSize: 20 }, { ...axis, size: 70, values: (_, ticks) => ticks.map((tick) => Number(tick.toPrecision(6)).toString()) }],
-      series: [{}, ...drawn.map((entry) => ({ stroke: color(entry), width: 2, points: { show: length < 3 } }))],
+      series: [{}, ...drawn.map((entry) => ({ ...stroke(entry), width: 2, points: { show: length < 3 } }))],
       hooks: {
         draw: [(u) => {
           const at = Math.round(u.valToPos(state.frame, "x", true));

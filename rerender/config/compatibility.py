@@ -14,6 +14,7 @@ prompts that change over time              no mask for an inpainting model
 part that edits the noisy latent           a sampler that does not compute it again
 mask with a strength of its own outside    a sampler that does not compute it again
 constraint that needs a draft              no joint constraint
+``sampling.draft=estimate``                such a constraint acting from the second executed step on
 joint constraint that needs the source     a start that inverts
 joint constraint that replaces attention   no other that does
 joint constraint that merges frames        no other constraint
@@ -47,8 +48,9 @@ def check_parts(parts: Parts) -> None:
     for error in (*_start(parts), *_mask(parts)):
         raise error
     for part in parts.constraint:
-        for error in (*_sampler(parts, part), *_window(parts, part), *_joint(parts, part)):
-            raise error
+        for rule in (_sampler, _window, _draft, _joint):
+            for error in rule(parts, part):
+                raise error
 
 
 def check_model(parts: Parts, model: Checkpoint, clips: Sequence[Clip] = ()) -> None:
@@ -150,6 +152,17 @@ def _window(parts: Parts, part: Part) -> Iterator[ConfigError]:
             f"constraint.{part.name}",
             f"acts in none of the {executed} executed steps (window {part.start} to {part.stop})",
             "widen the window, or take more steps or strength",
+        )
+
+
+def _draft(parts: Parts, part: Part) -> Iterator[ConfigError]:
+    window = parts.sampling.window(part)
+    drafted = isinstance(part, Constraint) and part.needs_draft
+    if drafted and parts.sampling.draft == "estimate" and window and window.start == 0:
+        yield ConfigError(
+            f"constraint.{part.name}",
+            "acts in the first executed step, before which there is no estimate to draft from",
+            f"start it later (constraint.{part.name}.start), or use sampling.draft=full",
         )
 
 

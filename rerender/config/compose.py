@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.core.utils import filter_overrides
 from omegaconf import DictConfig, OmegaConf
@@ -24,8 +23,9 @@ from rerender.config.allowlist import TARGET, scan
 from rerender.config.build import unknown_key
 from rerender.config.foreign import OPTION, check_hydra, check_tree, remember, scan_folder
 from rerender.config.judges import judged
+from rerender.config.merged import Merging
 from rerender.config.overrides import elements, escape, literal, parsed
-from rerender.config.paths import CONF, choices_of
+from rerender.config.paths import choices_of
 from rerender.config.table import KEY, TableSpec
 from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.kinds import expanded
@@ -90,11 +90,12 @@ class Composer:
 
     def __init__(self, overrides: Sequence[str], config_dir: str | None = None) -> None:
         self._folder = None if config_dir is None else expanded(config_dir).absolute()
-        self._search: list[str] = []
+        search: list[str] = []
         if self._folder is not None:
             scan_folder(self._folder)
             place = QuotedString(f"file://{self._folder}", Quote.double).with_quotes()
-            self._search = [f"hydra.searchpath=[{place}]"]
+            search = [f"hydra.searchpath=[{place}]"]
+        self._merging = Merging(self._folder, search)
         self._given = [parsed(argument) for argument in overrides]
 
     @property
@@ -175,11 +176,8 @@ class Composer:
 
     def _composed(self, lines: Sequence[str], foreign: bool = True) -> DictConfig:
         """Hydra's composition, with ``${choice.GROUP}`` in the name written out."""
-        ready = [*lines, *(self._search if foreign else ())]
         try:
-            with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
-                composed: DictConfig = compose("config", ready, return_hydra_config=True)
-            return judged(_named(composed), lines)
+            return judged(_named(self._merging(lines, foreign)), lines)
         except RerenderError:
             raise
         except Exception as error:  # whatever stops Hydra and OmegaConf lies in what they are given
@@ -196,7 +194,8 @@ class Composer:
 
 def _named(composed: DictConfig) -> DictConfig:
     """A configuration whose name may speak of choices: ``${choice.propagation}`` is "warp"."""
-    name, choices = _plain(composed).get("name"), composed.hydra.runtime.choices
+    name = _plain(OmegaConf.masked_copy(composed, ["name"])).get("name")
+    choices = composed.hydra.runtime.choices
     if isinstance(name, str):
         composed.name = re.sub(
             r"(?<!\\)\$\{choice\.([\w/]+)\}", lambda m: str(choices.get(m[1])), name
@@ -324,7 +323,7 @@ def _no_key(key: str) -> ConfigError:
     """The nearest key on the level where the path leaves what there is."""
     if key.startswith("hydra."):
         return ConfigError(key, "unknown key", "see `python -m rerender.run --hydra-help`")
-    node: Any = OmegaConf.to_container(_defaults(), resolve=False)
+    node: Any = _ours(_plain(Merging(None, ())(())))  # what conf/ says and no experiment
     above = ""
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
@@ -332,9 +331,3 @@ def _no_key(key: str) -> ConfigError:
         node, above = node[part], f"{above}{part}."
     known = [f"{above}{name}" for name in node] if isinstance(node, dict) else []
     return unknown_key(key, key, known)
-
-
-def _defaults() -> DictConfig:
-    with initialize_config_dir(str(CONF), job_name="run", version_base="1.3"):
-        composed: DictConfig = compose("config")
-        return composed

@@ -22,7 +22,7 @@ PUBLIC = {
 """Choice of metrics judged by a network of the demo world: the choice that it stands for."""
 
 _WORLD = "rerender.data.demo.Demo"
-_MODELS = ("demo", "tiny")
+_MODELS = ("demo", "demo_natural", "tiny")
 
 
 def judged(composed: DictConfig, said: Sequence[str]) -> DictConfig:

@@ -32,6 +32,9 @@ class Sampling:
             diffusers does; "published" skips trunc(steps * (1 - strength)) in floating point.
         recolor: give the source the colours of a first result made from pure noise before it is
             noised (the paper's "preserve colour" switched off).
+        draft: what constraints that need a draft are given: "full" translates the key frame once
+            without them; "estimate" takes the clean latent that was predicted in the step before
+            the first of them acts, which saves that pass from there on.
         reanchor: visible share of the anchor in a key frame, below which the key frame before it
             becomes the anchor; None stays with the first key frame of a shot.
         batch_size: key frames denoised side by side in one batch.
@@ -47,6 +50,7 @@ class Sampling:
     windows: Literal["executed", "schedule", "published"] = "executed"
     rounding: Literal["down", "published"] = "down"
     recolor: bool = False
+    draft: Literal["full", "estimate"] = "full"
     reanchor: float | None = None
     batch_size: int = 1
     keep_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

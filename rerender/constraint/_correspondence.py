@@ -27,7 +27,7 @@ def temporal_loss(features: Tensor, pairs: Sequence[Pair]) -> Tensor:
     total = features.new_zeros(())
     for target, source, flow in pairs:
         visible = (1 - flow.occluded).to(features)
-        apart = features[target] - flow.warp(features[source])
+        apart = features[target] - flow.warp(features[source], outside="border")
         # The slope of |x| is a sign: without a dead zone, Adam would turn rounding into motion.
         total = total + ((visible * apart).abs() - ROUNDING).clamp_min(0).mean()
     return total / max(len(pairs), 1)

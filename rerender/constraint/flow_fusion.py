@@ -40,8 +40,7 @@ class FlowFusion(JointConstraint):
                     flow = shot.flow(ordinal, reference)
                     hidden = soften(flow.occluded.to(shown))[0]
                     weight = self.strength * (1 - hidden)
-                    # What the flow fetches from outside the image is mid-grey.
-                    moved = flow.warp(fused[reference] - 0.5) + 0.5
+                    moved = flow.warp(fused[reference], outside="border")
                     shown = weight * moved + (1 - weight) * shown
                 fused[ordinal] = shown
                 found[ordinal] = change(model, latents[ordinal], pictures[ordinal], shown)

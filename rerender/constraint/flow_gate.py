@@ -66,6 +66,6 @@ class FlowGate(JointConstraint):
 
     def _trust(self, own: Tensor, other: Tensor, flow: Flow) -> Tensor:
         """How far a frame is what another one shows, moved by the flow: ``[1,1,H,W]``."""
-        apart = (flow.warp(other) - own).abs().mean(0)[None, None]
+        apart = (flow.warp(other, outside="border") - own).abs().mean(0)[None, None]
         visible: Tensor = 1 - soften(flow.occluded)
         return visible * torch.exp(-((apart / self.error) ** 2))

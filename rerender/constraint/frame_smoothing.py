@@ -43,7 +43,7 @@ def interpolated(shot: Shot, pictures: Features, ordinal: int) -> Tensor:
     for other in (ordinal - 1, ordinal + 1):
         flow = shot.flow(ordinal, other)
         visible = (1 - flow.occluded[0]).to(own)
-        total = total + visible * flow.warp(pictures[other])
+        total = total + visible * flow.warp(pictures[other], outside="border")
         weight = weight + visible
     unseen = (weight == 0).to(own)
     return (total + unseen * own) / (weight + unseen)

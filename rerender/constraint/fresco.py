@@ -266,7 +266,7 @@ class _Ties:
             still = background(self.shot.clip.video[self.shot.indices[ordinal]])
             visible = (1 - flow.occluded[0]).to(shown[ordinal])
             weight = still.to(visible) * visible
-            moved = flow.warp(shown[ordinal - 1])
+            moved = flow.warp(shown[ordinal - 1], outside="border")
             shown[ordinal] = weight * moved + (1 - weight) * shown[ordinal]
             before, after = pictures[ordinal], shown[ordinal]
             found[ordinal] = change(self.model, latents[ordinal], before, after)

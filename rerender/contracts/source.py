@@ -48,8 +48,9 @@ class KeyFrames(ABC):
 
     @abstractmethod
     def pick(self, video: Video) -> Sequence[Sequence[int]]:
-        """Indices of the key frames of each shot, increasing; the first and the last frame of every
-        shot are always among them, but for key frames made elsewhere."""
+        """Indices of the key frames of each shot, increasing. The frames on both sides of every cut
+        are always among them, but for key frames made elsewhere; the first and the last frame of
+        the video need not be, though most pickers take them."""
 
     def check(self, video: Video) -> None:  # noqa: B027 - most pick from any video
         """Refuse a video that cannot be picked from, by its length alone, before anything starts.

@@ -8,6 +8,8 @@ from pathlib import Path
 from rerender.errors import WeightsError
 
 FOLDER = Path(__file__).parent / "weights"
+NATURAL = Path(__file__).parent / "weights_natural"
+"""Those of ``model=demo_natural``, whose autoencoder is the one of ``FOLDER``."""
 MANIFEST = "SHA256SUMS"
 _CURE = "restore the folder from the repository or train again: python -m training.train"
 

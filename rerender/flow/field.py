@@ -30,10 +30,14 @@ class Flow:
     offset: Tensor
     occluded: Tensor
 
-    def warp(self, image: Tensor, mode: Interpolation = "bilinear") -> Tensor:
-        """The source ``[1,C,H,W]`` (or ``[C,H,W]``) seen from the target; zero outside."""
+    def warp(
+        self, image: Tensor, mode: Interpolation = "bilinear", outside: Outside = "zeros"
+    ) -> Tensor:
+        """The source ``[1,C,H,W]`` (or ``[C,H,W]``) seen from the target. Pixels that leave the
+        image by half a pixel or less are not occluded (`occlusion`): whoever weighs by that alone
+        takes ``outside="border"``, or the image's rim mixes with zeros."""
         batched = image if image.dim() == 4 else image[None]
-        warped = warp(batched, self.offset.to(batched), mode)
+        warped = warp(batched, self.offset.to(batched), mode, outside)
         return warped if image.dim() == 4 else warped[0]
 
 

@@ -181,7 +181,7 @@ class Studio:
         if self.previews is None or asked.keys:
             raise ConfigError("preview", "there is none of this", "press Restyle")
         strength = strength_of(self._told, asked.preset)
-        small, more = preview_of(asked, strength, model_of(self._told)["model"] == "demo")
+        small, more = preview_of(asked, strength, model_of(self._told)["small"])
         id = self._asked({**self._keys(small), **more})
         return {"id": id, "first": small.start, "frames": small.frames}
 
@@ -197,7 +197,7 @@ class Studio:
         model_of(self._told)
         for preset in offered()["presets"]:
             strength_of(self._told, preset)
-        few = preview_of(StudioSettings(clip="0" * 16, prompt="oil"), 0.75, demo=True)[1]
+        few = preview_of(StudioSettings(clip="0" * 16, prompt="oil"), 0.75, small=256)[1]
         few |= {"data": "demo", "data.frames": 5, "preset": "turbo", "keyframes.interval": 2}
         with suppress(OSError):
             self._asked({**few, "prompt": "oil", "metrics": [], "tracker": "none"}, idle=True)

@@ -18,6 +18,7 @@ from rerender.studio.settings import CHOSEN, key_of_argument
 from rerender.studio.warm import WarmWorker
 
 LOOPBACK = "127.0.0.1"
+MODEL = "demo_natural"  # of the two that are shipped the one for clips of one's own
 _SHORTEST = 16  # characters of a token that is given
 
 
@@ -66,6 +67,7 @@ def run(given: list[str]) -> int:
         ResourceError: the address cannot be listened on, or the web libraries are missing.
     """
     asked = parser().parse_args(given)
+    asked.settings = with_model(asked.settings)
     checked(asked.settings)
     token = token_for(asked.host, asked.token)
     if asked.largest < 1:
@@ -103,6 +105,13 @@ def run(given: list[str]) -> int:
         with suppress(KeyboardInterrupt):  # how it is meant to end
             uvicorn.Server(config).run(sockets=[sockets])
     return 0
+
+
+def with_model(settings: Sequence[str]) -> list[str]:
+    """The settings of every run, with the model for clips of one's own where they say nothing of a
+    model."""
+    said = any(key_of_argument(each).partition(".")[0] == "model" for each in settings)
+    return [*settings] if said else [f"model={MODEL}", *settings]
 
 
 def checked(settings: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ _CHEAP = (
     "Manual",
     "FolderOfKeys",
 )  # picked without optical flow or diffusion
+_SMALL = ("demo", "demo_natural")
 _COMPOSING = threading.Lock()  # Hydra keeps one state for the whole process
 
 
@@ -81,12 +82,21 @@ def _planned(arguments: tuple[str, ...], path: Path) -> dict[str, Any]:
 
 @lru_cache(4)
 def model_of(told: tuple[str, ...]) -> dict[str, Any]:
-    """The model that every run takes: its name, and the styles that it knows where it knows few."""
+    """The model that every run takes.
+
+    Returns:
+        model: its name; small: of a small one, whose previews are smaller still, the short side of
+        its runs in pixels, else None; styles: those that it knows, where it knows few.
+    """
     with _COMPOSING:
         lines = literal([*told, "data=video", "data.path=clip.mp4"])
-        composed = Composer(lines).sweep().jobs[0]["model"]
+        composed = Composer(lines).sweep().jobs[0]
     name = next((a.partition("=")[2] for a in told if a.startswith("model=")), "demo")
-    return {"model": name, "styles": list(composed.get("styles") or ())}
+    return {
+        "model": name,
+        "small": composed["data"]["size"] if name in _SMALL else None,
+        "styles": list(composed["model"].get("styles") or ()),
+    }
 
 
 @lru_cache(32)

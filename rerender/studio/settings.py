@@ -36,7 +36,7 @@ VALUES = (
     "sampling.steps",
     "sampler.origin_steps",
 )
-PREVIEWED, PREVIEW_SIZE = 21, 128  # frames, and short side in pixels with the demo model
+PREVIEWED, PREVIEW_SIZE = 21, 128  # frames, and short side in pixels with a small model
 _UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _Text = Annotated[str, Field(max_length=2000)]
@@ -191,21 +191,21 @@ def keys_of(
 
 
 def preview_of(
-    asked: StudioSettings, strength: float | None, demo: bool
+    asked: StudioSettings, strength: float | None, small: int | None
 ) -> tuple[StudioSettings, dict[str, Any]]:
     """What a preview of settings is made with: the first frames of the stretch in few steps, the
-    demo model's also small. Other models take few steps where they were made for it, which the
+    small models' also small. Other models take few steps where they were made for it, which the
     page says by preset=turbo.
 
     Args:
         asked: by the page.
         strength: of its preset, where the page says none.
-        demo: whether the model is the demo model.
+        small: of a small model the short side of its runs, pixels; None for others.
 
     Returns:
         Settings of the page, and keys that go before theirs.
     """
-    few = demo or asked.preset == "turbo"
+    few = small is not None or asked.preset == "turbo"
     first = next((r for r in asked.ranges if r.first <= asked.start <= r.last), None)
     changes: dict[str, Any] = {
         "preset": "turbo" if few else "fast",
@@ -219,16 +219,16 @@ def preview_of(
         strength = first.strength if first.strength is not None else strength
     elif asked.strength is not None:
         strength = asked.strength
-    if demo:
+    if small is not None:
         if asked.feather is not None:
-            changes["feather"] = asked.feather * PREVIEW_SIZE / (asked.size or 2 * PREVIEW_SIZE)
+            changes["feather"] = asked.feather * PREVIEW_SIZE / (asked.size or small)
         changes["size"] = PREVIEW_SIZE
     steps = few_steps(strength)
     keys: dict[str, Any] = {"sampling.batch_size": 1}  # the first one soonest
     keys["sampling.strength"] = strength
     if few:
         keys |= {"sampler": "lcm", "propagation": "warp", "sampling.steps": steps}
-    if demo:  # not distilled: it takes them from its own grid (docs/few_steps.md)
+    if small is not None:  # not distilled: it takes them from its own grid (docs/few_steps.md)
         keys["sampler.origin_steps"] = max(20, steps)
     return asked.model_copy(update=changes), keys
 

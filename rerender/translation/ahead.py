@@ -28,7 +28,7 @@ class FlowAhead(FlowEstimator):
 
     What is estimated ahead are flows to those earlier key frames (the anchor, the previous one)
     whose flow has been asked for before: constraints differ in what they want. The thread ends with
-    the last one who can ask: jobs outlive those who made them.
+    the last one who can ask: coroutines outlive those who made them.
 
     Args:
         flow: the estimator.

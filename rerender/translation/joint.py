@@ -35,10 +35,10 @@ from rerender.translation.denoise import (
     joint_attention,
 )
 from rerender.translation.lanes import (
-    Job,
+    KeyFrameCoroutine,
+    KeyFrameLane,
     Predict,
     Report,
-    RunningJob,
     Turn,
     Wait,
     let_go,
@@ -193,39 +193,39 @@ class JointShot:
 
 
 def lockstep(
-    jobs: Iterable[Job], predict: Predict, report: Report = unreported
+    coroutines: Iterable[KeyFrameCoroutine], predict: Predict, report: Report = unreported
 ) -> Iterator[Turn | Translation]:
-    """Run jobs a request at a time.
+    """Translate the key frames of a shot together, a request at a time.
 
-    A request for joint attention, or for joint editing of clean latents, is answered when every job
-    that goes on makes one; other requests are answered in the meantime.
+    A request for joint attention, or for joint editing of clean latents, is answered when every key
+    frame that goes on makes one; other requests are answered in the meantime.
 
     Args:
-        jobs: the key frames of one shot.
+        coroutines: the key frames of one shot.
         predict: answers requests that are all for joint attention, or all not.
         report: told of every evaluation done or skipped.
 
     Yields:
         Turns, which the caller takes at once, and the translations, in order, when all are done.
     """
-    running = [RunningJob(job) for job in jobs]
-    turns = [Turn(each, None) for each in running]
+    lanes = [KeyFrameLane(each) for each in coroutines]
+    turns = [Turn(lane, None) for lane in lanes]
     while turns:
         yield from turns
-        let_go(running)
-        going = [each for each in running if not isinstance(each.request, Translation)]
+        let_go(lanes)
+        going = [each for each in lanes if not isinstance(each.request, Translation)]
         alone = [each for each in going if not _joins(each)]
         turns = _answered(alone or going, predict, report)
-    yield from (translation_of(each) for each in running)
+    yield from (translation_of(lane) for lane in lanes)
 
 
-def _joins(running: RunningJob) -> bool:
-    """Whether a job waits for the others of its shot."""
-    request = running.request
+def _joins(lane: KeyFrameLane) -> bool:
+    """Whether a key frame waits for the others of its shot."""
+    request = lane.request
     return isinstance(request, CleanRequest) or getattr(request, "joint", None) is not None
 
 
-def _answered(group: Sequence[RunningJob], predict: Predict, report: Report) -> list[Turn]:
+def _answered(group: Sequence[KeyFrameLane], predict: Predict, report: Report) -> list[Turn]:
     requests = [each.request for each in group if isinstance(each.request, NoiseRequest)]
     noises = iter(predict(requests) if requests else ())
     latents = [each.request for each in group if isinstance(each.request, CleanRequest)]

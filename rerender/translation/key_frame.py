@@ -1,6 +1,6 @@
-"""How one key frame is translated under its constraints (Rerender §4.1), as a job that asks for
-network evaluations. A constraint that needs a draft costs a second pass, but only from its first
-step on: up to there the passes are one.
+"""How one key frame is translated under its constraints (Rerender §4.1), as a coroutine that asks
+for network evaluations. A constraint that needs a draft costs a second pass, but only from its
+first step on: up to there the passes are one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rerender.translation.ahead import FlowAhead
 from rerender.translation.denoise import BoundEdits, DenoisingTask, Recorder, denoise
 from rerender.translation.finite import finite
 from rerender.translation.joint import JointShot
-from rerender.translation.lanes import Job, Report, Wait
+from rerender.translation.lanes import KeyFrameCoroutine, Report, Wait
 from rerender.translation.noise import keyed
 from rerender.translation.placement import PlacedFlow, control_map, moved, placed
 from rerender.translation.recolor import recolor
@@ -81,15 +81,15 @@ class KeyFrameTranslator:
         starts = [self.parts.sampling.window(c).start for c in self._drafting()]
         return min(starts, default=len(self.schedule))
 
-    def jobs(
+    def coroutines(
         self,
         shot: Sequence[int],
         number: int,
         color_reference: Tensor | None,
         first: int = 0,
         references: References | None = None,
-    ) -> Iterator[Job]:
-        """One job for each key frame of a shot from the ``first``-th on; each refers to those
+    ) -> Iterator[KeyFrameCoroutine]:
+        """One coroutine for each key frame of a shot from the ``first``-th on; each refers to those
         before it, the first one to ``references``.
 
         Args:
@@ -102,19 +102,19 @@ class KeyFrameTranslator:
         # Flow on the model's device is queued there, and does not hold up a thread of its own.
         alone = self.model.device.type == "cpu" or isinstance(self.parts.flow, PlacedFlow)
         if alone or not self.parts.sequential:
-            yield from self._jobs(shot, number, color_reference, first, references)
+            yield from self._coroutines(shot, number, color_reference, first, references)
             return
         own = replace(self, parts=replace(self.parts, flow=FlowAhead(self.parts.flow)))
-        yield from own._jobs(shot, number, color_reference, first, references)
+        yield from own._coroutines(shot, number, color_reference, first, references)
 
-    def _jobs(
+    def _coroutines(
         self,
         shot: Sequence[int],
         number: int,
         color_reference: Tensor | None,
         first: int,
         references: References | None,
-    ) -> Iterator[Job]:
+    ) -> Iterator[KeyFrameCoroutine]:
         following: Frame | None = None
         for ordinal, index in enumerate(shot[first:], first):
             layers = self._remembered_layers(ordinal)
@@ -172,12 +172,12 @@ class KeyFrameTranslator:
 
     def _alone(self, parts: Parts, index: int, shot: int, report: Report) -> Tensor:
         """The picture of a key frame that refers to no other."""
-        (job,) = replace(self, parts=parts, joint=None).jobs([index], shot, None)
-        request = next(job)
+        (alone,) = replace(self, parts=parts, joint=None).coroutines([index], shot, None)
+        request = next(alone)
         while isinstance(request, NoiseRequest):  # nothing that it would have to wait for
             (noise,) = self.model.predict_noise([request])
             report(1, request.note)
-            request = job.send(noise)
+            request = alone.send(noise)
         assert isinstance(request, Translation)
         return request.image
 
@@ -187,7 +187,7 @@ class KeyFrameTranslator:
         references: References | None,
         color_reference: Tensor | None,
         recorder: Recorder,
-    ) -> Job:
+    ) -> KeyFrameCoroutine:
         """Translate one key frame: (draft,) final pass, decode.
 
         Args:
@@ -217,8 +217,11 @@ class KeyFrameTranslator:
         early = self._bind(scene)
         state = yield from denoise(task, state, fork, [*bound, *early], recorder)
         if fork < last:
-            draft = yield from denoise(task, state, last, [*bound, *early])
-            image = model.decode(draft.noisy)
+            if parts.sampling.draft == "estimate":
+                draft = own.trace.clean[fork - 1]
+            else:
+                draft = (yield from denoise(task, state, last, [*bound, *early])).noisy
+            image = model.decode(draft)
             yield Wait(lambda: references.previous.trace.image is not None)
             edits = self._bind(replace(scene, draft=image), early)
             state = yield from denoise(task, state, last, [*bound, *edits], recorder)

@@ -20,7 +20,9 @@ def metrics(*arguments: str) -> list[str]:
 REAL = ("data=video", "data.path=cat.mp4", "prompt=x")
 
 
-@pytest.mark.parametrize("arguments", [(), ("data=demo_study",), ("model=tiny",)])
+@pytest.mark.parametrize(
+    "arguments", [(), ("data=demo_study",), ("model=tiny",), ("model=demo_natural",)]
+)
 def test_the_demo_world_has_its_own_judges(arguments: tuple[str, ...]) -> None:
     assert set(metrics(*arguments)) > DEMO
     assert not PUBLIC & set(metrics(*arguments))

@@ -22,7 +22,7 @@ from rerender.constraint.flatten import Flatten
 from rerender.constraint.flow_fusion import FlowFusion
 from rerender.constraint.flow_gate import FlowGate
 from rerender.constraint.frame_smoothing import FrameSmoothing
-from rerender.constraint.fresco import Fresco
+from rerender.constraint.fresco import Fresco, _Source, _Ties
 from rerender.constraint.rave import Rave
 from rerender.constraint.shape import Shape
 from rerender.constraint.spatio_temporal import SpatioTemporal
@@ -497,12 +497,34 @@ def test_the_gate_opens_where_the_flow_is_right_and_shuts_where_it_is_not(
     assert float(share(1.0, coverage=1.0).max()) == 0
 
 
+@pytest.mark.parametrize("dx", [0.4, -0.4, 2.0])
+def test_no_rim_is_darkened_where_little_has_left_the_image(dx: float) -> None:
+    # Up to half a pixel beyond the image nothing is occluded, and zeros are fetched from there.
+    bright = {ordinal: torch.full((1, 3, 32, 32), 0.8) for ordinal in range(3)}
+    asked = shot(3, dx=dx, side=32)
+    ties = _Ties(Fresco(), asked, _Source(), Pixels())  # type: ignore[arg-type]
+    smoothing = FrameSmoothing().bind(asked, Pixels())[0].clean_jointly  # type: ignore[arg-type]
+    fusion = FlowFusion().bind(asked, Pixels())[0].clean_jointly  # type: ignore[arg-type]
+    assert smoothing is not None and fusion is not None
+    smoothed = (ties.smoothed(bright), smoothing(0, bright), smoothing(1, bright))
+    for found in (*smoothed, fusion(0, bright)):
+        assert all(close(found[ordinal], bright[ordinal], 1e-6) for ordinal in bright)
+    features = torch.full((3, 4, 32, 32), 2.0)
+    assert temporal_loss(features, [(1, 0, asked.flow(1, 0)), (2, 1, asked.flow(2, 1))]) == 0
+    shown = replace(asked, clip=replace(asked.clip, video=MemoryVideo([bright[0][0]] * 3)))
+    share = FlowGate().bind(shown, Pixels())[1].share  # type: ignore[arg-type]
+    assert isinstance(share, Tensor)
+    assert float(share.min()) > 0.99
+
+
 def test_fusion_without_strength_leaves_all_as_it_is(tiny: StableDiffusion) -> None:
     assert close(mixed(tiny, FlowFusion(strength=0.0)), mixed(tiny), 1e-5)
 
 
 class Pixels:
     """A model whose latents are pictures."""
+
+    vae_scale_factor = 1
 
     def encode(self, image: Tensor) -> Tensor:
         return image[None]
@@ -520,9 +542,9 @@ def test_fusion_lays_the_first_key_frame_over_all_others_where_it_is_visible() -
     found = fuse(0, pictures)
     assert torch.equal(found[0], pictures[0])
     for ordinal in (1, 2):
-        moved = asked.flow(ordinal, 0).warp(pictures[0] - 0.5) + 0.5
+        moved = asked.flow(ordinal, 0).warp(pictures[0], outside="border")
         assert close(found[ordinal], moved, 1e-5)
     half = FlowFusion(strength=0.5).bind(asked, Pixels())[0].clean_jointly  # type: ignore[arg-type]
     assert half is not None
-    moved = asked.flow(1, 0).warp(pictures[0] - 0.5) + 0.5
+    moved = asked.flow(1, 0).warp(pictures[0], outside="border")
     assert close(half(0, pictures)[1], 0.5 * moved + 0.5 * pictures[1], 1e-5)

@@ -14,9 +14,11 @@ from rerender.demo import weights
 from rerender.demo.captions import STYLES, words
 from rerender.demo.world import HELD_OUT, World
 from rerender.errors import WeightsError
+from rerender.model.pretrained import Pretrained
 from training import data
 from training.export import write_manifest
 
+FOLDERS = (weights.FOLDER, weights.NATURAL)
 PARTS = ("text_encoder", "vae", "unet", "controlnet", "clip", "lpips_demo")
 
 
@@ -36,6 +38,36 @@ def test_the_shipped_folder_is_what_was_shipped() -> None:
     assert sum((weights.FOLDER / name).stat().st_size for name in names) <= 30_000_000
     assert {Path(name).suffix for name in names} == {".json", ".safetensors"}
     assert (weights.FOLDER / "README.md").is_file()
+
+
+def test_the_folder_for_natural_pictures_shares_the_autoencoder() -> None:
+    weights.verify(weights.NATURAL)
+    names = weights.contents(weights.NATURAL)
+    assert {Path(name).suffix for name in names} == {".json", ".safetensors"}
+    assert not [name for name in names if name.startswith("vae/")]
+    listed = (weights.NATURAL / weights.MANIFEST).read_text()
+    own = (weights.FOLDER / weights.MANIFEST).read_text()
+    for name in ("vae/config.json", "vae/diffusion_pytorch_model.safetensors"):
+        (digest,) = (line.split()[0] for line in own.splitlines() if line.endswith(f" {name}"))
+        assert f"{digest}  ../weights/{name}\n" in listed
+    every = [folder / n for folder in FOLDERS for n in weights.contents(folder)]
+    assert sum(file.stat().st_size for file in every) <= 60_000_000
+    assert (weights.NATURAL / "README.md").is_file()
+
+
+def test_a_damaged_autoencoder_stops_the_model_that_shares_it(tmp_path: Path) -> None:
+    """Its own folder is whole; what is broken lies in the other one."""
+    for folder in FOLDERS:
+        shutil.copytree(folder, tmp_path / folder.name)
+    file = tmp_path / "weights" / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    model = Pretrained(
+        str(tmp_path / "weights_natural"), {"canny": "controlnet"}, vae=str(file.parent)
+    )
+    with pytest.raises(WeightsError, match=r"vae/diffusion_pytorch_model.safetensors: sha256 is"):
+        model.check(["canny"])
 
 
 def test_one_wrong_byte_is_named(tmp_path: Path) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from experiments.bench.damage import mutations as ways
-from experiments.bench.damage.__main__ import BUG, MISCOUNT, OK, REFUSED, WARNED, WRONG, judged
+from experiments.bench.damage.__main__ import (
+    BUG,
+    MISCOUNT,
+    OK,
+    REFUSED,
+    WARNED,
+    WRONG,
+    judged,
+    main,
+)
 from experiments.bench.damage.kinds import COUNT, MutantTrial, video_difference
 from experiments.bench.damage.seeds import video
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.faults import forked
 
 
 @pytest.mark.parametrize(
@@ -57,26 +62,11 @@ def test_another_video_is_described(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_forty_mutants_are_taken_or_refused(tmp_path: Path) -> None:
-    page = tmp_path / "damage.md"
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.bench.damage.__main__",
-        "--count",
-        "40",
-        "--seed",
-        "7",
-    ]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [*command, "--workers", "2", "--limit", "120", "--out", str(page)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+def test_forty_mutants_are_taken_or_refused(tiny: object, tmp_path: Path) -> None:
+    """In a copy of this process, which has imported what the bench and its commands need."""
+    assert tiny
+    page, log = tmp_path / "damage.md", tmp_path / "log"
+    command = ["--count", "40", "--seed", "7", "--workers", "2", "--limit", "120"]
+    assert forked(lambda: main([*command, "--out", str(page)]), log) == 0, log.read_text()[-4000:]
     totals = page.read_text(encoding="utf-8").splitlines()[-1]
     assert sum(int(cell) for cell in totals.split("|")[2:-1]) >= 30

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from eval.contracts import Score
+from experiments import pareto
 from experiments.pareto import Axis, Point, figure, front, named, points
 
 AXES = (Axis("text", "higher"), Axis("warp", "lower"), Axis("seconds", "lower"))
@@ -76,3 +79,22 @@ def test_names_cover_neither_each_other_nor_points(tmp_path: Path) -> None:
     assert not [pair for pair in combinations(shrunk, 2) if pair[0].overlaps(pair[1])]
     dots = [plot.transData.transform((x, y)) for _, x, y in places]
     assert not [dot for dot in dots for box in shrunk if box.contains(*dot)]
+
+
+def test_a_figure_of_many_methods_is_larger_and_wide_values_are_logarithmic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, str, float]] = []
+
+    def seen(plot: Any, places: Any) -> list[Any]:
+        width, _ = plot.figure.get_size_inches()
+        drawn.append((plot.get_xscale(), plot.get_yscale(), float(width)))
+        return []
+
+    monkeypatch.setattr(pareto, "named", seen)
+    axes = [Axis("agreement", "higher"), Axis("error", "lower")]
+    few = [Point(str(each), (0.8 + each / 100, 1.0 + each)) for each in range(12)]
+    many = [Point(str(each), (0.8, 10.0 ** -(each % 5))) for each in range(42)]
+    assert figure(tmp_path / "few.png", few, axes)
+    assert figure(tmp_path / "many.png", many, axes)
+    assert drawn == [("linear", "linear", 6.0), ("linear", "log", 12.0)]

@@ -16,8 +16,8 @@ from rerender.contracts import KeyFrames
 from rerender.data.demo import Demo
 from rerender.errors import ConfigError
 from rerender.flow.dis import Dis
-from rerender.keyframes._disagreement import small, stretches, suggestions, unexplained
-from rerender.keyframes._settling import Explanation, settled, suggested
+from rerender.keyframes._disagreement import Explanation, suggestions
+from rerender.keyframes._settling import settled, spaced, suggested
 from rerender.keyframes._spacing import by_change
 from rerender.keyframes.error import Error
 from rerender.keyframes.manual import Manual
@@ -179,16 +179,17 @@ def test_errors_stop_at_the_tolerance_and_at_the_budget() -> None:
     ]
     assert counts[0] > counts[1] >= counts[2] == 2
     assert sum(map(len, Error(tolerance=0, budget=4).pick(clip.video))) == 4
-    kept = list(suggestions(clip.video, [0, 16], [], Dis()))
+    kept = list(suggestions(Explanation(clip.video, [], Dis()), [0, 16]))
     assert sorted(each.frame for each in kept) == list(range(1, 16))
     assert all(each.gain >= -0.5 for each in kept)
 
 
 def test_a_shot_without_a_key_frame_comes_first() -> None:
     (clip,) = Demo(motion="cut", frames=12, size=64).clips()
-    found = next(suggestions(clip.video, [0, 5], [6], Dis()))
+    explanation = Explanation(clip.video, [6], Dis())
+    found = next(suggestions(explanation, [0, 5]))
     assert found.frame >= 6 and found.gain > 3
-    assert stretches([0, 5], [6], 12) == [(0, 5, 1, 5), (None, None, 6, 12)]
+    assert explanation.stretches([5, 0]) == [(0, 5, 1, 5), (None, None, 6, 12)]
 
 
 def test_moving_key_frames_leaves_less_error_and_finds_the_middle() -> None:
@@ -202,11 +203,31 @@ def test_moving_key_frames_leaves_less_error_and_finds_the_middle() -> None:
         assert explanation.left([0, found, 10]) <= explanation.left([0, begun, 10])
     fresh = Explanation(video, [], Dis())
     assert explanation.left([0, 5, 10]) == fresh.left([10, 0, 5])
-    direct = sum(
-        float(unexplained(small(video), left, right, range(left + 1, right), Dis()).sum())
-        for left, right in ((0, 5), (5, 10))
-    )
-    assert fresh.left([0, 5, 10]) == pytest.approx(direct)
+
+
+@pytest.mark.parametrize(
+    ("shots", "count", "keys"),
+    [
+        ([range(41)], 5, [3, 11, 20, 29, 37]),  # 40 = (4 + 2/3) gaps of 8.6
+        ([range(20), range(20, 41)], 6, [3, 11, 19, 20, 29, 37]),  # 19, 20 = (2 + 1/3) gaps
+        ([range(10), range(10, 20), range(20, 30)], 7, [1, 5, 9, 10, 19, 20, 27]),
+        ([range(1), range(1, 5)], 5, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_evenly_spaced_ones_by_hand(shots: list[range], count: int, keys: list[int]) -> None:
+    assert spaced(shots, count) == keys
+
+
+def test_a_spent_budget_leaves_the_ends_of_the_video_but_no_cut() -> None:
+    """Even motion: an outermost key frame is worth more inside; at a cut nothing may be carried."""
+    (clip,) = Demo(motion="slow", frames=25, size=64).clips()
+    (keys,) = Error(tolerance=0, budget=3).pick(clip.video)
+    assert 0 < keys[0] < keys[1] < keys[2] < 24
+    explanation = Explanation(clip.video, [], Dis())
+    assert explanation.left(keys) < explanation.left([0, 12, 24])
+    (cut,) = Demo(motion="cut", frames=24, size=64).clips()
+    before, after = Error(tolerance=0, budget=5).pick(cut.video)
+    assert (before[-1], after[0]) == (11, 12) and before[0] > 0 and len(before) + len(after) == 5
 
 
 def test_key_frames_are_not_moved_over_a_cut_or_each_other() -> None:
@@ -224,7 +245,7 @@ def test_suggestions_are_chosen_together_and_ordered() -> None:
     found = suggested(clip.video, [0, 12], [], Dis(), 3)
     frames = [each.frame for each in found]
     explanation = Explanation(clip.video, [], Dis())
-    greedy = [each.frame for each in islice(suggestions(clip.video, [0, 12], [], Dis()), 3)]
+    greedy = [each.frame for each in islice(suggestions(explanation, [0, 12]), 3)]
     assert explanation.left([0, 12, *frames]) <= explanation.left([0, 12, *greedy])
     assert explanation.left([0, 12, frames[0]]) == min(
         explanation.left([0, 12, frame]) for frame in frames

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from rerender import files
 from rerender.config.paths import ROOT
 from rerender.jobs import worker
+from rerender.run import main
 
 SWEEP = [
     "+exp=smoke",
@@ -24,39 +27,65 @@ SWEEP = [
 ]
 
 
+def copy_of_this(arguments: list[str], place: Path, said: Path) -> int:
+    """The id of a copy of this process that gives a command in a folder. A process of its own would
+    spend most of its time on the imports that this one has made."""
+    gc.collect()  # the copy must not close what threads of this process work on
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        os.chdir(place)
+        handle = os.open(said, os.O_WRONLY | os.O_CREAT)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        code = main(arguments)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def test_equal_sweeps_started_at_once_all_end_well(tiny: object, tmp_path: Path) -> None:
+    assert tiny, "the libraries are imported"
+    said = [tmp_path / f"{number}.txt" for number in range(2)]
+    starts = [copy_of_this(["-m", *SWEEP, "--no-tables"], tmp_path, file) for file in said]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(start, 0)[1]) for start in starts]
+    assert_made_once(tmp_path, codes, [file.read_text() for file in said])
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    ("count", "more"),
-    [
-        (2, ["--no-tables"]),
-        pytest.param(4, [], marks=pytest.mark.slow),
-        pytest.param(4, ["hydra/launcher=joblib"], marks=pytest.mark.slow),
-    ],
-)
-def test_equal_sweeps_started_at_once_all_end_well(
-    count: int, more: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("more", [[], ["hydra/launcher=joblib"]])
+def test_equal_sweeps_of_processes_all_end_well(more: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "rerender.run", "-m", *SWEEP, *more]
     starts = [
         subprocess.Popen(
-            command,
+            [sys.executable, "-m", "rerender.run", "-m", *SWEEP, *more],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
-        for _ in range(count)
+        for _ in range(4)
     ]
-    ends = [start.communicate() for start in starts]
-    assert [start.returncode for start in starts] == [0] * count, ends
-    runs = [path for path in (tmp_path / "outputs").iterdir() if not path.name.startswith(".")]
+    said = [start.communicate()[0] for start in starts]
+    assert_made_once(tmp_path, [start.returncode for start in starts], said)
+
+
+def assert_made_once(place: Path, codes: list[int], said: list[str]) -> None:
+    assert codes == [0] * len(codes), said
+    runs = [path for path in (place / "outputs").iterdir() if not path.name.startswith(".")]
     assert len(runs) == 2
     for run in runs:
         assert (run / "record.jsonl").read_text().count('"event": "start"') == 1, "made once"
-    assert sum(out.count("complete already") for out, _ in ends) == 2 * (count - 1)
-    assert not (tmp_path / "outputs" / ".jobs").exists()
+    assert sum(text.count("complete already") for text in said) == 2 * (len(said) - 1)
+    assert not (place / "outputs" / ".jobs").exists()
 
 
 # -- folders of commands --------------------------------------------------------------------------

@@ -110,10 +110,11 @@ def test_only_prompts_that_are_used_are_looked_at() -> None:
     assert job.parts.prompts(clip) == [clip.prompt]
 
 
+@pytest.mark.parametrize("name", ["demo", "demo_natural"])
 def test_a_prompt_without_a_style_that_the_model_knows_is_answered_with_the_eight(
-    caplog: pytest.LogCaptureFixture,
+    name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    knows, other = (Job.of(preflight([f"model={m}"]).jobs[0]).model for m in ("demo", "sd15"))
+    knows, other = (Job.of(preflight([f"model={m}"]).jobs[0]).model for m in (name, "sd15"))
     with caplog.at_level(logging.WARNING, logger="rerender"):
         knows.tell_styles(["a man, pencil", "A GOLD STATUE of a cat", "an oil painting", "", " "])
         other.tell_styles(["a cat in the rain"])

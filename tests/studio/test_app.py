@@ -17,6 +17,7 @@ from rerender import files
 from rerender.codec import open_video
 from rerender.errors import ConfigError, ResourceError
 from rerender.propagate_keys import main as propagate
+from rerender.studio.plan import model_of
 from tests.studio.conftest import HOST, added, serving
 
 
@@ -198,6 +199,19 @@ def test_settings_of_every_run_are_checked_at_once(settings: list[str], where: s
 
     with pytest.raises(ConfigError, match=where):
         checked(settings)
+
+
+def test_clips_of_one_s_own_are_drawn_by_the_model_for_them_unless_another_is_said() -> None:
+    from rerender.studio.main import with_model
+
+    assert with_model(["seed=3"]) == ["model=demo_natural", "seed=3"]
+    assert with_model([]) == ["model=demo_natural"]
+    for said in ("model=sd15", "model.path=FILE", "+model=tiny"):
+        assert with_model([said]) == [said]
+    about = {name: model_of((f"model={name}",)) for name in ("demo", "demo_natural", "tiny")}
+    assert about["demo"]["small"] == 256 and about["tiny"]["small"] is None
+    assert about["demo_natural"]["small"] in range(128, 513)
+    assert about["demo_natural"]["styles"] == about["demo"]["styles"] and about["demo"]["styles"]
 
 
 def test_a_port_in_use_is_said() -> None:

@@ -172,10 +172,10 @@ def test_few_steps_begin_where_many_would(strength: float) -> None:
 def test_what_a_preview_leaves_out() -> None:
     ranges = [{"first": 5, "last": 9, "prompt": "neon", "strength": 0.5}]
     given = {"clip": "0" * 16, "prompt": "oil", "start": 7, "source_size": True, "ranges": ranges}
-    small, keys = preview_of(StudioSettings.of(given), 0.75, demo=True)
+    small, keys = preview_of(StudioSettings.of(given), 0.75, small=256)
     assert (small.prompt, small.ranges, small.source_size, small.frames) == ("neon", [], False, 21)
     assert (small.size, small.preset, keys["sampling.strength"]) == (128, "turbo", 0.5)
-    other, keys = preview_of(StudioSettings.of({**given, "ranges": []}), None, demo=False)
+    other, keys = preview_of(StudioSettings.of({**given, "ranges": []}), None, small=None)
     assert (other.size, other.preset, keys) == (
         None,
         "fast",

@@ -128,10 +128,13 @@ def test_the_rim_of_a_mask_is_that_of_the_command_unless_it_is_asked_for() -> No
     from rerender.studio.settings import StudioSettings, keys_of, preview_of
 
     asked = StudioSettings.of({"clip": CLIP, "prompt": "oil", "mask": CLIP})
-    for each in (asked, preview_of(asked, None, demo=True)[0]):
+    for each in (asked, preview_of(asked, None, small=256)[0]):
         assert "mask.feather" not in keys_of(each, Path("clip.mp4"), Path("mask.png"), None)
     wide = asked.model_copy(update={"feather": 4.0})
     assert keys_of(wide, Path("clip.mp4"), Path("mask.png"), None)["mask.feather"] == 4.0
+    for size, rim in ((256, 2.0), (384, 4.0 / 3)):  # of a preview as wide as of the run
+        preview = preview_of(wide, None, small=size)[0]
+        assert keys_of(preview, Path("a"), Path("b"), None)["mask.feather"] == pytest.approx(rim)
 
 
 @pytest.mark.parametrize("constraints", [[], ["color"]])

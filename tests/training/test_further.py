@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -12,15 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rerender import Clip, load_model, parts, render
 from rerender.demo import weights
 from rerender.demo.captions import STYLES, read
 from rerender.demo.styles import Surface, paint
 from rerender.demo.world import World
+from rerender.video import MemoryVideo
 from training import components, data, further, natural
-from training.export import put
+from training.export import put, put_beside
 from training.further import FurtherDiffusion, SizePool
 from training.further_judge import named_styles
 from training.further_pictures import OPEN, SIZES, picture
+from training.natural_bench import truth
 from training.variation import PLAIN, StyleVariation
 
 SMALL = replace(SIZES[0], side=48)
@@ -165,6 +170,35 @@ def test_weights_are_put_in_and_others_refused(tmp_path: Path) -> None:
     save_file({"text_encoder.other": torch.zeros(1)}, tmp_path / "further.safetensors")
     with pytest.raises(ValueError, match="text_encoder"):
         put(folder, [tmp_path / "further.safetensors"])
+
+
+def test_the_shipped_folder_beside_is_what_put_beside_makes(tmp_path: Path) -> None:
+    state = {
+        f"{name}.{key}": value
+        for name in ("text_encoder", "unet", "controlnet")
+        for file in (weights.NATURAL / name).glob("*.safetensors")
+        for key, value in load_file(file).items()
+    }
+    save_file(state, tmp_path / "further.safetensors")
+    put_beside(tmp_path / "made", tmp_path / "further.safetensors")
+    made, shipped = (f / weights.MANIFEST for f in (tmp_path / "made", weights.NATURAL))
+    assert made.read_text() == shipped.read_text()
+
+
+def test_natural_pictures_come_nearer_to_their_style_s_truth() -> None:
+    """What the second model is for: pictures of no world, each in a style, against the truth."""
+    pictures = [torch.from_numpy(drawn(seed, 128)).permute(2, 0, 1) for seed in (5, 6)]
+    choices = parts("constraint=[]", "keyframes.interval=1", "sampling.steps=6")
+    found = {}
+    for name in ("demo", "demo_natural"):
+        model = load_model(name)
+        errors = []
+        for source, style in product(pictures, ("neon", "gold statue")):
+            clip = Clip("one", MemoryVideo([source], Fraction(25)), prompt=style)
+            (made,) = render(clip, model, choices)
+            errors.append((made - truth(source, style)).square().mean())
+        found[name] = -10 * float(torch.stack(errors).mean().log10())
+    assert found["demo_natural"] > found["demo"] + 3
 
 
 def test_the_noise_of_a_translation_is_that_of_its_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,12 @@ def request(name: str) -> NoiseRequest:
     return NoiseRequest(torch.zeros(1), 0, CONDITION, (), note=name)
 
 
-def test_a_job_that_has_waited_is_in_the_next_batch() -> None:
+def test_a_key_frame_that_has_waited_is_in_the_next_batch() -> None:
     """b waits for the end of a; c asks all the time. Nothing is evaluated without b once it can go
     on."""
     ended: set[str] = set()
 
-    def job(name: str, steps: int, after: str | None) -> Iterator[Any]:
+    def key(name: str, steps: int, after: str | None) -> Iterator[Any]:
         if after:
             yield Wait(lambda: after in ended, skipped=2)
         for step in range(steps):
@@ -39,11 +39,11 @@ def test_a_job_that_has_waited_is_in_the_next_batch() -> None:
         batches.append([each.note for each in requests])
         return [torch.zeros(1) for _ in requests]
 
-    jobs: list[Any] = [job("a", 2, None), job("b", 2, "a"), job("c", 5, None)]
+    keys: list[Any] = [key("a", 2, None), key("b", 2, "a"), key("c", 5, None)]
     done = 0
-    for turn in side_by_side(jobs, predict, 3, lambda count, note: reported.append((count, note))):
+    for turn in side_by_side(keys, predict, 3, lambda count, note: reported.append((count, note))):
         if isinstance(turn, Turn):
-            turn.running.request = turn.running.job.send(turn.noise)  # type: ignore[arg-type]
+            turn.lane.request = turn.lane.coroutine.send(turn.noise)  # type: ignore[arg-type]
         else:
             done += 1
     assert done == 3

@@ -8,7 +8,7 @@ export class Preview {
   constructor(about, shown) {
     this.shown = shown; // called with every frame that comes
     this.offered = about.preview;
-    this.label = about.model === "demo" ? "Preview · small, few steps" : "Preview";
+    this.label = about.small ? "Preview · small, few steps" : "Preview";
     this.turn = this.waiting = 0;
     this.forget();
     $("live").checked = this.offered && localStorage.getItem("preview") !== "off";

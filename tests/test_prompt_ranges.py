@@ -136,7 +136,7 @@ def test_another_prompt_in_one_range_leaves_the_others(
     base += ["tracker=none", "constraint=[]", "prompt=a cat", "prompts=t.csv"]
 
     def stored() -> set[str]:
-        return {path.name for path in (tmp_path / ".store/keys").iterdir() if path.is_dir()}
+        return {path.name for path in (tmp_path / ".store/keys").glob("*/*")}
 
     table(tmp_path / "t.csv", "from,to,prompt,fade", "0,3,a cat,", "4,8,a dog,2")
     assert main([*base, "out=one"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_a_composition_is_that_of_hydra(lines: list[str]) -> None:
 @pytest.mark.parametrize("lines", [["constraint.pixle.end=1"], ["model=none"], ["+seed=1"]])
 def test_a_refusal_is_that_of_hydra(lines: list[str]) -> None:
     said = []
-    for composing in (Merging(None, ()), lambda lines: hydras(*lines)):
+    ways: list[Callable[[list[str]], DictConfig]] = [Merging(None, ()), lambda more: hydras(*more)]
+    for composing in ways:
         with pytest.raises(Exception) as caught:
             composing(lines)
         said.append((type(caught.value), str(caught.value)))

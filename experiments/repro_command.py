@@ -94,8 +94,12 @@ def _file(path: Path) -> dict[str, Any]:
     """What a choice says, together with the choices of its group that it goes out from."""
     own: dict[str, Any] = dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     bases = [name for name in own.pop("defaults", ()) if name != "_self_"]
+    if not bases:
+        return own
     files = [_file(path.with_name(f"{name}.yaml")) for name in bases]
-    return dict(OmegaConf.to_container(OmegaConf.merge(*files, own))) if files else own
+    merged = OmegaConf.to_container(OmegaConf.merge(*files, own))
+    assert isinstance(merged, dict)  # as its parts
+    return {str(key): value for key, value in merged.items()}
 
 
 def _prompts(tree: Tree) -> Iterator[str]:

@@ -26,7 +26,7 @@ def load_model(
     """Load a diffusion model with its ControlNets.
 
     Args:
-        name_or_path: a choice of conf/model (``demo``, ``sd15``, ``tiny``), or a folder in
+        name_or_path: a choice of conf/model (``demo``, ``demo_natural``, ``sd15``), or a folder in
             diffusers layout or a hub id, which is loaded with the other settings of ``sd15``.
         controls: names of the controls that need a ControlNet, in the order of ``control=[canny]``.
         settings: further settings of the model, as on the command line, such as

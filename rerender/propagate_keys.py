@@ -24,6 +24,7 @@ from rerender.codec import (
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
 from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
+from rerender.data.picture import SUFFIXES
 from rerender.data.pictures import Pictures, listed, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
@@ -215,7 +216,8 @@ def check_out(
         ResourceError: its folder, or the nearest one above it that is there, may not be written.
     """
     if out.suffix.lower() not in endings:
-        problem = f"an {endings[0][1:]} is written, received {out.name!r}"
+        article = "a" if endings[0] == ".png" else "an"
+        problem = f"{article} {endings[0][1:]} is written, received {out.name!r}"
         raise ConfigError("--out", problem, f"give a name that ends in {' or '.join(endings)}")
     try:
         mode = out.stat().st_mode
@@ -233,6 +235,10 @@ def check_out(
     for path in inputs:
         if same(path, out):
             raise ConfigError("--out", f"{out} is the input {path}", "write somewhere else")
+    read = [folder for folder in (keys, *others) if same(folder, out.parent)]
+    if read and out.suffix.lower() in SUFFIXES:
+        problem = f"{out} lies in {read[0]}, and would be read as one of its pictures"
+        raise ConfigError("--out", problem, "write somewhere else")
     above = next(path for path in out.absolute().parents if path.exists())
     if not above.is_dir():
         raise ConfigError("--out", f"{above} is a file, a folder is needed", "choose another")

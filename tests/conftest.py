@@ -64,6 +64,12 @@ REMEMBERED = {
 }
 
 
+def threads() -> int:
+    """How many torch computes with; before it is imported, those that it will begin with."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else int(os.environ["OMP_NUM_THREADS"])
+
+
 def scheduling() -> int | None:
     """How this thread is scheduled."""
     return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
@@ -78,9 +84,11 @@ def remembered() -> dict[str, list[object]]:
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """A test leaves the process as it was, so that no other one depends on their order."""
-    before, place, scheduled = remembered(), Path.cwd(), scheduling()
+    before, place, scheduled, computing = remembered(), Path.cwd(), scheduling(), threads()
     yield
     assert scheduling() == scheduled
+    if threads() != computing:  # as commands that are given theirs leave it
+        sys.modules["torch"].set_num_threads(computing)
     assert {
         name: found for name, found in remembered().items() if found != before.get(name, [])
     } == {}

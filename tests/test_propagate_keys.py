@@ -363,6 +363,10 @@ def test_the_frame_to_paint_next_is_said_and_shown(
     assert picture.read(out).image.shape[0] == 3
     assert main([*options[:-1], str(tmp_path / "next.mp4")]) == 2
     assert main(["--suggest", "0", *options[:4], "--out", str(out)]) == 2
+    (tmp_path / "also keys").symlink_to(keys)
+    for place in (keys, tmp_path / "also keys"):  # where it would be a key frame the next time
+        assert main([*options[:-1], str(place / "0020.png")]) == 2
+    assert "would be read as one of its pictures" in capsys.readouterr().err
 
 
 RUN = ["tracker=none", "metrics=[integrity]", "prompt=as painted", "data.output=source", "store=s"]

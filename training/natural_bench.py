@@ -111,8 +111,8 @@ def measure(
                             for each in (made, wanted)
                         )
                         pair, twice = torch.stack([made, source]), torch.stack([wanted, wanted])
-                        db = psnr(pair, twice).tolist()
-                        looks = perceptual.distance(backbone, pair, twice).tolist()
+                        db, source_db = psnr(pair, twice).tolist()
+                        looks, source_looks = perceptual.distance(backbone, pair, twice).tolist()
                         edges = edge_f1(source, made)
                         rows.append(
                             TranslatedFrame(
@@ -123,8 +123,10 @@ def measure(
                                 named,
                                 truth_named,
                                 edges,
-                                *db,
-                                *looks,
+                                db,
+                                source_db,
+                                looks,
+                                source_looks,
                                 seconds,
                             )
                         )

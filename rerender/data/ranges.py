@@ -117,8 +117,9 @@ def _read(table: Path, clip: Clip) -> list[PromptRange]:
 def _range(table: Path, line: int, row: Mapping[str, str], clip: Clip) -> PromptRange:
     def number(column: str, default: str, most: float = 1e9, whole: bool = True) -> float:
         text = (row.get(column) or default).strip()
-        try:
-            value = float(int(text)) if whole else float(text)
+        try:  # Python also reads digits of other scripts, and 1_000
+            plain = text.isascii() and "_" not in text
+            value = (float(int(text)) if whole else float(text)) if plain else -1.0
         except ValueError:
             value = -1.0
         if not 0 <= value <= most:

@@ -20,9 +20,9 @@ from rerender.video import Video
 SWEEPS = 2  # over all key frames
 REACHES = (8, 4, 2, 1)  # frames by which one is moved at a time
 
-MARGIN = 0.03
-"""Share of the error around a key frame that a move has to save: less is chance, since what the
-source shows is not quite what will be painted."""
+MARGIN = 0.3
+"""Share of the error that a change has to save: less may be chance, since what the source shows is
+not quite what will be painted."""
 
 INSET = 1 / 3
 """From an end of a video to its outermost key frame, as a share of the distance between two: a

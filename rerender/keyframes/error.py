@@ -12,7 +12,7 @@ from rerender.contracts import FlowEstimator, KeyFrames
 from rerender.flow.dis import Dis
 from rerender.keyframes._cuts import Changes, shots
 from rerender.keyframes._disagreement import Explanation, suggestions
-from rerender.keyframes._settling import settled, spaced
+from rerender.keyframes._settling import MARGIN, settled, spaced
 from rerender.video import Video
 
 
@@ -20,9 +20,10 @@ from rerender.video import Video
 class Error(KeyFrames):
     """One key frame after the other where the source, carried from the key frames there are,
     explains the frames between them worst, until they are explained or the budget is spent. Where
-    it is spent, these and as many evenly spaced ones are moved, each between its neighbours, while
-    that leaves less error, and the better ones are taken. Those at the ends of the video are moved
-    too: frames beyond the outermost key frame are carried from one side.
+    it is spent, as many evenly spaced ones are taken in their place, each moved between its
+    neighbours while that leaves clearly less error, unless the chosen ones, moved too, leave
+    clearly less than these. Those at the ends of the video are moved as well: frames beyond the
+    outermost key frame are carried from one side.
 
     Attributes:
         tolerance: root mean squared error in levels of the worst explained frame at which no more
@@ -56,9 +57,12 @@ class Error(KeyFrames):
         keys = [*ends, *chosen]
         if spent and chosen and self.sweeps:
             at_cuts = sorted({frame for cut in cuts for frame in (cut - 1, cut)})
-            moved = []
-            for begun in (keys, spaced(parts, len(keys))):
+
+            def moved(begun: Sequence[int]) -> list[int]:
                 movable = [key for key in begun if key not in at_cuts]
-                moved.append([*at_cuts, *settled(at_cuts, movable, explanation, self.sweeps)])
-            keys = min(moved, key=explanation.left)
+                return [*at_cuts, *settled(at_cuts, movable, explanation, self.sweeps)]
+
+            even, uneven = moved(spaced(parts, len(keys))), moved(keys)
+            clearly = explanation.left(uneven) < (1 - MARGIN) * explanation.left(even)
+            keys = uneven if clearly else even
         return [sorted(key for key in keys if key in shot) for shot in parts]

@@ -68,6 +68,12 @@ TINY_AUTOENCODER: Mapping[str, Any] = {
     "latent_channels": 4,
     "scaling_factor": 1.0,
 }
+_COUNTS = (
+    *("layers_per_block", "transformer_layers_per_block", "reverse_transformer_layers_per_block"),
+    *("num_res_blocks", "num_encoder_blocks", "num_decoder_blocks"),
+    *("num_hidden_layers", "num_attention_heads"),
+)
+_MOST = 1000  # layers, heads: far more than any network has
 TEXT: Mapping[str, Any] = {"hidden_size": 512, "vocab_size": 49408, "max_position_embeddings": 77}
 
 
@@ -81,6 +87,7 @@ def unet(network: NetworkFiles) -> Described:
     _check_sizes(found, ("in_channels", "out_channels"))
     _check_levels(found, "down_block_types", _DOWN)
     _check_levels(found, "up_block_types", _UP)
+    _check_counts(found)
     UNET.check(found.config, network.file)
     return found
 
@@ -94,6 +101,7 @@ def controlnet(network: NetworkFiles) -> Described:
     _check_sizes(found, ("in_channels",))
     _check_levels(found, "down_block_types", _DOWN)
     _check_list(found, "conditioning_embedding_out_channels")
+    _check_counts(found)
     (UNION if union else CONTROLNET).check(found.config, network.file)
     return found
 
@@ -103,6 +111,7 @@ def t2i_adapter(network: NetworkFiles) -> Described:
     found = Described(network.file, network.config(), T2I_ADAPTER)
     _check_sizes(found, ("in_channels", "num_res_blocks", "downscale_factor"))
     _check_list(found, "channels")
+    _check_counts(found)
     T2I.check(found.config, network.file)
     return found
 
@@ -126,6 +135,7 @@ def vae(network: NetworkFiles) -> Described:
     found = Described(file, config, TINY_AUTOENCODER if tiny else AUTOENCODER)
     _check_sizes(found, ("latent_channels",))
     _check_list(found, "encoder_block_out_channels" if tiny else "block_out_channels")
+    _check_counts(found)
     (TINY_VAE if tiny else VAE).check(config, file)
     scale = config.get("scaling_factor", 1.0 if tiny else 0.18215)
     shift = config.get("shift_factor") or 0.0
@@ -150,6 +160,7 @@ def text_encoder(network: NetworkFiles) -> Described:
     inner = config.get("text_config")
     text = Described(network.file, inner if isinstance(inner, dict) else config, TEXT)
     _check_sizes(text, tuple(TEXT))
+    _check_counts(text)
     return text
 
 
@@ -179,10 +190,27 @@ def _check_sizes(part: Described, keys: Sequence[str]) -> None:
             raise WeightsError(part.file, problem[:300], f"correct {key} in that file")
 
 
+def _check_counts(part: Described) -> None:
+    """What is built once for each of a number is told before it is built: a huge one would take for
+    ever, one below nothing would leave weights out."""
+    for key in _COUNTS:
+        value, counts = part.config.get(key), []
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            waiting += one if isinstance(one, list) else []
+            counts += [] if isinstance(one, list) or one is None else [one]
+        least = 1 if key.startswith("num_") else 0
+        if not all(is_whole(count) and least <= count <= _MOST for count in counts):
+            problem = f"{key} must be whole numbers in {least}..{_MOST}, received {value!r}"
+            raise WeightsError(part.file, problem[:300], f"correct {key} in that file")
+
+
 def _check_list(part: Described, key: str) -> None:
     value = part.get(key)
-    if not isinstance(value, list) or not value or not all(map(is_whole, value)):
-        problem = f"{key} must be a list of whole numbers, received {value!r}"
+    sizes = value if isinstance(value, list) and value else [None]
+    if not all(is_whole(size) and 1 <= size <= 1 << 20 for size in sizes):
+        problem = f"{key} must be a list of whole numbers above 0, received {value!r}"
         raise WeightsError(part.file, problem[:300], f"correct {key} in that file")
 
 

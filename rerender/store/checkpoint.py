@@ -80,15 +80,18 @@ class Loading:
     def model(self) -> Model:
         """The model; a sweep in one process loads the same one once, and holds never two. (In a
         fade between ranges with other LoRAs the one before is held by who translates with it.)"""
-        self.check_memory()
-        wanted = (repr(self._fitted), self._controls)
+        fitted = self.check_memory()
+        wanted = (repr(fitted), self._controls)
         if wanted not in _LOADED:
             _LOADED.clear()
-            _LOADED[wanted] = self._fitted.load(self._controls)
+            _LOADED[wanted] = fitted.load(self._controls)
         return _LOADED[wanted]
 
-    def check_memory(self) -> None:
+    def check_memory(self) -> Checkpoint:
         """Refuse a model for which the memory of its device does not suffice, without loading it.
+
+        Returns:
+            The checkpoint as it fits: whole, or with networks that take turns on the device.
 
         Raises:
             ResourceError: it does not.
@@ -96,6 +99,7 @@ class Loading:
         if self._fitted is None:
             assert self._demand is not None
             self._fitted = self._checkpoint.fitted(self._controls, self._demand)
+        return self._fitted
 
     def known(self) -> bool:
         """Whether digest and multiple can be said without loading."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # named af
 _NOW = {"cache-control": "no-store"}
 _JSON_BYTES = 2**20
 _SMALL = 320  # pixels of the longer side of a thumbnail
+_NUMBER = re.compile(r"[0-9]{1,18}")  # digits of other scripts and thousands of them are none
 _WAITING = 2.0  # seconds after which a page that waits for frames is answered anyway
 
 
@@ -98,7 +100,7 @@ class Studio:
 
     async def upload(self, request: Request) -> Response:
         size = request.headers.get("content-length", "")
-        announced = int(size) if size.isdigit() else None
+        announced = int(size) if _NUMBER.fullmatch(size) else None
         name = request.query_params.get("name", "")
         try:
             clip = await self.clips.add(name, announced, request.stream())
@@ -202,9 +204,8 @@ class Studio:
 
     def preview_state(self, request: Request) -> Any:
         after = request.query_params.get("after", "")
-        return self._previews.state(
-            request.path_params["preview"], int(after) if after.isdigit() else 0, _WAITING
-        )
+        number = int(after) if _NUMBER.fullmatch(after) else 0
+        return self._previews.state(request.path_params["preview"], number, _WAITING)
 
     def preview_frame(self, request: Request) -> Response:
         data = self._previews.frame(request.path_params["preview"], request.path_params["number"])

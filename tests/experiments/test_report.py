@@ -322,7 +322,7 @@ def compare_and_switch(page: browser.Page) -> None:
         ["data.frames=7", "seed=3"],
         ["flow=truth", "propagation=hold", "control=[]", "metrics=[warp_error,clip_demo]"],
         ["constraint=[]", "sampling.steps=7", "sampling.strength=null", "model=demo"],
-        ["model=demo_natural", "model.freeu.b1=1.2", "data=video", "data.path=x.mp4", "prompt=oil"],
+        ["model=demo_natural", "model.clip_skip=1", "data=video", "data.path=x.mp4", "prompt=oil"],
         ["data.seeds=[1000003,1000004]", "metrics.warp_error.span=2.0", "pictures=[keys,flow]"],
     ],
 )

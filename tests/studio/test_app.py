@@ -55,6 +55,12 @@ def test_what_is_no_whole_video_is_refused_in_one_line(
     assert not [path for path in (place / "outputs").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("after", ["²", "٣", "9" * 5000, "-1", "x", ""])
+def test_what_is_no_number_is_none(client: Any, after: str) -> None:
+    answer = client.get("/api/previews/none", params={"after": after})
+    assert answer.status_code < 500
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_an_upload_over_the_limit_is_refused(place: Path, film: bytes, announced: bool) -> None:
     def blocks() -> Iterator[bytes]:

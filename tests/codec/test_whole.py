@@ -48,11 +48,8 @@ KINDS = {
     "vp8.ogv": {"codec": "libvpx", "unit": UNIT},
 }
 SHARE = 0.85
-SINGLE = {
-    "plain.gif": 0.75,
-    "mpeg2.ts": 0.65,
-    "mpeg2.mpg": 0.75,
-}  # of one byte; others 0.84 and more
+# Of one byte; of other kinds 0.84 and more.
+SINGLE = {"plain.gif": 0.75, "mpeg2.ts": 0.65, "mpeg2.mpg": 0.75}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from rerender.constraint._masks import flat, known, soften
 from rerender.contracts import Constraint, Edits, Model
 from rerender.contracts.upload import upload
 from rerender.errors import ConfigError
+from rerender.flow.field import Outside
 from rerender.scene import Reference, Scene, State
 
 
@@ -39,6 +40,9 @@ class Pixel(Constraint):
         anchored: use the anchor's pixels; false uses the previous key frame alone (Fig. 15).
         double_mask: multiply the reference by the mask once more, as the published code does;
             that darkens the rim of the mask.
+        outside: what a moved picture shows beyond its border: "grey", the middle of the model's
+            range, as the published code does, or "border", its nearest pixel. Motion of less than
+            half a pixel over the border hides nothing, so that grey mixes into the rim there.
     """
 
     strength: float = 0.5
@@ -48,6 +52,7 @@ class Pixel(Constraint):
     threshold: float = 0.125
     anchored: bool = True
     double_mask: bool = False
+    outside: Literal["grey", "border"] = "grey"
 
     needs_draft: ClassVar[bool] = True
     edits_noisy: ClassVar[bool] = True
@@ -68,7 +73,7 @@ class Pixel(Constraint):
 
     def bind(self, scene: Scene, model: Model) -> Edits:
         references = [scene.anchor, scene.previous] if self.anchored else [scene.previous]
-        picture, hole = overlay(scene, references)
+        picture, hole = overlay(scene, references, self.outside)
         visible = known(soften(hole), model.vae_scale_factor)
         target = encode_faithfully(model, picture, self.compensation, self.threshold)
         mask = visible.to(target)
@@ -100,8 +105,15 @@ class Pixel(Constraint):
         return signal, noise
 
 
-def overlay(scene: Scene, references: list[Reference]) -> tuple[Tensor, Tensor]:
+def overlay(
+    scene: Scene, references: list[Reference], outside: Literal["grey", "border"] = "grey"
+) -> tuple[Tensor, Tensor]:
     """The draft with moved pixels of earlier results laid over it, the first reference on top.
+
+    Args:
+        scene: the key frame, its draft and its flow to earlier ones.
+        references: earlier key frames.
+        outside: what these show beyond their borders, as of `Pixel`.
 
     Returns:
         The picture ``[3,H,W]``, un-quantised, and the hole ``[1,1,H,W]``: 1 where no reference is
@@ -113,9 +125,9 @@ def overlay(scene: Scene, references: list[Reference]) -> tuple[Tensor, Tensor]:
     for reference in reversed(references):
         occluded = reference.flow.occluded.to(picture)
         mask = soften(occluded)[0]
-        # What the flow fetches from outside the image is mid-grey, the middle of the model's range.
         earlier = upload(reference.image, picture.device).to(picture)
-        warped = reference.flow.warp(earlier - 0.5) + 0.5
+        fetched: Outside = "border" if outside == "border" else "zeros"
+        warped = reference.flow.warp(earlier - 0.5, outside=fetched) + 0.5
         picture = (1 - mask) * warped + mask * picture
         hole = hole * occluded
     return picture, hole

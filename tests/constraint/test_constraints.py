@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
@@ -301,6 +301,23 @@ def test_a_still_scene_has_an_empty_hole() -> None:
     result, hole = overlay(shown, [shown.anchor, shown.previous])
     assert hole.max() == 0
     assert torch.allclose(result, shown.anchor.image, atol=1e-5)
+
+
+@pytest.mark.parametrize(("outside", "kept"), [("border", True), ("grey", False)])
+def test_the_rim_where_little_has_left_the_image(
+    outside: Literal["grey", "border"], kept: bool
+) -> None:
+    """A white picture moved by 0.4 pixels, nothing of it hidden, stays white up to its rim unless
+    grey is mixed in: 1 - 0.4 * 0.5 there."""
+    white = earlier(0)
+    white.trace.image = torch.ones(3, SIDE, SIDE)
+    offset = torch.full((1, 2, SIDE, SIDE), -0.4)
+    reference = Reference(white, lambda: Flow(offset, torch.zeros(1, 1, SIDE, SIDE)))
+    shown = scene(white, white, identity(SIDE, SIDE), picture(9))
+    result, _ = overlay(shown, [reference], outside)
+    assert torch.allclose(result[:, 1:, 1:], torch.ones(3, SIDE - 1, SIDE - 1), atol=1e-5)
+    rim = 1.0 if kept else 0.8
+    assert torch.allclose(result[:, 5:, 0], torch.full((3, SIDE - 5), rim), atol=1e-5)
 
 
 def test_double_mask_darkens_only_the_rim(tiny: StableDiffusion) -> None:

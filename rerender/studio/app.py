@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -13,15 +12,22 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from rerender.data import picture
-from rerender.errors import ConfigError, InputError, LockedError, RerenderError, ResourceError
-from rerender.exits import failure
+from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.run_folder import KEYS, SHEET
-from rerender.studio.clips import ClipFolder, TooLargeError
+from rerender.studio.clips import ClipFolder
+from rerender.studio.endpoints import (
+    FOREVER,
+    NOW,
+    StoredFile,
+    body,
+    explained,
+    plain_endpoint,
+    settings_endpoint,
+)
 from rerender.studio.frames import SHOWN, JpegFrames, frame_of
 from rerender.studio.plan import model_of, planned, strength_of
 from rerender.studio.previews import Previews, refuse_while
@@ -42,25 +48,9 @@ from rerender.studio.warm import WarmWorker
 
 PAGE = Path(__file__).with_name("page")
 _KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # named after its content
-_NOW = {"cache-control": "no-store"}
-_JSON_BYTES = 2**20
 _SMALL = 320  # pixels of the longer side of a thumbnail
 _NUMBER = re.compile(r"[0-9]{1,18}")  # digits of other scripts and thousands of them are none
 _WAITING = 2.0  # seconds after which a page that waits for frames is answered anyway
-
-
-class StoredFile(FileResponse):
-    """A file that the page asked for; one that a run, or another page, takes away before it is sent
-    is as if it had not been there."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except (RuntimeError, FileNotFoundError) as error:  # how Starlette says it
-            if Path(self.path).is_file():
-                raise
-            raise InputError("file", "is gone since it was asked for", "ask again") from error
 
 
 class Studio:
@@ -120,13 +110,13 @@ class Studio:
         return self._jpeg(request, path)
 
     async def mask(self, request: Request) -> Response:
-        data = await _body(request, 16 * 2**20, "mask")
+        data = await body(request, 16 * 2**20, "mask")
         name = await run_in_threadpool(self.clips.add_mask, request.path_params["clip"], data)
         return JSONResponse({"mask": name}, 201)
 
     def mask_file(self, request: Request) -> Response:
         path = self.clips.mask(request.path_params["clip"], request.path_params["mask"])
-        return StoredFile(path, headers=_FOREVER)
+        return StoredFile(path, headers=FOREVER)
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -209,7 +199,7 @@ class Studio:
 
     def preview_frame(self, request: Request) -> Response:
         data = self._previews.frame(request.path_params["preview"], request.path_params["number"])
-        return Response(data, media_type="image/jpeg", headers=_NOW)
+        return Response(data, media_type="image/jpeg", headers=NOW)
 
     @property
     def _previews(self) -> Previews:
@@ -242,13 +232,13 @@ class Studio:
         run = request.path_params["run"]
         path = self.runs.file(run, f"{KEYS}/{request.path_params['number']:06d}.png")
         if "whole" not in request.query_params:
-            return StoredFile(path, headers=_NOW)
+            return StoredFile(path, headers=NOW)
         shaped = self.clips.shaped(self.runs.state(run)["clip"], picture.read(path).image)
-        return Response(shaped, media_type="image/png", headers=_NOW)
+        return Response(shaped, media_type="image/png", headers=NOW)
 
     async def mend(self, request: Request) -> Response:
         """Put another picture in the place of a frame; the settings that carry it on."""
-        data = await _body(request, 64 * 2**20, "key frame")
+        data = await body(request, 64 * 2**20, "key frame")
         run, number = request.path_params["run"], request.path_params["number"]
         state = self.runs.state(run)
         paths = {key: self.runs.file(run, f"{KEYS}/{key:06d}.png") for key in state["keys"]}
@@ -273,13 +263,13 @@ class Studio:
     def result(self, request: Request) -> Response:
         path = self.runs.video(request.path_params["run"])
         if "download" not in request.query_params:
-            return StoredFile(path, media_type="video/mp4", headers=_NOW)
+            return StoredFile(path, media_type="video/mp4", headers=NOW)
         name = self.clips.clip(self.runs.state(request.path_params["run"])["clip"]).path.stem
         filename = f"{name}-{request.path_params['run'][:6]}.mp4"
-        return StoredFile(path, media_type="video/mp4", filename=filename, headers=_NOW)
+        return StoredFile(path, media_type="video/mp4", filename=filename, headers=NOW)
 
     def sheet(self, request: Request) -> Response:
-        return StoredFile(self.runs.file(request.path_params["run"], SHEET), headers=_NOW)
+        return StoredFile(self.runs.file(request.path_params["run"], SHEET), headers=NOW)
 
     def result_frame(self, request: Request) -> Response:
         run = request.path_params["run"]
@@ -288,13 +278,13 @@ class Studio:
             return self._jpeg(request, path)
         image = frame_of(path, request.path_params["number"])
         shaped = self.clips.shaped(self.runs.state(run)["clip"], image)
-        return Response(shaped, media_type="image/png", headers=_NOW)
+        return Response(shaped, media_type="image/png", headers=NOW)
 
     def _jpeg(self, request: Request, path: Path) -> Response:
         longest = _SMALL if "small" in request.query_params else SHOWN
         data = self._pictures.frame(path, request.path_params["number"], longest)
         # A run that is made again has another address: the page adds when it was finished.
-        return Response(data, media_type="image/jpeg", headers=_FOREVER)
+        return Response(data, media_type="image/jpeg", headers=FOREVER)
 
 
 def application(
@@ -320,100 +310,34 @@ def application(
     routes = [
         Route("/", studio.page),
         Route("/static/{name}", studio.page),
-        Route("/api/about", _get(studio.about)),
-        Route("/api/clips", _get(studio.listed)),
+        Route("/api/about", plain_endpoint(studio.about)),
+        Route("/api/clips", plain_endpoint(studio.listed)),
         Route("/api/clips", studio.upload, methods=["POST"]),
-        Route(clip, _get(studio.clip)),
-        Route(clip + "/frames/{number:int}", _get(studio.frame)),
+        Route(clip, plain_endpoint(studio.clip)),
+        Route(clip + "/frames/{number:int}", plain_endpoint(studio.frame)),
         Route(clip + "/masks", studio.mask, methods=["POST"]),
-        Route(clip + "/masks/{mask}", _get(studio.mask_file)),
-        Route("/api/command", _post(studio.command), methods=["POST"]),
-        Route("/api/plan", _post(studio.plan, asking=True), methods=["POST"]),
-        Route("/api/previews", _post(studio.preview, asking=True), methods=["POST"]),
-        Route(preview, _get(studio.preview_state)),
-        Route(preview + "/frames/{number:int}", _get(studio.preview_frame)),
-        Route("/api/runs", _get(studio.history)),
-        Route("/api/runs", _post(studio.start), methods=["POST"]),
-        Route(run, _get(studio.state)),
-        Route(run, _get(studio.forget), methods=["DELETE"]),
-        Route(run + "/cancel", _get(studio.cancel), methods=["POST"]),
-        Route(run + "/keys/{number:int}", _get(studio.key)),
+        Route(clip + "/masks/{mask}", plain_endpoint(studio.mask_file)),
+        Route("/api/command", settings_endpoint(studio.command), methods=["POST"]),
+        Route("/api/plan", settings_endpoint(studio.plan, asking=True), methods=["POST"]),
+        Route("/api/previews", settings_endpoint(studio.preview, asking=True), methods=["POST"]),
+        Route(preview, plain_endpoint(studio.preview_state)),
+        Route(preview + "/frames/{number:int}", plain_endpoint(studio.preview_frame)),
+        Route("/api/runs", plain_endpoint(studio.history)),
+        Route("/api/runs", settings_endpoint(studio.start), methods=["POST"]),
+        Route(run, plain_endpoint(studio.state)),
+        Route(run, plain_endpoint(studio.forget), methods=["DELETE"]),
+        Route(run + "/cancel", plain_endpoint(studio.cancel), methods=["POST"]),
+        Route(run + "/keys/{number:int}", plain_endpoint(studio.key)),
         Route(run + "/keys/{number:int}", studio.mend, methods=["POST"]),
-        Route(run + "/frames/{number:int}", _get(studio.result_frame)),
-        Route(run + "/suggestions", _get(studio.suggestions)),
-        Route(run + "/video.mp4", _get(studio.result)),
-        Route(run + "/sheet.png", _get(studio.sheet)),
+        Route(run + "/frames/{number:int}", plain_endpoint(studio.result_frame)),
+        Route(run + "/suggestions", plain_endpoint(studio.suggestions)),
+        Route(run + "/video.mp4", plain_endpoint(studio.result)),
+        Route(run + "/sheet.png", plain_endpoint(studio.sheet)),
     ]
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        exception_handlers={RerenderError: _explained, OSError: _explained},
+        exception_handlers={RerenderError: explained, OSError: explained},
     )
     app.state.studio = studio
     return app
-
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def _get(answer: Callable[[Request], Any]) -> Endpoint:
-    """An endpoint that is worked on beside others, and whose plain values become JSON."""
-
-    async def endpoint(request: Request) -> Response:
-        found = await run_in_threadpool(answer, request)
-        return found if isinstance(found, Response) else JSONResponse(found, headers=_NOW)
-
-    return endpoint
-
-
-def _post(answer: Callable[[StudioSettings], Any], asking: bool = False) -> Endpoint:
-    """An endpoint that is sent the settings of the page.
-
-    Args:
-        answer: what it does with them.
-        asking: the page asks whether they are refused: a refusal is an answer, and no error.
-    """
-
-    async def endpoint(request: Request) -> Response:
-        data = await _body(request, _JSON_BYTES, "settings")
-        try:
-            given = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError("settings", "are no JSON", "use the page itself") from error
-        try:
-            found = await run_in_threadpool(lambda: answer(StudioSettings.of(given)))
-        except RerenderError as error:
-            if not asking:
-                raise
-            found = {"refused": str(error)}
-        return JSONResponse(found, headers=_NOW)
-
-    return endpoint
-
-
-async def _body(request: Request, most: int, what: str) -> bytes:
-    """What was sent, refused as soon as it is too much."""
-    data = bytearray()
-    async for block in request.stream():
-        data += block
-        if len(data) > most:
-            raise TooLargeError(what, f"more than {most / 2**20:.0f} MiB", "send less")
-    return bytes(data)
-
-
-async def _explained(request: Request, error: Exception) -> Response:
-    """An error as its one line."""
-    status = next(
-        (
-            code
-            for kind, code in {
-                TooLargeError: 413,
-                LockedError: 409,
-                ResourceError: 507,
-                OSError: 507,
-            }.items()
-            if isinstance(error, kind)
-        ),
-        400,
-    )
-    return JSONResponse({"error": failure(error).message}, status, headers=_NOW)

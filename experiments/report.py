@@ -86,7 +86,7 @@ def render(
         js=js,
         data={"clips": study.clips, "entries": study.entries, "metrics": _metrics(study.scores)},
         tables=_tables(study, about or Experiment()),
-        published=tables.published(),
+        published=tables.published(about),
         front=front,
         failed=study.failed,
         runs=study.runs,

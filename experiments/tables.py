@@ -29,7 +29,7 @@ from experiments.latex_table import to_latex
 from experiments.table_notes import MANY, gaps, remarks, said
 from rerender import files
 from rerender.config.table import UNTESTED, TableSpec
-from rerender.errors import InputError
+from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
 from rerender.run_folder import known_score_file
 
@@ -186,24 +186,37 @@ def _rounded(column: Column, cells: Sequence[Cell]) -> Column:
     return replace(column, power=power, decimals=decimals)
 
 
-def published(path: Path = PUBLISHED) -> list[Table]:
-    """The numbers printed in papers, each table with its own protocol."""
+def published(about: Experiment | None = None, path: Path = PUBLISHED) -> list[Table]:
+    """The numbers printed in papers, each table with its own protocol: those that an experiment
+    wants beside its own, or all where nobody says.
+
+    Raises:
+        ConfigError: it wants one that is not there.
+    """
     found = []
     loader = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
     entries = yaml.load(path.read_text(encoding="utf-8"), loader)  # digits as printed
-    for number, entry in enumerate(entries, 1):
+    names = [entry["name"] for entry in entries]
+    spec = about.table if about else None
+    wanted = names if spec is None else spec.published
+    if unknown := [name for name in wanted if name not in names]:
+        problem = f"knows no {unknown[0]!r}"
+        raise ConfigError("table.published", problem, f"choose from {', '.join(names)}")
+    for entry in entries:
+        if entry["name"] not in wanted:
+            continue
         rows = entry["rows"]
-        names = tuple(dict.fromkeys(name for row in rows.values() for name in row))
+        figures = tuple(dict.fromkeys(name for row in rows.values() for name in row))
         lines = {
-            method: tuple(Cell(float(row[name])) if name in row else Cell() for name in names)
+            method: tuple(Cell(float(row[name])) if name in row else Cell() for name in figures)
             for method, row in rows.items()
         }
         columns = tuple(
             Column(name, decimals=max(_decimals(r[name]) for r in rows.values() if name in r))
-            for name in names
+            for name in figures
         )
         title = f"Published, another protocol: {entry['paper']}, {entry['table']}"
-        notes, label = (f"Protocol: {entry['protocol']}.",), f"tab:published{number}"
+        notes, label = (f"Protocol: {entry['protocol']}.",), f"tab:published_{entry['name']}"
         found.append(Table(title, columns, lines, notes, label))
     return found
 
@@ -247,7 +260,7 @@ def write(root: Path, with_published: bool = True, about: Experiment | None = No
         raise InputError(known_score_file(root), "holds no scores", cure)
     about = about or experiment.read(root)
     made = tables(scores, costs(root), about, credits(root))
-    made += published() if with_published else []
+    made += published(about) if with_published else []
     texts = {
         "table.csv": to_csv(made),
         "table.md": to_markdown(made),

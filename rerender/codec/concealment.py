@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import av.logging
 from av.error import FFmpegError
 
 from rerender.codec.container import MAX_PIXELS
+from rerender.codec.decoder_log import decoder_log
 
 CONCEALING = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 """FFmpeg's names of the decoders that do so."""
@@ -34,18 +34,13 @@ def concealed(packets: Iterable[Any], stream: Any) -> int | None:
         stream: freshly opened; it is decoded by one thread, which is this one.
     """
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
-    try:
-        # Whoever decodes for the frames finds where packets end, or one is refused, too.
-        with suppress(FFmpegError), av.logging.Capture() as said:
-            for packet in packets:
-                with suppress(FFmpegError):
-                    stream.codec_context.decode(packet if packet.size else None)
-                if any(line[2].startswith("concealing ") for line in said):
-                    time: int | None = packet.pts
-                    return time
-                said.clear()
-    finally:
-        av.logging.set_level(level)
+    # Whoever decodes for the frames finds where packets end, or one is refused, too.
+    with suppress(FFmpegError), decoder_log() as said:
+        for packet in packets:
+            with suppress(FFmpegError):
+                stream.codec_context.decode(packet if packet.size else None)
+            if any(line[2].startswith("concealing ") for line in said):
+                time: int | None = packet.pts
+                return time
+            said.clear()
     return None

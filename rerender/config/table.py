@@ -32,6 +32,8 @@ class TableSpec:
         caption: what the table shows, in one or two sentences; its statistics are added.
         label: of the LaTeX table, such as ``tab:ablation_shape``.
         rows: printed names of rows, by their names; others are printed as they are called.
+        published: tables printed in papers that belong beside it, by their names in
+            experiments/published.yaml.
     """
 
     reference: Row
@@ -40,6 +42,7 @@ class TableSpec:
     caption: Annotated[str, Field(max_length=1000)] = ""
     label: Label = "tab:scores"
     rows: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[Metric, ...] = ()
 
     def __post_init__(self) -> None:
         for name, listed in (("primary", self.primary), ("columns", self.columns)):
@@ -67,4 +70,5 @@ class TableSpec:
 
     def plain(self) -> dict[str, Any]:
         """The same as plain values, from which `of` makes it again."""
-        return {**asdict(self), "primary": list(self.primary), "columns": list(self.columns)}
+        listed = ("primary", "columns", "published")
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in listed}}

@@ -111,7 +111,9 @@ def test_such_a_video_is_refused_and_its_beginning_can_be_had(tmp_path: Path) ->
             break
     with pytest.raises(InputError, match=r"frame \d of 9 is damaged.*allow_truncated=true"):
         open_video(mutant, allow_truncated=False)
-    assert 0 < len(open_video(mutant, allow_truncated=True)) < 9
+    for _ in range(4):  # FFmpeg leaves out lines that repeat those of the look before
+        assert 0 < len(open_video(mutant, allow_truncated=True)) < 9
+        assert found(mutant) == found(mutant) is not None
 
 
 def test_what_is_no_parameter_set_stops_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from eval import score_files
 from eval.contracts import Score
@@ -19,6 +20,7 @@ from experiments import experiment, formats, tables
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Table
 from experiments.latex_table import PREAMBLE, to_latex
+from rerender.config.paths import CONF
 from rerender.config.table import TableSpec
 from rerender.errors import ConfigError, InputError
 from rerender.run_folder import SCORES
@@ -270,6 +272,25 @@ def test_published_numbers_are_marked_and_as_printed() -> None:
     text = formats.to_markdown(list(found.values()))
     assert "**" not in text
     assert line_of(text, "Rerender").split()[3:8:2] == ["0.979", "0.983", "0.069"]
+
+
+def test_an_experiment_names_the_published_tables_beside_its_own() -> None:
+    """None where it names none, all where nobody says; every experiment's names are there."""
+    spec = TableSpec(reference="a", primary=("m",))
+    assert tables.published(Experiment(spec)) == [] and len(tables.published()) == 8
+    asked = replace(spec, published=("rerender_table3",))
+    assert TableSpec.of(asked.plain()) == asked
+    (one,) = tables.published(Experiment(asked))
+    assert "Table 3" in one.title and one.label == "tab:published_rerender_table3"
+    with pytest.raises(ConfigError, match=r"table\.published: knows no 'x'; choose from rerender"):
+        tables.published(Experiment(replace(spec, published=("x",))))
+    named = 0
+    for path in sorted((CONF / "exp").glob("*.yaml")):
+        said = yaml.safe_load(path.read_text(encoding="utf-8")).get("table", {})
+        wanted = tuple(said.get("published", ()))
+        named += len(wanted)
+        assert len(tables.published(Experiment(replace(spec, published=wanted)))) == len(wanted)
+    assert named >= 8
 
 
 def test_files_are_the_same_for_any_order(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def frames_to_paint(
     return [
         {
             "frame": each.frame,
-            "gain": round(each.gain, 3),
+            "gain": round(each.gain, 2),
             "first": each.span.start,
             "last": each.span.stop - 1,
             "worst": round(each.worst, 2),

@@ -102,10 +102,16 @@ class _Watched:
 
 def forked(work: Callable[[], int], log: Path) -> int:
     """The exit code of work that is done in a copy of this process; -9 where it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(begun(work, log), 0)[1])
+
+
+def begun(work: Callable[[], int], log: Path) -> int:
+    """The id of a copy of this process that does some work and ends with its exit code. A process
+    of its own would spend most of its time on the imports that this one has made."""
     gc.collect()  # the copy must not close what threads of this process work on
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return child
     code = 99
     try:
         with log.open("a") as file:

@@ -8,7 +8,7 @@ apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -34,11 +34,27 @@ def concealed(packets: Iterable[Any], stream: Any) -> int | None:
         stream: freshly opened; it is decoded by one thread, which is this one.
     """
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    # Whoever decodes for the frames finds where packets end, or one is refused, too.
-    with suppress(FFmpegError), decoder_log() as said:
+
+    def decode(packet: Any) -> None:
+        with suppress(FFmpegError):
+            stream.codec_context.decode(packet if packet.size else None)
+
+    with suppress(FFmpegError):  # who decodes for the frames finds where packets end, too
+        return first_concealed(packets, decode)
+    return None
+
+
+def first_concealed(packets: Iterable[Any], decode: Callable[[Any], None]) -> int | None:
+    """The time, in ticks, of the first packet after which a decoder says that it conceals errors;
+    None if there is none.
+
+    Args:
+        packets: in order of decoding.
+        decode: decodes one, in this thread.
+    """
+    with decoder_log() as said:
         for packet in packets:
-            with suppress(FFmpegError):
-                stream.codec_context.decode(packet if packet.size else None)
+            decode(packet)
             if any(line[2].startswith("concealing ") for line in said):
                 time: int | None = packet.pts
                 return time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +18,9 @@ from torch import Tensor
 
 from rerender.codec.concealment import CONCEALING, concealed, stopping
 from rerender.codec.container import open_container, reason
-from rerender.codec.index import (
-    Index,
-    Key,
-    decoded,
-    has_alpha_beside,
-    other_streams,
-    scan,
-    strict_decoder,
-    video_stream,
-)
+from rerender.codec.index import Index, other_streams, scan, video_stream
 from rerender.codec.look import CLEAR, Look, look_of, lost
+from rerender.codec.packets import PacketReader
 from rerender.codec.picture_ends import overrun
 from rerender.codec.whole import inspect
 from rerender.errors import ConfigError, InputError
@@ -42,7 +33,6 @@ _PASSING = ("vp8", "mjpeg", "wmv1", "wmv2", "wmv3", "vc1")
 """FFmpeg's names of decoders that notice few changed bytes (docs/damaged_videos.md)."""
 _SHOWN = 2  # pictures kept of frames however large: neighbours are asked for together
 _BACK = 8  # frames kept on the way to an earlier frame, for those who go backwards
-_SECOND_TRY = 10  # seconds to seek further back where a seek landed too late
 
 
 def open_video(
@@ -163,7 +153,7 @@ class FileVideo(Video):
         self, path: Path, index: Index, window: range, allow_truncated: bool | None
     ) -> None:
         self._path, self._index = path, index
-        self._open()
+        self._reader = PacketReader(path, index)
         self._allow = allow_truncated
         self.lost: set[str] = set()
         """What reading loses or changes, in words."""
@@ -202,7 +192,7 @@ class FileVideo(Video):
 
     @property
     def audio(self) -> Path | None:
-        return self._path if self._container.streams.audio else None
+        return self._path if self._reader.container.streams.audio else None
 
     @property
     def transparent(self) -> bool:
@@ -229,10 +219,10 @@ class FileVideo(Video):
 
     def _read(self, index: int) -> None:
         """Decode up to a frame, going on from the last one where that is the shorter way."""
-        key = self._key(self._pts[index])
+        key = self._reader.key(self._pts[index])
         behind = self._next is not None and index < self._next
         if self._next is None or behind or key.pts > self._pts[self._next]:
-            self._frames = self._errors_named(self._decode(key))
+            self._frames = self._errors_named(self._reader.decode(key))
         first = index - _BACK if behind else index
         for pts, frame in self._frames:
             position = self._position.get(pts)
@@ -273,40 +263,31 @@ class FileVideo(Video):
         height, width = self.size
         return _KEPT_BYTES // (3 * 4 * height * width)
 
-    def _open(self) -> None:
-        self._container = open_container(self._path)
-        self._stream = video_stream(self._container, self._path)
-
-    def _key(self, pts: int) -> Key:
-        keys = self._index.keys
-        return keys[max(bisect_right(keys, pts, key=lambda key: key.pts) - 1, 0)]
-
     def _verify(self, window: range) -> tuple[int, Look]:
         """Decode the window once without converting pixels; how many frames are intact.
 
         From the start of a file nothing is missing that a frame may refer to, so that the decoder
         may stop at any error there; what stops it and costs no picture is passed over.
         """
-        index, first = self._index, self._index.pts[window.start]
-        name = self._stream.codec_context.name
-        if index.leading or not index.exact or self._key(first) != index.keys[0]:
-            return self._intact(window)
-        h264 = name == "h264"
-        if name not in CONCEALING:
+        index, reader = self._index, self._reader
+        name, first = reader.stream.codec_context.name, index.keys[0]
+        begins = reader.key(index.pts[window.start]) == first
+        if index.leading or not index.exact or not begins or name not in CONCEALING:
             return self._intact(window)
         try:
-            stopping(self._stream)
+            stopping(reader.stream)
             found = self._intact(window, stops=True)
-            self._open()
-            last = index.pts[window.stop - 1]
-            bad = overrun(self._packets(index.keys[0]), self._stream, last) if h264 else None
+            if name != "h264":
+                return found
+            reader.open()
+            bad = overrun(reader.packets(first), reader.stream, index.pts[window.stop - 1])
             if bad is None:
                 return found
         except (av.error.FFmpegError, InputError):
-            self._open()
-            bad = concealed(self._packets(index.keys[0]), self._stream)
+            reader.open()
+            bad = concealed(reader.packets(first), reader.stream)
         finally:
-            self._open()
+            reader.open()
         return self._intact(window, bad)
 
     def _intact(
@@ -323,10 +304,10 @@ class FileVideo(Video):
         wanted = self._index.pts[window.start : window.stop]
         look, count = None, 0
         try:
-            for pts, frame in self._decode(self._key(wanted[0]), strict=True):
+            for pts, frame in self._reader.decode(self._reader.key(wanted[0]), strict=True):
                 if pts < wanted[0]:
                     continue
-                look = look or look_of(frame, self._stream, self._path)
+                look = look or look_of(frame, self._reader.stream, self._path)
                 self._require_intact(frame, look, window, count)
                 self.lost |= lost(frame)
                 if pts != wanted[count]:
@@ -373,46 +354,3 @@ class FileVideo(Video):
             raise InputError(
                 self._path, f"cannot be decoded any more ({reason(error)})", "check the disk"
             ) from error
-
-    def _decode(self, key: Key, strict: bool = False) -> Iterator[tuple[int, Any]]:
-        """(time in ticks, decoded frame) in display order from a key frame on."""
-        if not self._index.exact:  # times are known by counting from the start only
-            self._open()
-            decoder = self._decoder(strict)
-            frames = decoded(self._container, self._stream, decoder, self._index.leading)
-            yield from zip(self._index.pts, frames, strict=False)
-            return
-        decoder = self._decoder(strict)
-        for packet in self._packets(key):
-            for frame in decoder.decode(packet if packet.size else None):
-                yield frame.pts, frame
-
-    def _decoder(self, strict: bool) -> Any:
-        if strict or has_alpha_beside(self._stream):
-            return strict_decoder(self._stream)
-        return self._stream.codec_context
-
-    def _packets(self, key: Key) -> Iterator[Any]:
-        """Packets from a key frame on; a seek that lands behind it is tried again from earlier."""
-        for back in (0, _SECOND_TRY, None):
-            if back is None:  # a container that cannot seek is read from its start
-                self._open()
-            else:
-                ticks = key.seek - int(back / self._index.unit)
-                self._container.seek(ticks, stream=self._stream, backward=True)
-            packets = self._from(key)
-            first = next(packets, None)
-            if first is not None:
-                yield first
-                yield from packets
-                return
-
-    def _from(self, key: Key) -> Iterator[Any]:
-        found = False
-        for packet in self._container.demux(self._stream):
-            found = found or (packet.is_keyframe and packet.pts == key.pts)
-            if not found and packet.dts is not None and packet.dts > key.seek:
-                return
-            # Frames shown before the key frame but stored after it hang on what was not decoded.
-            if found and (packet.pts is None or packet.pts >= key.pts):
-                yield packet

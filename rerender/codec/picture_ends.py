@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 import av
 from av.error import FFmpegError
 
+from rerender.codec.concealment import first_concealed
 from rerender.codec.container import MAX_PIXELS
-from rerender.codec.decoder_log import decoder_log
 
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 """Profiles whose parameter sets say the format of chroma (7.3.2.1.1)."""
@@ -46,17 +47,14 @@ def overrun(packets: Iterable[Any], stream: Any, last: int) -> int | None:
     # Pictures are not looked at: no residual is transformed and nothing is smoothed.
     decoder.options = {**options, "skip_idct": "all", "skip_loop_filter": "all"}
     decoder.thread_count = 1
-    with decoder_log() as said:
-        for packet in packets:
-            if packet.dts is not None and packet.dts > last:
-                break
-            with suppress(FFmpegError, ValueError, IndexError):
-                decoder.decode(_taller(packet, width))
-            if any(line[2].startswith("concealing ") for line in said):
-                time: int | None = packet.pts
-                return time
-            said.clear()
-    return None
+
+    def decode(packet: Any) -> None:
+        with suppress(FFmpegError, ValueError, IndexError):
+            decoder.decode(_taller(packet, width))
+
+    return first_concealed(
+        takewhile(lambda each: each.dts is None or each.dts <= last, packets), decode
+    )
 
 
 def _taller(packet: Any, width: int) -> Any:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from rerender import files
 from rerender.config.paths import ROOT
 from rerender.jobs import worker
 from rerender.run import main
+from tests.faults import begun
 
 SWEEP = [
     "+exp=smoke",
@@ -27,33 +26,15 @@ SWEEP = [
 ]
 
 
-def copy_of_this(arguments: list[str], place: Path, said: Path) -> int:
-    """The id of a copy of this process that gives a command in a folder. A process of its own would
-    spend most of its time on the imports that this one has made."""
-    gc.collect()  # the copy must not close what threads of this process work on
-    child = os.fork()
-    if child:
-        return child
-    code = 99
-    try:
-        os.chdir(place)
-        handle = os.open(said, os.O_WRONLY | os.O_CREAT)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        code = main(arguments)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def test_equal_sweeps_started_at_once_all_end_well(tiny: object, tmp_path: Path) -> None:
     assert tiny, "the libraries are imported"
     said = [tmp_path / f"{number}.txt" for number in range(2)]
-    starts = [copy_of_this(["-m", *SWEEP, "--no-tables"], tmp_path, file) for file in said]
+
+    def sweep() -> int:
+        os.chdir(tmp_path)
+        return main(["-m", *SWEEP, "--no-tables"])
+
+    starts = [begun(sweep, file) for file in said]
     codes = [os.waitstatus_to_exitcode(os.waitpid(start, 0)[1]) for start in starts]
     assert_made_once(tmp_path, codes, [file.read_text() for file in said])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ from rerender.exits import Parser, command
 from rerender.run_folder import known_score_file
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
+COMPARISONS = "comparisons.csv"
+log = logging.getLogger(__name__)
 USUAL = (  # what is printed where no experiment says it: those of these that were measured
     *("warp_error", "warp_error_long", "clip_score", "clip_score_demo", "tem_con", "lpips"),
     *("lpips_demo", "psnr", "structure", "flicker", "color_drift", "motion_kept", "ssim"),
@@ -259,17 +262,26 @@ def write(root: Path, with_published: bool = True, about: Experiment | None = No
         cure = f"run: python -m eval.score {root}"
         raise InputError(known_score_file(root), "holds no scores", cure)
     about = about or experiment.read(root)
+    if about.table is None and _compared_before(root / COMPARISONS):
+        problem = "was made with a reference row that nobody says now: nothing is tested"
+        cure = "run the experiment again, or say --reference and --primary"
+        log.warning("%s: %s; %s", root / COMPARISONS, problem, cure)
     made = tables(scores, costs(root), about, credits(root))
     made += published(about) if with_published else []
     texts = {
         "table.csv": to_csv(made),
         "table.md": to_markdown(made),
         "table.tex": to_latex(made),
-        "comparisons.csv": comparisons_csv(scores, about),
+        COMPARISONS: comparisons_csv(scores, about),
     }
     for name, text in texts.items():
         files.put(root / name, text.encode(errors="replace"))
     return [root / name for name in texts]
+
+
+def _compared_before(path: Path) -> bool:
+    """Whether a file of comparisons holds any below its head."""
+    return path.is_file() and path.read_bytes().count(b"\n") > 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -293,6 +293,16 @@ def test_an_experiment_names_the_published_tables_beside_its_own() -> None:
     assert named >= 8
 
 
+def test_a_lost_reference_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Tables that were tested, made again where nobody says the reference row any more."""
+    score_files.write(tmp_path / SCORES, scores())
+    tables.write(tmp_path)
+    tables.write(tmp_path, about=Experiment(TableSpec(reference="ours", primary=("warp_error",))))
+    assert not caplog.messages
+    tables.write(tmp_path)
+    assert "comparisons.csv: was made with a reference row that nobody says" in caplog.messages[0]
+
+
 def test_files_are_the_same_for_any_order(tmp_path: Path) -> None:
     made = scores()
     texts = []

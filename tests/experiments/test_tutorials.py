@@ -55,6 +55,6 @@ def test_a_page_runs_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ALL, ids=NAMES)
 def test_a_page_runs(page: Path, tmp_path: Path) -> None:
-    quick = ("sampling.steps=4", "propagation=warp", "tracker=none", "store=store")
+    quick = ("sampling.steps=8", "propagation=warp", "tracker=none", "store=store")
     for data in make(page, tmp_path, quick).values():
         assert data[:4] == b"RIFF" and len(data) > 1000

@@ -164,7 +164,9 @@ def test_processes_that_share_devices_have_one_each(tmp_path: Path) -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the sweep gives in one process."""
     place = tmp_path_factory.mktemp("alone")
-    assert command(place).wait(200) == 0
+    with command(place) as process:
+        said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
     return results(place)
 
 

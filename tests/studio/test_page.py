@@ -30,19 +30,19 @@ PROMPT = "a watercolor, <b>'x'</b> ${oc.env:HOME}"
 def served(place: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A studio of its own process; its address."""
     root = str(Path(__file__).parents[2])
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "rerender.run", "studio", "--port", "0"],
         cwd=place,
         env={**os.environ, "PYTHONPATH": root},
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip(), process
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
 
 
 def put(page: browser.Page, id: str, value: object) -> None:

@@ -179,6 +179,24 @@ def test_the_closing_lines_say_where_and_how_good(
     assert "Traceback" not in err
 
 
+def test_what_is_not_measured_is_said_once_for_each_reason(
+    here: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A film has no true translation, and CLIP's weights are not here: two lines, however many
+    metrics wait for them; metrics.json says it of each."""
+    film = ["data=video", f"data.path={clip}", "data.frames=2", "prompt=x"]
+    quick = ["model=tiny", "data.size=32", "sampling.steps=2", "constraint=[]", "tracker=none"]
+    assert main([*film, *quick, "metrics=[clip,fidelity,integrity]", "out=out"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    unmeasured = [line for line in shown if "n/a" in line]
+    assert len(unmeasured) == 2, shown
+    assert unmeasured[0].startswith("  n/a: clip_score, directional, frame_accuracy, ")
+    assert "weights not found (" in unmeasured[0]
+    assert unmeasured[1].startswith("  n/a: psnr, ssim: the true translation is not known")
+    (facts,) = json.loads((here / "out" / "metrics.json").read_text())["clips"]
+    assert facts["scores"]["directional"]["note"].startswith("n/a: weights not found (")
+
+
 def test_a_film_by_the_default_model_ends_with_the_name_of_the_better_one(
     here: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

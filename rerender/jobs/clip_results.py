@@ -118,14 +118,20 @@ def closing(
             lines.append(f"  {folder / master['master']}  the same, format={form}")
         lines.append(f"  {result.folder / SHEET}  source and result side by side")
     rows = [("clip", "metric", "value", "")]
+    # what has no value is said once for each reason: a run without CLIP's weights is no page of it
+    missing: dict[str, list[str]] = {}
     for result in results:
         for row in result.scores:
-            value = "n/a" if row.value is None else f"{row.value:.6g}"
             note = "; ".join(filter(None, [row.note, row.remark]))
-            rows.append((row.clip, row.metric, value, note))
+            if row.value is None:
+                names = missing.setdefault(note.removeprefix("n/a: "), [])
+                names += [row.metric] if row.metric not in names else []
+            else:
+                rows.append((row.clip, row.metric, f"{row.value:.6g}", note))
     widths = [max(len(cells[column]) for cells in rows) for column in range(3)]
     for cells in rows if len(rows) > 1 else ():
         padded = [cell.ljust(width) for cell, width in zip(cells[:3], widths, strict=True)]
         lines.append("  ".join(["", *padded, cells[3]]).rstrip())
+    lines += [f"  n/a: {', '.join(names)}: {reason}" for reason, names in missing.items()]
     lines.append("  ".join(["", *(f"{stage} {spent:.1f} s" for stage, spent in seconds.items())]))
     return "\n".join(lines) + "\n"

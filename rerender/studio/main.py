@@ -76,6 +76,7 @@ def run(given: list[str]) -> int:
         import uvicorn
 
         from rerender.studio.app import application
+        from rerender.studio.ending import Ending
         from rerender.studio.guard import Guard
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
@@ -89,7 +90,7 @@ def run(given: list[str]) -> int:
             warm = WarmWorker(asked.settings)
             warm.begin()
         app = application(asked.folder, asked.settings, asked.largest * 2**20, warm)
-        guarded = Guard(app, asked.host, port, token)
+        guarded = Guard(Ending(app), asked.host, port, token)
         shown = f"[{asked.host}]" if ":" in asked.host else asked.host
         sys.stdout.write(f"http://{shown}:{port}/{f'?token={token}' if token else ''}\n")
         sys.stdout.write("Ctrl-C ends it, and the run under way; what is finished is kept\n")

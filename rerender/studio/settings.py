@@ -25,7 +25,7 @@ CHOSEN = ("data", "data.path", "out", "name", "exp", "method", "prompt", "prompt
 """Keys that are the page's own, or would make of one run another one than the page shows."""
 PROGRAM = ("python", "-m", "rerender.run")
 _CONSTRAINTS = ("cross_frame", "color", "shape", "pixel")  # offered; the order in which they act
-_PRESETS = ("fast", "turbo", "paper", "published", "seed")
+_PRESETS = ("fast", "turbo", "one_pass", "paper", "published", "seed")  # in the page's order
 _COMMAND_LINE = ("out", "prompts")  # written or repeated, which no file may ask for
 # Keys that decide nothing of how the others are composed.
 VALUES = (

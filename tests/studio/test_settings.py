@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from rerender.config.compose import Composer, literal, preflight
 from rerender.config.job import Job, key_of
 from rerender.config.overrides import parsed
+from rerender.config.paths import choices_of
 from rerender.errors import ConfigError
 from tests.studio.conftest import added
 
@@ -223,3 +224,14 @@ def test_a_prompt_table_becomes_the_csv_that_a_run_reads(
         (10, 21, "oil", 0.5, 4),
     ]
     assert f"prompts={tree['prompts']}" in made["yaml"]
+
+
+def test_the_page_offers_every_preset_and_says_what_each_is() -> None:
+    """A preset of conf/preset is offered by being there; one that is ours has its line."""
+    from rerender.studio import settings as page
+
+    presets = page.offered()["presets"]
+    assert sorted(presets) == sorted(choices_of("preset"))
+    hints = (Path(page.__file__).parent / "page" / "form.js").read_text(encoding="utf-8")
+    for name in presets:
+        assert f"\n  {name}: " in hints.partition("};")[0]

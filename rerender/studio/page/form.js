@@ -4,6 +4,7 @@ import { $, el } from "/static/api.js";
 const HINTS = {
   fast: "Half the steps, one pass per key frame: the first one soonest.",
   turbo: "For models and LoRAs made for few steps, such as LCM.",
+  one_pass: "All four constraints, pixel fusion without its second pass.",
   paper: "All four constraints as in the paper. Slower.",
   published: "The published program's own settings.",
   seed: "Key frames at cuts, blended with the source.",

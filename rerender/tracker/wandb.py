@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ParserError
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -221,9 +221,14 @@ def _media(path: Path) -> Any:
 
 
 def _tags(config: Mapping[str, Any], name: str) -> list[str]:
-    """What runs are sorted by: the method, the seed and the model. A tag has 1 to 64 letters."""
-    target = str((config.get("model") or {}).get("_target_", ""))
-    model = target.split(".")[-2] if target.count(".") > 1 else ""
+    """What runs are sorted by: the method, the seed and the model. A tag has 1 to 64 letters.
+
+    A model is the end of its path or hub id, two parts of it: all checkpoints are one class.
+    """
+    said_of = config.get("model") or {}
+    target = str(said_of.get("_target_", "")).split(".")
+    made = target[-2] if len(target) > 2 else ""
+    model = "/".join(PurePath(str(said_of["path"])).parts[-2:]) if said_of.get("path") else made
     method = _HASH.sub("", name)
     said = {"": method, "seed ": str(config.get("seed", "")), "model ": model}
     return [_printed(f"{kind}{value}")[:64] for kind, value in said.items() if value]

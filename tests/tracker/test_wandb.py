@@ -85,7 +85,8 @@ def test_an_offline_run_loses_nothing_where_the_machine_is_slow(tmp_path: Path) 
 
 def test_a_run_has_its_kind_its_tags_and_media_in_its_tables(tmp_path: Path) -> None:
     tracker = WandB()
-    config = {**CONFIG, "model": {"_target_": "rerender.model.demo.DemoModel"}}
+    model = {"_target_": "rerender.model.pretrained.Pretrained", "path": "rerender/demo/weights"}
+    config = {**CONFIG, "model": model}
     tracker.start(tmp_path, config, "no_shape-0123abcd", "ablation_shape")
     files.put(tmp_path / "sheet.png", files.png(torch.zeros(3, 8, 8)))
     tracker.table("clips", ["clip", "warp_error", "sheet"], [["c", 0.5, tmp_path / "sheet.png"]])
@@ -93,7 +94,7 @@ def test_a_run_has_its_kind_its_tags_and_media_in_its_tables(tmp_path: Path) -> 
     tracker.finish(0)
     rows = read_back(tmp_path)
     run = next(row["run"] for row in rows if row["type"] == "run")
-    assert (run["job_type"], run["tags"]) == ("run", ["no_shape", "seed 3", "model demo"])
+    assert (run["job_type"], run["tags"]) == ("run", ["no_shape", "seed 3", "model demo/weights"])
     # The picture travels in the artifact that stands behind a table.
     text = json.dumps([row for row in rows if row["type"] not in ("run", "history", "summary")])
     assert "media/images/" in text and "run_table" in text

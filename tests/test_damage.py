@@ -107,6 +107,14 @@ def test_facts_that_are_changed_are_not_believed(
     check(place, [(name, change, 1) for name in facts], tree, whole, tmp_path / "again")
 
 
+def test_a_lock_in_a_store_is_nobody_elses(
+    place: Path, tree: dict[str, Any], whole: dict[str, str], tmp_path: Path
+) -> None:
+    """In a folder of somebody a long file called lock is his; in a store it is damage."""
+    locks = [name for name in files(place) if name.name == "lock"]
+    check(place, [(name, "brackets", 0) for name in locks], tree, whole, tmp_path / "again")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_all_damage_to_a_store(

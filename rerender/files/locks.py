@@ -25,15 +25,20 @@ _OWNER = re.compile(rb"(pid (?P<pid>\d+) on (?P<host>[^\n]*)\n)?")
 
 
 @contextmanager
-def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+def lock(
+    path: Path, waiting: Callable[[str], None] | None = None, ours: bool = False
+) -> Iterator[None]:
     """Have a folder to oneself while the block runs; the lock goes with the process.
 
     Args:
         path: the folder, made if missing.
         waiting: told who has it, before waiting for its end; None does not wait.
+        ours: nobody but this program puts files into the folder: a lock that says something else
+            is a damaged one.
 
     Raises:
         LockedError: another process has it (its pid and host are named).
+        ConfigError: somebody's file has the name of the lock.
     """
     while True:  # the one who has it may take the folder away at his end: then begin again
         file = folder(path) / LOCK
@@ -49,6 +54,9 @@ def lock(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
             if os.fstat(handle).st_nlink > 1:  # the same file has another name: it stays so there
                 remove(file)
                 continue
+            with explained(file):
+                if os.fstat(handle).st_size > _LONGEST and not ours:
+                    raise ConfigError(file, "is no lock of this program", "choose another folder")
             with _noted(handle, file):
                 yield
             return
@@ -61,8 +69,6 @@ def _noted(handle: int, file: Path) -> Iterator[None]:
     """Write into a lock who has it, and guard its folder. Nobody stands in one that nobody has,
     unless he was killed."""
     with explained(file):
-        if os.fstat(handle).st_size > _LONGEST:
-            raise ConfigError(file, "is no lock of this program", "choose another folder")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     try:

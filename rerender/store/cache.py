@@ -199,7 +199,7 @@ class Cache:
         self._ready()
         target = files.unlinked(self.root, self._place(stage, key))
         place = files.unlinked(self.root, self.root / WORK / f"{stage}-{key}")
-        with files.lock(place, waiting):
+        with files.lock(place, waiting, ours=True):
             try:
                 work = Work.resume(place / FILES, target)
                 work.entry = work.entry or self.find(stage, key)

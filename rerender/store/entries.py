@@ -309,7 +309,7 @@ def take_away(root: Path, stage: str, path: Path) -> bool:
     if stage != WORK:
         return discard(root, path)
     files.unlinked(root, path)
-    with suppress(LockedError), files.lock(path):
+    with suppress(LockedError), files.lock(path, ours=True):
         if _is_folder(path / FILES):
             empty(path / FILES)
         files.vacate(path)
@@ -344,7 +344,7 @@ def sweep_dead(root: Path) -> None:
         empty(path) if _is_folder(path) else files.remove(path)
     for work in files.children(root / WORK) if _is_folder(root / WORK) else ():
         if _is_work(work) and _is_folder(work / FILES) and files.dead(work / FILES):
-            with suppress(LockedError), files.lock(work):
+            with suppress(LockedError), files.lock(work, ours=True):
                 for path in files.dead(work / FILES):
                     files.remove(path)
 

@@ -116,7 +116,8 @@ def _show(flags: Flags, composer: Composer) -> None:
         page = io.StringIO()
         try:
             with redirect_stdout(page):
-                _hydra([*(asked or ["--info", str(flags.info)]), *composer.arguments])
+                settings = [] if flags.hydra_help else composer.arguments  # it is about no setting
+                _hydra([*(asked or ["--info", str(flags.info)]), *settings])
         finally:  # what several choices share begins with _ and is no choice (conf/exp/_study.yaml)
             sys.stdout.write(re.sub(r"(?<=[:,]) _\w+,", "", page.getvalue()))
         return
@@ -143,6 +144,10 @@ def _show(flags: Flags, composer: Composer) -> None:
 def _check(sweep: Sweep) -> Sweep:
     """Build the parts of every job, so that a wrong value is refused before the first one runs.
     What asks for a job for each clip is spread out."""
+    from rerender.model._places import ask_ahead
+
+    for tree in sweep.jobs:  # the hub answers, or does not, while libraries load
+        ask_ahead(tree["model"])
     from rerender.config.device import check_devices
     from rerender.jobs.sweep import jobs_of, spread
     from rerender.launcher.engine import engine_of

@@ -344,6 +344,11 @@ def test_a_refusal_is_one_line_with_its_code_and_leaves_nothing(
     assert left(here) == before
 
 
+def test_hydras_own_help_needs_no_setting(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--hydra-help", "model=tiny", "constraint=[]"]) == 0
+    assert "--multirun" in capsys.readouterr().out
+
+
 def test_a_folder_in_use_is_left_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with files.lock(here / "out"):
         assert main([*SMOKE, "out=out"]) == 75

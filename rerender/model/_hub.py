@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from rerender.model._files import (
     stem,
     weights_of,
 )
-from rerender.network import PATIENCE, within
+from rerender.network import PATIENCE, Question, within
 
 Fetching = Literal["nothing", "small", "all"]
 """Which files that the cache lacks to fetch: none, all but the weights, or all."""
@@ -36,6 +37,8 @@ AUTOENCODER = Layout(False, {"vae": ""})
 UNET = Layout(False, {"unet": ""})
 CONTROLNET = Layout(False, {"controlnet": ""})
 _ABSENT = "no such folder, and not in the cache of Hugging Face"
+_SLOWEST = 20e3  # bytes per second, below which a host that sends is given up
+_ASKED: dict[str, Question[dict[str, int]]] = {}
 
 
 def whole(own_vae: bool, own_unet: bool = True) -> Layout:
@@ -60,10 +63,11 @@ def place(name: str, layout: Layout, fetching: Fetching) -> Path:
     if fetching == "nothing" or (folder and not lacking):
         return folder or Path(name)
     problem = f"its copy in the cache lacks {', '.join(lacking)}" if lacking else _ABSENT
-    names = listed(name, problem)
-    wanted = _wanted(name, names, layout)
+    sizes = listed(name, problem)
+    wanted = _wanted(name, list(sizes), layout)
     if fetching == "small":
-        wanted = [file for file in wanted if file.endswith((".json", ".txt"))]
+        small = {file: sizes[file] for file in wanted if file.endswith((".json", ".txt"))}
+        return _fetched_small(name, small, problem)
     return _fetched(name, wanted, problem)
 
 
@@ -186,8 +190,18 @@ def cached(name: str) -> Path | None:
     return found if commit and found.is_dir() else None
 
 
-def listed(name: str, problem: str) -> list[str]:
-    """Names of all files that the hub has of a hub id.
+def ask_ahead(name: str) -> None:
+    """Begin to ask the hub for a hub id whose files the cache lacks, while libraries load: `place`
+    waits for this answer."""
+    from huggingface_hub import constants
+
+    with suppress(WeightsError):
+        if not constants.HF_HUB_OFFLINE and cached(name) is None and name not in _ASKED:
+            _ASKED[name] = Question(partial(_sizes, name))
+
+
+def listed(name: str, problem: str) -> dict[str, int]:
+    """Names and sizes in bytes of all files that the hub has of a hub id.
 
     Args:
         name: the hub id.
@@ -196,7 +210,7 @@ def listed(name: str, problem: str) -> list[str]:
     Raises:
         WeightsError: the hub cannot be reached within seconds, or has no such checkpoint.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         said = " and ".join(
@@ -205,11 +219,56 @@ def listed(name: str, problem: str) -> list[str]:
             if (value := os.environ.get(key))
         )
         raise _unavailable(name, problem, f"{said or 'HF_HUB_OFFLINE'} keeps the network out")
+    question = _ASKED.pop(name, None) or Question(partial(_sizes, name))
     try:
-        info = within(PATIENCE, lambda: HfApi().model_info(name, timeout=PATIENCE / 2))
+        return question.answer(PATIENCE)
     except Exception as error:  # of several libraries and the network
         raise _unavailable(name, problem, _reason(error)) from error
-    return sorted(str(file.rfilename) for file in info.siblings or ())
+
+
+def _sizes(name: str) -> dict[str, int]:
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(name, timeout=PATIENCE, files_metadata=True)
+    found = {str(file.rfilename): file.size or 0 for file in info.siblings or ()}
+    return dict(sorted(found.items()))
+
+
+def _fetched_small(name: str, sizes: Mapping[str, int], problem: str) -> Path:
+    """Have some small files of a hub id in the cache; returns its folder there. A host that falls
+    silent on the way is given up as one that never answered, without the library's retries."""
+    from huggingface_hub import hf_hub_download
+
+    folder = Path(name)
+    with _unheard():
+        for file, size in sizes.items():
+            ask = partial(hf_hub_download, name, file, etag_timeout=PATIENCE, tqdm_class=_no_bar())
+            try:
+                found = Path(str(within(PATIENCE + size / _SLOWEST, ask)))
+            except Exception as error:  # of several libraries and the network
+                raise _unavailable(name, problem, _reason(error)) from error
+            folder = found.parents[file.count("/")]
+    return folder
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What the library logs of each retry is not shown; how it ends is one line of ours."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _no_bar() -> Any:
+    """A progress bar that is not shown."""
+    from tqdm import tqdm
+
+    return partial(tqdm, disable=True)
 
 
 def _fetched(name: str, files: Sequence[str], problem: str) -> Path:

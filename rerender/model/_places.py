@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rerender.config.paths import ROOT
 from rerender.errors import WeightsError
@@ -34,6 +37,14 @@ def local(path: str) -> Path | None:
 def place(path: str, layout: Layout, fetching: _hub.Fetching) -> Path:
     """The folder that a path or a hub id stands for."""
     return local(path) or _hub.place(path, layout, fetching)
+
+
+def ask_ahead(model: Mapping[str, Any]) -> None:
+    """Begin to ask the hub for what a model's configuration takes from there."""
+    for value in (model.get("path"), model.get("vae"), model.get("unet")):
+        with suppress(WeightsError):
+            if isinstance(value, str) and local(value) is None:
+                _hub.ask_ahead(value)
 
 
 def check_manifest(folder: Path) -> None:

@@ -34,7 +34,7 @@ def reach(url: str) -> None:
     request = urllib.request.Request(url, headers=_AGENT, method="HEAD")
 
     def ask() -> None:
-        with urllib.request.urlopen(request, timeout=PATIENCE / 2):
+        with urllib.request.urlopen(request, timeout=PATIENCE):
             pass
 
     try:

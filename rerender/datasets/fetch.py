@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -26,12 +26,10 @@ import yaml
 from rerender import files
 from rerender.config.build import unknown_key
 from rerender.config.compose import literal, preflight
-from rerender.config.job import Job
 from rerender.config.paths import choices_of
 from rerender.data.edits import FETCHED
 from rerender.datasets.archive import ArchiveError
 from rerender.datasets.download import download, reach
-from rerender.datasets.layouts import Clips, clips_of
 from rerender.datasets.manifest import DatasetManifest, manifest
 from rerender.datasets.obtain import (
     Obtained,
@@ -45,6 +43,9 @@ from rerender.errors import ConfigError, InputError
 from rerender.exits import command, report
 from rerender.kinds import expanded
 from rerender.run_folder import read_json
+
+if TYPE_CHECKING:
+    from rerender.datasets.layouts import Clips
 
 FOLDER, SOURCE, TABLE, CLIPS = Path("datasets"), "source.json", FETCHED, "clips.json"
 KEYS = ("data", "archive", "sha256", "out", "licence")
@@ -92,6 +93,8 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
                 file = archive or _downloaded(str(url), wanted, work)
                 refusable = True
                 got = from_archive(file, expected, archive is not None, fresh)
+            from rerender.datasets.layouts import clips_of  # loads torch, which asking need not
+
             clips = clips_of(wanted, fresh)
             _describe(wanted, fresh, got, clips)
             fresh.replace(out)
@@ -203,6 +206,8 @@ def demo(settings: Sequence[str], out: Path) -> Path:
     Raises:
         ConfigError: a setting is wrong.
     """
+    from rerender.config.job import Job
+
     job = Job.of(preflight(literal(settings)).jobs[0])
     rows = []
     for clip in job.data.clips():

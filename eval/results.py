@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 VIDEOS = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a gif is a preview
 _FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
-_ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics")
+_ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics", "devices")
 _HASH = re.compile(r"-[0-9a-f]{8}$")
 _SEED = re.compile(r"seed[-_]?(\d+)$")
 Tree = Mapping[str, Any]

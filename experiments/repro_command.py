@@ -20,7 +20,7 @@ from rerender.config.paths import CONF
 from rerender.config.settings import PROMPTS, literal_at
 from rerender.errors import RerenderError
 
-_ASIDE = ("out", "name", "tracker", "prompt_file", "debug")
+_ASIDE = ("out", "name", "tracker", "prompt_file", "debug", "devices")
 Tree = Mapping[str, Any]
 
 

@@ -117,7 +117,7 @@ def command(run: Callable[[list[str]], int | None], arguments: Sequence[str] | N
 
 def failure(error: BaseException) -> Failure:
     """The exit code of an error and its line."""
-    known = _known(error)
+    known = refused(error)
     if known is not None:
         return Failure(known.exit_code, str(known))
     if isinstance(error, KeyboardInterrupt):
@@ -130,7 +130,8 @@ def failure(error: BaseException) -> Failure:
     return Failure(BUG, f"rerender: {what}{where}; please report it with the output of debug=true")
 
 
-def _known(error: BaseException) -> RerenderError | None:
+def refused(error: BaseException) -> RerenderError | None:
+    """An error in our words, with its exit code; None where it is a bug of ours or a signal."""
     if isinstance(error, RerenderError):
         return error
     said = " ".join(str(error).split())

@@ -8,13 +8,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from rerender.config.parts import Parts
-from rerender.contracts import Model
+from rerender.contracts import Model, Workers
 from rerender.propagate import propagate
 from rerender.propagate.detail import enlarged
 from rerender.propagate.given import given
 from rerender.propagate.ranges import joined, translated
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
+from rerender.translation.divided import divided
 from rerender.translation.placement import placed_parts
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip, Video
@@ -27,6 +28,7 @@ def render(
     seed: int = 0,
     watch: Watch | None = None,
     resume: ResumePoint | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[Tensor]:
     """Restyle a clip, frame by frame, in constant memory.
 
@@ -43,6 +45,8 @@ def render(
         seed: of all noise.
         watch: told how far each stage is.
         resume: finished key frames and the first frame to make; everything is made if None.
+        workers: processes that translate the shots and fill the segments; None does both here. They
+            make the same bytes, and hold a few segments more.
 
     Yields:
         As many frames as the source has, ``[3,H,W]`` in 0..1, of the size of ``clip.output``;
@@ -53,15 +57,17 @@ def render(
         parts = placed_parts(parts, model.device, back=True)
     flow, video = parts.flow.open(clip), clip.output
     if clip.ranges:  # the same two halves for each
-        frames = joined(clip, model, parts, seed, watch, resume)
+        frames = joined(clip, model, parts, seed, watch, resume, workers)
     elif parts.keyframes.made_elsewhere:  # the second half alone
         keys, cuts = given(clip, parts, watch, resume)
-        filling = parts.propagation
-        frames = propagate(video, keys, filling, flow, watch, first=resume.first, cuts=cuts)
+        filling, first = parts.propagation, resume.first
+        frames = propagate(video, keys, filling, flow, watch, 1, first, cuts, workers)
     else:
-        keys = translate_key_frames(clip, model, parts, seed, watch, resume)  # §4.1
-        keys = enlarged(keys, clip)
-        frames = propagate(video, keys, parts.propagation, flow, watch, first=resume.first)  # §4.2
+        keys = translate_key_frames(clip, model, parts, seed, watch, resume, workers)  # §4.1
+        keys, first = enlarged(keys, clip), resume.first
+        frames = propagate(
+            video, keys, parts.propagation, flow, watch, first=first, workers=workers
+        )  # §4.2
     if parts.blend_source:
         frames = blend(frames, video, parts.blend_source, resume.first)
     frames = parts.smooth.run(frames, video, flow)
@@ -89,13 +95,16 @@ def translate_key_frames(
     seed: int,
     watch: Watch | None,
     resume: ResumePoint,
+    workers: Workers | None = None,
 ) -> Iterator[Translation]:
     """The first half alone: pick the key frames and translate them (arguments as `render`)."""
     if clip.ranges:
-        return translated(clip, model, parts, seed, watch, resume)
+        return translated(clip, model, parts, seed, watch, resume, workers)
     if parts.keyframes.made_elsewhere:
         return given(clip, parts, watch, resume)[0]
     shots = resume.shots or parts.keyframes.pick(clip.video)  # §4: every K-th, or by content
     resume.begin(shots)
+    if workers is not None:
+        return divided(clip, shots, workers, watch, resume)
     parts = replace(parts, flow=parts.flow.open(clip))
     return translate(clip, shots, model, parts, seed, watch, resume=resume)

@@ -54,7 +54,8 @@ def translate(
     """
     resume = resume or ResumePoint()
     finished, translator = resume.finished, None
-    for number, shot in enumerate(shots):
+    made = [(n, shot) for n, shot in enumerate(shots) if resume.only in (None, n)]
+    for number, shot in made:
         known = min(finished, len(shot))
         finished -= known
         yield from (resume.recall(index, number) for index in shot[:known])
@@ -69,7 +70,7 @@ def translate(
             watch = watch or Watch()
             parts = replace(parts, control=tuple(each.open(clip) for each in parts.control))
             translator = KeyFrameTranslator(clip, model, parts, seed, watch, draw, region=region)
-            evaluations = Evaluations(translator, shots, resume.finished)
+            evaluations = Evaluations(translator, [shot for _, shot in made], resume.finished)
             translator = translator.imagining(shots[0][0], 0, evaluations.report)
         color_reference = translator.color_reference(shot[0], number, evaluations.report)
         if parts.joint:

@@ -21,7 +21,10 @@ def check_devices(part: Any) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    for key, name in _named(part, ""):
+    several = getattr(part, "devices", ())
+    if "auto" in several:
+        raise ConfigError("devices", "auto names none", "name each: devices=[cuda:0,cuda:1]")
+    for key, name in [*_named(part, ""), *(("devices", name) for name in several)]:
         if name == "auto":
             continue
         kind, _, number = name.partition(":")
@@ -31,7 +34,18 @@ def check_devices(part: Any) -> None:
         here = _count(kind)
         if int(number or 0) >= here:
             problem = f"there is no {name} here, only {here} of that kind"
-            raise ConfigError(key, problem, f"use {key}=auto")
+            cure = "name those that are here" if key == "devices" else f"use {key}=auto"
+            raise ConfigError(key, problem, cure)
+    if len(kinds := {_kind(name) for name in several}) > 1:
+        problem = f"they are of different kinds ({', '.join(sorted(kinds))}) and make other bytes"
+        raise ConfigError("devices", problem, "name devices of one kind")
+
+
+def _kind(name: str) -> str:
+    """What a device is: two that are the same make the same bytes."""
+    import torch
+
+    return torch.cuda.get_device_name(name) if name.startswith("cuda") else name
 
 
 def _count(kind: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import yaml
@@ -19,10 +19,10 @@ from rerender.config.parts import Parts
 from rerender.contracts import Checkpoint, Data, Tracker
 from rerender.data.ranges import in_time
 from rerender.errors import ConfigError
-from rerender.kinds import Output, Told
+from rerender.kinds import Device, Output, Told
 from rerender.video import Clip
 
-UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store")
+UNHASHED = ("out", "name", "tracker", "pictures", "debug", "prompt_file", "store", "devices")
 Name = Annotated[str, Field(pattern=r"^[\w][\w.+-]{0,99}$")]
 
 
@@ -45,6 +45,8 @@ class Job:
         pictures: names of the pictures that are kept on the way.
         format: in which the result is written besides mp4 (see `rerender.codec.formats`).
         debug: whether tracebacks are shown.
+        devices: a process computes on each, for one clip after the other; () has none but the run's
+            own, on the device of the model.
     """
 
     data: Data
@@ -64,6 +66,7 @@ class Job:
     pictures: tuple[Name, ...]
     format: FormatName
     debug: bool
+    devices: Annotated[tuple[Device, ...], Field(max_length=64)] = ()
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Job:
@@ -83,7 +86,29 @@ class Job:
                 raise ConfigError(key, "nothing is chosen", f"choose one: {key}=NAME")
         parts = construct(Parts, {key: chosen[key] for key in inner}, "")
         rest = {key: value for key, value in chosen.items() if key not in inner}
-        return construct(cls, {**rest, "parts": parts}, "")
+        job = construct(cls, {**rest, "parts": parts}, "")
+        return job.on(job.devices[0]) if job.devices else job
+
+    def on(self, device: str) -> Job:
+        """The same job on one of its devices.
+
+        Raises:
+            ConfigError: its model is to be on another one or computes on the processor alone, or
+                pictures are kept that other processes make.
+        """
+        said = getattr(self.model, "device", None)
+        if said not in (None, "auto", *self.devices):
+            problem = f"model.device={said} is none of them"
+            raise ConfigError("devices", problem, "leave out one of the two")
+        if said is None and device != "cpu":
+            problem = f"this model computes on the processor, not on {device}"
+            raise ConfigError("devices", problem, "leave it out, or devices=[cpu,cpu]")
+        if more := set(self.pictures) - {"keys"}:
+            problem = f"pictures of {', '.join(sorted(more))} are kept by a run on one device alone"
+            raise ConfigError("pictures", problem, "leave out devices=… or these pictures")
+        if said is None:
+            return self
+        return replace(self, model=replace(self.model, device=device))  # type: ignore[type-var]
 
     def clips(self) -> Sequence[Clip]:
         """The clips of ``data``, with what is asked of them when."""

@@ -54,6 +54,7 @@ from rerender.contracts.source import (
     KeyFrames,
     require_window,
 )
+from rerender.contracts.workers import Workers
 
 __all__ = [
     "Adapter",
@@ -99,6 +100,7 @@ __all__ = [
     "StepOutput",
     "StoredContext",
     "Tracker",
+    "Workers",
     "guide",
     "require_window",
 ]

@@ -91,6 +91,10 @@ class Progress(Watch):
         """Count the time since the last report to a stage that has no bar."""
         self._count(stage)
 
+    def credit(self, stage: str, seconds: float) -> None:
+        """Count seconds of computing of another process to a stage."""
+        self.spent[stage] = self.spent.get(stage, 0.0) + seconds
+
     def close(self) -> None:
         """Leave the bars as they are and end their lines."""
         while self._bars:

@@ -20,6 +20,7 @@ from rerender import files
 from rerender.codec import Encoded, Encoder, Format, Planes, planes
 from rerender.config.parts import Parts
 from rerender.contracts import Model
+from rerender.jobs.device_pool import ClipWorkers
 from rerender.jobs.master import MasterFrames, delivered
 from rerender.jobs.record import Record
 from rerender.peak_memory import begin, peak
@@ -28,13 +29,13 @@ from rerender.propagate.ranges import RangeWatch
 from rerender.run_folder import VIDEO
 from rerender.scene import Watch
 from rerender.store.cache import Cache, Entry, Work
-from rerender.store.key_frames import FinishedKeyFrames, StoredKeyFrames
+from rerender.store.key_frames import KEYS, FinishedKeyFrames, StoredKeyFrames
 from rerender.store.stage_keys import Stages
 from rerender.translation.generations import generations
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip
 
-KEYS, STAGE = "keys", "video"  # names of the two stages
+STAGE = "video"  # name of the second stage
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ClipTask:
         cache: the stage store.
         record: shows progress and keeps pictures.
         form: in which the result is written besides mp4; None in no other.
+        workers: processes of other devices that do the work; None does it here.
     """
 
     clip: Clip
@@ -62,6 +64,7 @@ class ClipTask:
     cache: Cache
     record: Record
     form: Format | None = None
+    workers: ClipWorkers | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,16 @@ def render_clip(task: ClipTask) -> RenderedClip:
                     with Encoder(clip.output, file) as encoder:
                         for picture in frames.earlier():
                             encoder.write(picture)
-                        images = render(clip, task.load, task.parts, task.seed, record, resume)
+                        images = render(
+                            clip, task.load, task.parts, task.seed, record, resume, task.workers
+                        )
                         for index, image in enumerate(images, resume.first):
                             picture = planes(image, clip.output, index)
                             encoder.write(picture)
                             master.add(index, image)
                             frames.add(index, picture)
+                if task.workers is not None:
+                    task.workers.settle()
                 facts = master.finish()
                 record.progress.count("encode")
                 facts |= _facts(task, encoder.encoded, frames.seconds())
@@ -122,7 +129,9 @@ def render_clip(task: ClipTask) -> RenderedClip:
     files.copy(entry.folder / VIDEO, path)  # the entry is leased while it is held here
     if not rendered and record.wants("keys"):
         with key_frames(task) as resume:
-            keys = translate_key_frames(clip, task.load, task.parts, task.seed, record, resume)
+            keys = translate_key_frames(
+                clip, task.load, task.parts, task.seed, record, resume, task.workers
+            )
             deque(keys, maxlen=0)
     made = delivered(entry, task.folder)
     return replace(_rendered(path, entry), master=made, sound=entry.facts.get("sound", "none"))
@@ -134,7 +143,8 @@ def _facts(task: ClipTask, encoded: Encoded, propagating: float) -> dict[str, An
     keys = [entry.facts for entry in found if entry]
     translating = round(sum(facts["seconds"] for facts in keys), 3)
     seconds = {"translate": translating, "propagate": propagating}
-    peaks = [peak(), *(facts.get("peak") for facts in keys)]
+    elsewhere = task.workers.pool.peak if task.workers is not None else None
+    peaks = [peak(), elsewhere, *(facts.get("peak") for facts in keys)]
     most = max((each for each in peaks if each is not None), default=None)
     facts = {"encoded": astuple(encoded), "seconds": seconds, "peak": most}
     return facts | {"generations": _generations(task)}

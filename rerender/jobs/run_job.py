@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from rerender.exits import BUG, failure, warned
 from rerender.fitting import fit
 from rerender.jobs.clip_results import ClipResult, clip_facts, closing, finished_files, table_rows
 from rerender.jobs.contact_sheet import sheet
+from rerender.jobs.device_pool import ClipWorkers, DevicePool, setup_of
 from rerender.jobs.memory_demand import demand_of
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
-from rerender.jobs.render_clip import KEYS, STAGE, ClipTask, RenderedClip, render_clip
+from rerender.jobs.render_clip import STAGE, ClipTask, RenderedClip, render_clip
 from rerender.jobs.score_clip import score_clip
 from rerender.run_folder import (
     CONFIG,
@@ -41,7 +42,8 @@ from rerender.run_folder import (
     sums,
 )
 from rerender.store.cache import Cache
-from rerender.store.checkpoint import Loading, Loras
+from rerender.store.checkpoint import Loading, Loras, forget
+from rerender.store.key_frames import KEYS
 from rerender.store.network_outputs import kept
 from rerender.store.run_identity import Identity, check_apart, owner
 from rerender.store.stage_keys import device_of, stages_of
@@ -125,11 +127,14 @@ def run_job(
             if run is None:
                 return []
             with logged(folder, tuple(warnings)):
-                with recorded(run, group):
+                with recorded(run, group), spread(run) as pool:
                     shown.clips([(clip.name, len(clip.video)) for clip in clips])
-                    for clip in clips:
+                    for number, clip in enumerate(clips):
                         shown.clip()
                         task = run.task(clip, folder / clip.name if len(clips) > 1 else folder)
+                        if pool is not None:
+                            workers = ClipWorkers(pool, number, task.stages, shown.credit)
+                            task = replace(task, workers=workers)
                         rendered = render_clip(task)  # and encode
                         write_sheet(task, clip.truth)
                         scores = score_clip(task, job.metrics, rendered.path, device_of(job.model))
@@ -139,6 +144,18 @@ def run_job(
                 log.info("done\n%s", text)
             sys.stdout.write(text)
     return results
+
+
+@contextmanager
+def spread(run: JobRun) -> Iterator[DevicePool | None]:
+    """The processes of the devices that a job is spread over; None where it has one process."""
+    if not run.job.devices:
+        yield None
+        return
+    forget()  # the processes have a model each; this one may have looked at its weights
+    setup = setup_of(run.tree, run.identity.inputs, run.loading.size_multiple, run.cache)
+    with DevicePool(run.job.devices, setup, run.cache) as pool:
+        yield pool
 
 
 def check_job(job: Job, tree: Mapping[str, Any], folder: Path) -> Sequence[Clip]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice, pairwise
 from typing import TypeAlias
 
 from torch import Tensor
 
-from rerender.contracts import FlowEstimator, Propagation
+from rerender.contracts import FlowEstimator, Propagation, Workers
 from rerender.errors import InputError
 from rerender.peak_memory import available
 from rerender.scene import Translation, Watch
@@ -38,6 +38,7 @@ def propagate(
     ahead: int = 1,
     first: int = 0,
     cuts: Sequence[int] = (),
+    workers: Workers | None = None,
 ) -> Iterator[Tensor]:
     """Every frame of the video in its translated look, as many as the source has.
 
@@ -63,6 +64,8 @@ def propagate(
         first: frame to begin with, a key frame or the one after a key frame.
         cuts: frames that begin a new shot, increasing; no segment crosses one, whatever
             ``key.shot`` says.
+        workers: processes that fill the segments in place of this one, which then takes the next
+            key frames meanwhile; ``ahead`` is one more than they are.
 
     Yields:
         Images ``[3,H,W]``, float32, 0..1, one for each source frame from ``first`` on, in order.
@@ -73,7 +76,7 @@ def propagate(
     """
     watch, done = watch or Watch(), first
     left: KeyFrame | None = None
-    with Filler(propagation, flow, ahead) as filler:
+    with Filler(propagation, flow, ahead, workers) as filler:
         for translation in chain(keys, [None]):  # None: the end of the video
             if left is None and translation is None:
                 raise InputError(
@@ -173,21 +176,33 @@ measured with `patchmatch`, other methods take less."""
 class Filler:
     """Fills pieces and hands out their frames in order; with ``ahead`` above 1, that many pieces
     are in work at the same time: each in a thread, or all in one call where the propagation makes
-    several segments at once."""
+    several segments at once. With workers, one piece more than they are is given to them."""
 
     _warned = False
 
-    def __init__(self, propagation: Propagation, flow: FlowEstimator, ahead: int) -> None:
-        self._propagation, self._flow, self._ahead = propagation, flow, ahead
+    def __init__(
+        self,
+        propagation: Propagation,
+        flow: FlowEstimator,
+        ahead: int,
+        workers: Workers | None = None,
+    ) -> None:
+        self._propagation, self._flow, self._workers = propagation, flow, workers
+        self._ahead = ahead if workers is None else workers.count + 1
         self._running: deque[Future[list[Tensor]]] = deque()
-        self._batched = ahead > 1 and propagation.batches()
+        self._batched = workers is None and ahead > 1 and propagation.batches()
         self._waiting: list[Piece] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._submit: Callable[[Piece], Future[list[Tensor]]] | None = None
 
     def __enter__(self) -> Filler:
-        threads = self._ahead > 1 and not self._batched
-        free = available() if threads else None
+        if self._workers is not None:
+            self._submit = self._given
+        elif self._ahead > 1 and not self._batched:
+            pool = self._pool = ThreadPoolExecutor(self._ahead)
+            self._submit = lambda piece: pool.submit(self._filled, piece)
+        free = available() if self._submit else None
         self._budget = None if free is None else free // 2
-        self._pool = ThreadPoolExecutor(self._ahead) if threads else None
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -203,13 +218,13 @@ class Filler:
         for piece in pieces:
             # What has no end may be as long as the clip, but is made frame by frame.
             endless = isinstance(piece, Segment) and piece.right is None
-            room = 1 if endless or self._pool is None else self._room(piece)
+            room = 1 if endless or self._submit is None else self._room(piece)
             while self._running and (room == 1 or len(self._running) >= room):
                 yield from self._running.popleft().result()
-            if self._pool is None or room == 1:
+            if self._submit is None or room == 1:
                 yield from frames(piece, self._propagation, self._flow)
                 continue
-            self._running.append(self._pool.submit(self._filled, piece))
+            self._running.append(self._submit(piece))
             while len(self._running) > self._ahead:
                 yield from self._running.popleft().result()
         while last and self._running:
@@ -260,6 +275,15 @@ class Filler:
 
     def _filled(self, piece: Piece) -> list[Tensor]:
         return list(frames(piece, self._propagation, self._flow))
+
+    def _given(self, piece: Piece) -> Future[list[Tensor]]:
+        """The frames of a piece by workers; those of a key frame are there."""
+        if isinstance(piece, Segment):
+            assert self._workers is not None
+            return self._workers.fill(piece)
+        there: Future[list[Tensor]] = Future()
+        there.set_result([piece.image])
+        return there
 
 
 def frames(piece: Piece, propagation: Propagation, flow: FlowEstimator) -> Iterator[Tensor]:

@@ -15,12 +15,13 @@ from itertools import chain
 from torch import Tensor
 
 from rerender.config.parts import Parts
-from rerender.contracts import Model
+from rerender.contracts import Model, Workers
 from rerender.errors import ConfigError
 from rerender.propagate import propagate
 from rerender.propagate.detail import enlarged
 from rerender.scene import Translation, Watch
 from rerender.translate import translate
+from rerender.translation.divided import divided
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip, PromptRange
 
@@ -52,14 +53,17 @@ def translated(
     seed: int,
     watch: Watch | None,
     resume: ResumePoint,
+    workers: Workers | None = None,
 ) -> Iterator[Translation]:
     """The key frames of all ranges, one range after the other (arguments as
     `rerender.pipeline.render`)."""
     shots = cache(lambda: parts.keyframes.pick(clip.video))
-    return chain.from_iterable(
-        range_keys(number, clip, shots, model, parts, seed, watch, resume.part(number))
-        for number in range(len(clip.ranges))
-    )
+
+    def keys(number: int) -> Iterator[Translation]:
+        own, others = resume.part(number), _of(workers, number)
+        return range_keys(number, clip, shots, model, parts, seed, watch, own, others)
+
+    return chain.from_iterable(map(keys, range(len(clip.ranges))))
 
 
 def range_keys(
@@ -71,6 +75,7 @@ def range_keys(
     seed: int,
     watch: Watch | None,
     resume: ResumePoint,
+    workers: Workers | None = None,
 ) -> Iterator[Translation]:
     """The key frames of a range, as they are finished.
 
@@ -79,7 +84,7 @@ def range_keys(
         clip: the whole clip.
         shots: picks the key frames of the whole clip; asked where they are not known.
         model, parts, seed, watch: as of `rerender.pipeline.render`.
-        resume: of the range.
+        resume, workers: of the range.
 
     Raises:
         ConfigError: the range has LoRAs, and ``model`` cannot load them.
@@ -95,7 +100,13 @@ def range_keys(
     parts = parts.with_strength(asked.strength)
     parts = replace(parts, flow=parts.flow.open(part))
     told = RangeWatch(watch or Watch(), span, asked, len(clip.video))
+    if workers is not None:
+        return divided(part, own, workers, told, resume)
     return translate(part, own, model, parts, seed, told, resume=resume)
+
+
+def _of(workers: Workers | None, number: int) -> Workers | None:
+    return None if workers is None else workers.part(number)
 
 
 def within(shots: Sequence[Sequence[int]], span: range) -> list[list[int]]:
@@ -117,6 +128,7 @@ def joined(
     seed: int,
     watch: Watch | None,
     resume: ResumePoint,
+    workers: Workers | None = None,
 ) -> Iterator[Tensor]:
     """The frames of a clip from ``resume.first`` on, each as its range asks for it.
 
@@ -127,14 +139,16 @@ def joined(
 
     def frames(number: int) -> Iterator[Tensor]:
         part, span, own = clip.part(number), spans[number], resume.part(number)
-        keys = range_keys(number, clip, shots, model, parts, seed, watch, own)
+        others = _of(workers, number)
+        keys = range_keys(number, clip, shots, model, parts, seed, watch, own, others)
         if span.stop <= resume.first:
             deque(keys, maxlen=0)  # they are all finished, and shown again
             return iter(())
         told = RangeWatch(watch or Watch(), span, clip.ranges[number], len(clip.video))
         first, flow = max(resume.first - span.start, 0), parts.flow.open(part)
         keys = enlarged(keys, part)
-        return propagate(part.output, keys, parts.propagation, flow, told, first=first)
+        video, filling = part.output, parts.propagation
+        return propagate(video, keys, filling, flow, told, first=first, workers=others)
 
     for number, span in enumerate(spans):
         if span.stop <= resume.first:

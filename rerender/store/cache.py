@@ -208,6 +208,16 @@ class Cache:
                 if not (place / FILES).is_dir():
                     files.vacate(place)
 
+    def under_way(self, stage: str, key: str, name: str) -> bytes | None:
+        """A file of a stage that another process makes, which has said that this file is whole;
+        None where it is not there (any more)."""
+        folder = self.root / WORK / f"{stage}-{key}" / FILES
+        return entries.content(files.unlinked(self.root, folder / name))
+
+    def discard(self, stage: str, key: str) -> None:
+        """Take away a finished stage that nobody uses."""
+        entries.discard(self.root, self._place(stage, key))
+
     def get(self, stage: str, key: str) -> bytes | None:
         """A small result, or None where it is not there or damaged."""
         place = files.unlinked(self.root, self._place(stage, key))

@@ -15,12 +15,14 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from rerender.errors import ResourceError
 from rerender.peak_memory import peak
 from rerender.scene import Trace, Translation, Watch
-from rerender.store.cache import Entry, Work
+from rerender.store.cache import Cache, Entry, Work
 from rerender.translation.references import References, ResumePoint
 from rerender.video import Frame, KeyFrame, Video
 
+KEYS = "keys"  # name of the stage
 SHARE = 50  # of the time that passes, at most one part in so many goes into writing traces
 _ROLES = ("anchor", "previous", "remembered")
 Storage = tuple[torch.dtype | None, torch.device | None]
@@ -118,6 +120,42 @@ class StoredKeyFrames(ResumePoint):
         trace = _loaded(self._work.read(_trace(index)), *self._storage)
         trace.image = image["image"]
         return Translation(frame, trace)
+
+
+class ShotImages:
+    """The key frames of one shot, which another process translates into a stage of its own: they
+    are there from the moment it has said so, also while others are still to come.
+
+    Args:
+        cache: the stage store.
+        key: of the shot.
+    """
+
+    def __init__(self, cache: Cache, key: str) -> None:
+        self._cache, self._key = cache, key
+        self._entry: Entry | None = None  # leased while it is held
+
+    def read(self, index: int) -> Tensor:
+        """The picture ``[3,H,W]`` of a key frame.
+
+        Raises:
+            ResourceError: somebody has taken it away meanwhile.
+        """
+        data = None
+        if self._entry is None:
+            data = self._cache.under_way(KEYS, self._key, _image(index))
+        if data is None:
+            self._entry = self._entry or self._cache.find(KEYS, self._key)
+            if self._entry is None:
+                problem = f"key frame {index}, which was finished, is gone from {self._cache.root}"
+                raise ResourceError("store", problem, "run the same command, it makes it again")
+            data = self._entry.read(_image(index))
+        return _tensors(data)["image"]
+
+    def discard(self) -> None:
+        """Take the stage away, which has become part of another one."""
+        self._entry = None
+        self._cache.discard(KEYS, self._key)
 
 
 def _image(index: int) -> str:

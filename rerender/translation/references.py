@@ -41,12 +41,15 @@ class ResumePoint:
         finished: how many key frames are finished, from the first one on.
         references: what the next key frame of the last one's shot refers to.
         first: the first frame to make; a key frame, or the one after a key frame.
+        only: number of the one shot that is made here, to which ``finished`` belongs; None where
+            all are.
     """
 
     shots: Sequence[Sequence[int]] | None = None
     finished: int = 0
     references: References | None = None
     first: int = 0
+    only: int | None = None
 
     def begin(self, shots: Sequence[Sequence[int]]) -> None:
         """Be told which key frames there are, before the first one is asked for."""

@@ -44,6 +44,17 @@ _LEAVE = 15.0  # seconds in which a process that is asked to end does so
 _TRIES = 2  # processes that may die over the same part
 
 
+def started(handle: int) -> subprocess.Popen[bytes]:
+    """Start the process of a device, which is given its end of a socket."""
+    return subprocess.Popen(
+        [*PROGRAM, str(handle)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is this process's to hear
+        pass_fds=[handle],
+    )
+
+
 @dataclass
 class Part:
     """A shot or a segment that a process is given.
@@ -139,10 +150,11 @@ class DevicePool:
                 self.changed.wait()
             return None
 
-    def ended(self, stage: str, seconds: float, peak: float | None) -> None:
-        """Be told what a part has cost."""
+    def ended(self, spent: Mapping[str, float], peak: float | None) -> None:
+        """Be told what a part has cost: seconds of computing by stage, and memory."""
         with self.changed:
-            self._spent[stage] = self._spent.get(stage, 0.0) + seconds
+            for stage, seconds in spent.items():
+                self._spent[stage] = self._spent.get(stage, 0.0) + seconds
             self.peak = max((p for p in (self.peak, peak) if p is not None), default=None)
 
     def take_spent(self) -> Mapping[str, float]:
@@ -210,7 +222,7 @@ class Attendant(threading.Thread):
                 part.fail(raised(message))
                 return
             elif "spent" in message:
-                self._pool.ended(part.asked["stage"], message["spent"], message["peak"])
+                self._pool.ended(message["spent"], message["peak"])
                 part.frames.set_result(tensors)
                 return
 
@@ -222,13 +234,7 @@ class Attendant(threading.Thread):
             if self._channel is None:
                 self._channel, theirs = Pipe()
                 try:
-                    self._process = subprocess.Popen(
-                        [*PROGRAM, str(theirs.fileno())],
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.DEVNULL,
-                        start_new_session=True,  # Ctrl-C is this process's to hear
-                        pass_fds=[theirs.fileno()],
-                    )
+                    self._process = started(theirs.fileno())
                 finally:
                     theirs.close()
                 send(self._channel, {**self._pool.setup, "device": self._device})
@@ -307,10 +313,10 @@ class ClipWorkers(Workers):
                 name = key(keys=self.stages.keys, shots=[list(s) for s in shots], shot=number)
                 part = self.pool.give(self._shot(shots, number, name))
                 wanted.append((shot[known:], part, ShotImages(self.pool.cache, name)))
-        told = [part for _, part, _ in wanted]
+        told = Told([part for _, part, _ in wanted], watch)
         for rest, part, images in wanted:
             for index in rest:
-                self._wait(part, index, told, watch)
+                self._wait(part, index, told)
                 yield images.read(index)
         self.settle()
         for _, _, images in wanted:
@@ -336,23 +342,16 @@ class ClipWorkers(Workers):
     def _asked(self, part: str, stage: str) -> dict[str, Any]:
         return {"part": part, "stage": stage, "clip": self.number, "range": self.ranged}
 
-    def _wait(self, part: Part, index: int, told: Sequence[Part], watch: Watch) -> None:
+    def _wait(self, part: Part, index: int, told: Told) -> None:
         """Wait until a key frame is finished, and tell how far all shots are."""
-        shown: tuple[int, int] | None = None
         while True:
             with self.pool.changed:
-                while (
-                    index not in part.made
-                    and part.error is None
-                    and _done(told)[:2] == (shown or (0, 0))
-                ):
+                while index not in part.made and part.error is None and not told.news():
                     self.pool.changed.wait()
-                done, total, note = _done(told)
                 finished, error = index in part.made, part.error
-            if total and shown != (done, total):
-                shown = done, total
+            if told.news():
                 self.settle()
-                watch.advance("translate", done, total, note)
+                told.tell()
             if finished:
                 return
             if error is not None:
@@ -364,20 +363,42 @@ class ClipWorkers(Workers):
             self.credit(stage, seconds)
 
 
-def _done(parts: Sequence[Part]) -> tuple[int, int, str]:
-    """Evaluations of all shots that are done, and of how many; what is not known of those that have
-    not begun is as much as of the others, by their key frames."""
-    known = [part for part in parts if part.progress[1]]
-    if not known:
-        return 0, 0, ""
-    done = sum(part.progress[0] for part in known)
-    total = sum(part.progress[1] for part in known)
-    begun, keys = (
-        sum(len(part.asked["shots"][part.asked["shot"]]) for part in some)
-        for some in (known, parts)
-    )
-    note = next((part.progress[2] for part in known if part.progress[0] < part.progress[1]), "")
-    return done, round(total * keys / begun), note
+class Told:
+    """Tells how far the shots of a clip are, each time that there is news.
+
+    Args:
+        parts: the shots.
+        watch: who is told.
+    """
+
+    def __init__(self, parts: Sequence[Part], watch: Watch) -> None:
+        self._parts, self._watch = parts, watch
+        self._last = (0, 0)
+
+    def news(self) -> bool:
+        """Whether more is done than was told."""
+        return self.done()[:2] != self._last
+
+    def tell(self) -> None:
+        """Tell it."""
+        done, total, note = self.done()
+        self._last = done, total
+        self._watch.advance("translate", done, total, note)
+
+    def done(self) -> tuple[int, int, str]:
+        """Evaluations that are done, of how many, and a note. What is not known of shots that have
+        not begun is as much as of the others, by their key frames."""
+        known = [part for part in self._parts if part.progress[1]]
+        if not known:
+            return 0, 0, ""
+        done = sum(part.progress[0] for part in known)
+        total = sum(part.progress[1] for part in known)
+        begun, keys = (
+            sum(len(part.asked["shots"][part.asked["shot"]]) for part in some)
+            for some in (known, self._parts)
+        )
+        note = next((part.progress[2] for part in known if part.progress[0] < part.progress[1]), "")
+        return done, round(total * keys / begun), note
 
 
 def setup_of(

@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from rerender import peak_memory
+from rerender.compiled import compile_seconds
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator, Model
 from rerender.exits import BUG, Parser, Terminated, failure, listening, refused, streams, terminable
 from rerender.fitting import fit_clip
 from rerender.jobs.device_messages import SHOT, Message, receive, refusal, send
 from rerender.jobs.memory_demand import demand_of
+from rerender.jobs.progress import COMPILE
 from rerender.propagate import frames
 from rerender.scene import Watch
 from rerender.store.cache import Cache
@@ -56,11 +58,13 @@ class DeviceWorker:
         self._channel, self._job = channel, job.on(device)
         self._cache, self._multiple = Cache(Path(setup["store"])), setup["multiple"]
         self._parts = placed_parts(kept(job.parts, self._cache, setup["inputs"]), device, back=True)
+        self._loading = 0.0  # seconds, of what is done now
         self._opened: dict[tuple[int, int | None], tuple[Clip, FlowEstimator]] = {}
 
     def do(self, asked: Message, tensors: Sequence[Tensor]) -> None:
         """Do one part, and say how it ended."""
         begun, made = peak_memory.compute_seconds(), list[Tensor]()
+        compiled, self._loading = compile_seconds(), 0.0
         try:
             if asked["part"] == SHOT:
                 self._translate(asked)
@@ -71,7 +75,9 @@ class DeviceWorker:
             bug = {"code": BUG, "said": [failure(error).message]}
             self._channel.say(bug if known is None else refusal(known))
             return
-        spent = peak_memory.compute_seconds() - begun
+        took, compiling = peak_memory.compute_seconds() - begun, compile_seconds() - compiled
+        own = max(took - compiling - self._loading, 0.0)
+        spent = {asked["stage"]: own, "load": self._loading, COMPILE: compiling}
         self._channel.say({"spent": spent, "peak": peak_memory.peak()}, made)
 
     def _translate(self, asked: Message) -> None:
@@ -117,10 +123,12 @@ class DeviceWorker:
         return self._opened[place]
 
     def _load(self, loras: Loras) -> Model:
-        names, checkpoint = self._job.parts.names(), self._job.model.adapted(loras)
+        begun, names = peak_memory.compute_seconds(), self._job.parts.names()
+        checkpoint, demand = self._job.model.adapted(loras), demand_of(self._job, self._clips)
         checkpoint.check(names)
-        demand = demand_of(self._job, self._clips)
-        return Loading(checkpoint, names, self._cache, demand).model()
+        model = Loading(checkpoint, names, self._cache, demand).model()
+        self._loading += peak_memory.compute_seconds() - begun
+        return model
 
 
 class Channel:

@@ -93,6 +93,8 @@ class Progress(Watch):
 
     def credit(self, stage: str, seconds: float) -> None:
         """Count seconds of computing of another process to a stage."""
+        if not seconds:
+            return
         self.spent[stage] = self.spent.get(stage, 0.0) + seconds
 
     def close(self) -> None:

@@ -131,9 +131,9 @@ def test_a_clip_over_two_processes_is_the_same_bytes(
     assert len(keys) == 1, "the shots are part of it, and are not kept twice"
 
     # From the stage store it is taken by one process and by two alike, and none is started.
-    run_job(composed(), Path("again"), "")
-    same(tmp_path / "again", alone)
-    run_job(composed(TWO), Path("more"), "")
+    run_job(composed(), Path("again/out"), "")
+    same(tmp_path / "again" / "out", alone)
+    run_job(composed(TWO), Path("more/out"), "")
     assert len(processes) == 2
 
 
@@ -176,7 +176,7 @@ def test_other_kinds_of_runs_are_the_same_bytes(
     base = CLIP if "keyframes=uniform" not in more else [c for c in CLIP if "keyframes" not in c]
     trees = [dict(preflight([*base, *more, *extra], None).jobs[0]) for extra in ([], [TWO])]
     for tree, name in zip(trees, ("one", "two"), strict=True):
-        run_job({**tree, "store": None}, Path(name), "")
+        run_job({**tree, "store": None}, Path(name, "out"), "")
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 

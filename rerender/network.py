@@ -12,8 +12,8 @@ Answer = TypeVar("Answer")
 
 
 class Question(Generic[Answer]):
-    """What ``ask`` returns or raises, found in a thread of its own: looking up a name can take longer
-    than any timeout that a connection has."""
+    """What ``ask`` returns or raises, found in a thread of its own: looking up a name can take
+    longer than any timeout that a connection has."""
 
     def __init__(self, ask: Callable[[], Answer]) -> None:
         self._answers: list[Answer] = []

@@ -14,12 +14,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 
+from rerender.exits import Parser, command
 from rerender.model._loading import without_weights
 from rerender.model._located import in_folder
 from rerender.model._single_file import CONFIGS
@@ -100,13 +102,20 @@ def written(
 
 def measure(folder: Path, dtype: str) -> LoadingCost:
     """Load a checkpoint in a process of its own."""
-    command = [sys.executable, "-c", _CHILD, str(folder), dtype]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600)
+    program = [sys.executable, "-c", _CHILD, str(folder), dtype]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=3600)
     return LoadingCost(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def main(folder: Path) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
+    return command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> None:
+    parser = Parser(prog="python -m experiments.bench.loading", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the checkpoint is, or is written")
+    folder = parser.parse_args(arguments).folder
     print("| files | loaded as | weights, MiB | peak, MiB | times the weights |")
     print("|---|---|---|---|---|")
     for name, stored, dtype in CASES:
@@ -116,4 +125,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main())

@@ -254,10 +254,12 @@ def _fetched_small(name: str, sizes: Mapping[str, int], problem: str) -> Path:
 @contextmanager
 def _unheard() -> Iterator[None]:
     """What the library logs of each retry is not shown; how it ends is one line of ours."""
+    from logging import ERROR
+
     from huggingface_hub.utils import logging
 
     before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity(ERROR)
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ def started(handle: int) -> subprocess.Popen[bytes]:
 
 
 @dataclass
-class Part:
+class DeviceTask:
     """A shot or a segment that a process is given.
 
     Attributes:
@@ -106,7 +106,7 @@ class DevicePool:
         self.closed = False
         self.peak: float | None = None
         self._spent: dict[str, float] = {}
-        self._waiting: dict[str, deque[Part]] = {SHOT: deque(), FILL: deque()}
+        self._waiting: dict[str, deque[DeviceTask]] = {SHOT: deque(), FILL: deque()}
         self._attendants: list[Attendant] = []
 
     def __enter__(self) -> DevicePool:
@@ -121,7 +121,7 @@ class DevicePool:
         for each in self._attendants:
             each.join()
 
-    def give(self, part: Part) -> Part:
+    def give(self, part: DeviceTask) -> DeviceTask:
         """Have something done."""
         with self.changed:
             if not self._attendants:
@@ -134,13 +134,13 @@ class DevicePool:
             self.changed.notify_all()
         return part
 
-    def again(self, part: Part) -> None:
+    def again(self, part: DeviceTask) -> None:
         """Have it done by another process, before anything else of its kind."""
         with self.changed:
             self._waiting[part.asked["part"]].appendleft(part)
             self.changed.notify_all()
 
-    def next(self) -> Part | None:
+    def next(self) -> DeviceTask | None:
         """Wait for something to do; None when there will be nothing any more."""
         with self.changed:
             while not self.closed:
@@ -203,7 +203,7 @@ class Attendant(threading.Thread):
                 ):
                     ours.shutdown(socket.SHUT_RDWR)
 
-    def _do(self, part: Part) -> None:
+    def _do(self, part: DeviceTask) -> None:
         channel = self._begun()
         send(channel, part.asked, part.tensors)
         while True:
@@ -240,7 +240,7 @@ class Attendant(threading.Thread):
                 send(self._channel, {**self._pool.setup, "device": self._device})
             return self._channel
 
-    def _lost(self, part: Part, gone: Exception) -> None:
+    def _lost(self, part: DeviceTask, gone: Exception) -> None:
         """Its process has died over a part."""
         how = self._end()
         if self._pool.closed:
@@ -305,7 +305,7 @@ class ClipWorkers(Workers):
     def translate(
         self, shots: Sequence[Sequence[int]], finished: int, watch: Watch
     ) -> Iterator[Tensor]:
-        wanted: list[tuple[Sequence[int], Part, ShotImages]] = []
+        wanted: list[tuple[Sequence[int], DeviceTask, ShotImages]] = []
         for number, shot in enumerate(shots):
             known = min(finished, len(shot))
             finished -= known
@@ -331,18 +331,18 @@ class ClipWorkers(Workers):
             "keys": [None if k is None else k.index for k in (segment.left, segment.right)],
         }
         said = f"frames {segment.start} to {segment.stop - 1}"
-        return self.pool.give(Part(asked, said, [key.image for key in keys])).frames
+        return self.pool.give(DeviceTask(asked, said, [key.image for key in keys])).frames
 
-    def _shot(self, shots: Sequence[Sequence[int]], number: int, name: str) -> Part:
+    def _shot(self, shots: Sequence[Sequence[int]], number: int, name: str) -> DeviceTask:
         plain = [[int(index) for index in shot] for shot in shots]
         asked = {**self._asked(SHOT, "translate"), "shots": plain, "shot": number, "key": name}
         first, last = plain[number][0], plain[number][-1]
-        return Part(asked, f"the shot of frames {first} to {last}")
+        return DeviceTask(asked, f"the shot of frames {first} to {last}")
 
     def _asked(self, part: str, stage: str) -> dict[str, Any]:
         return {"part": part, "stage": stage, "clip": self.number, "range": self.ranged}
 
-    def _wait(self, part: Part, index: int, told: Told) -> None:
+    def _wait(self, part: DeviceTask, index: int, told: Told) -> None:
         """Wait until a key frame is finished, and tell how far all shots are."""
         while True:
             with self.pool.changed:
@@ -371,7 +371,7 @@ class Told:
         watch: who is told.
     """
 
-    def __init__(self, parts: Sequence[Part], watch: Watch) -> None:
+    def __init__(self, parts: Sequence[DeviceTask], watch: Watch) -> None:
         self._parts, self._watch = parts, watch
         self._last = (0, 0)
 

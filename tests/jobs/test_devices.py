@@ -26,7 +26,7 @@ from rerender.contracts import Workers
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.jobs import device_pool
 from rerender.jobs.device_messages import raised, receive, refusal, send
-from rerender.jobs.device_pool import ClipWorkers, DevicePool, Part, Told
+from rerender.jobs.device_pool import ClipWorkers, DevicePool, DeviceTask, Told
 from rerender.jobs.progress import Progress
 from rerender.jobs.run_job import run_job
 from rerender.propagate import propagate
@@ -495,7 +495,7 @@ def test_what_is_finished_is_not_asked_for_again() -> None:
 
 def test_progress_counts_shots_that_have_not_begun_by_their_key_frames() -> None:
     shots = [[0, 1], [2, 3, 4], [5]]
-    parts = [Part({"shots": shots, "shot": n}, "") for n in range(3)]
+    parts = [DeviceTask({"shots": shots, "shot": n}, "") for n in range(3)]
     told = Told(parts, Watch())
     assert not told.news() and told.done() == (0, 0, "")
     parts[0].progress, parts[1].progress = (20, 20, "a"), (5, 40, "b")

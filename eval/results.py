@@ -142,12 +142,23 @@ def _run(folder: Path) -> Iterator[Outcome]:
     if config is None:
         return
     method, seed = _HASH.sub("", folder.name), config.get("seed")
+    for gone in _gone(folder):
+        log.warning("%s: is gone; it is left out", gone)
     if (folder / VIDEO).is_file():
         yield Outcome(method, None, seed, folder / VIDEO, config, folder)
         return
     inside = (path / VIDEO for path in files.children(folder))
     for file in filter(Path.is_file, inside):
         yield Outcome(method, file.parent.name, seed, file, config, folder)
+
+
+def _gone(folder: Path) -> list[Path]:
+    """Videos that a finished run says it has made and that are not there."""
+    with suppress(InputError):  # said by those who need it
+        if (folder / METRICS).is_file():
+            said = (str(clip.get("video") or VIDEO) for clip in read_facts(folder)["clips"])
+            return [folder / name for name in said if not (folder / name).is_file()]
+    return []
 
 
 def _config(folder: Path) -> Tree | None:

@@ -12,13 +12,14 @@ import queue
 import signal
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -27,7 +28,17 @@ from rerender import peak_memory
 from rerender.compiled import compile_seconds
 from rerender.config.job import Job
 from rerender.contracts import FlowEstimator, Model
-from rerender.exits import BUG, Parser, Terminated, failure, listening, refused, streams, terminable
+from rerender.exits import (
+    BUG,
+    Parser,
+    Terminated,
+    command,
+    failure,
+    listening,
+    refused,
+    streams,
+    terminable,
+)
 from rerender.fitting import fit_clip
 from rerender.jobs.device_messages import SHOT, Message, receive, refusal, send
 from rerender.jobs.memory_demand import demand_of
@@ -184,26 +195,36 @@ class _Log(logging.Handler):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until nobody asks any more.
-
-    Args:
-        arguments: the file descriptor of the socket.
-    """
-    parser = Parser(prog="python -m rerender.jobs.device_worker", description="Started by a run.")
-    parser.add_argument("socket", type=int, help="file descriptor of its socket")
-    given = parser.parse_args(arguments)
+    """Run the command line, the file descriptor of the run's socket, and serve until nobody asks
+    any more."""
+    asked: list[Namespace] = []
+    code = command(lambda given: asked.append(parser().parse_args(given)), arguments)
+    if code or not asked:  # refused, or --help
+        return code
+    # Not inside of `command`: it is the run that says how things end.
     with streams(), suppress(Terminated), terminable():
-        channel = Channel(Connection(given.socket))
-        setup, _ = channel.asked()
-        torch.set_num_threads(setup["threads"])
-        if setup["device"].startswith("cuda"):
-            torch.cuda.set_device(setup["device"])
-        with listening(_Log(channel)):
-            worker = DeviceWorker(channel, setup)
-            peak_memory.begin()
-            while True:
-                worker.do(*channel.asked())
+        serve(Channel(Connection(asked[0].socket)))
     return 0
+
+
+def parser() -> Parser:
+    """The command line."""
+    result = Parser(prog="python -m rerender.jobs.device_worker", description="Started by a run.")
+    result.add_argument("socket", type=int, help="file descriptor of its socket")
+    return result
+
+
+def serve(channel: Channel) -> NoReturn:
+    """Be told what the run is, and do what is asked until a signal comes."""
+    setup, _ = channel.asked()
+    torch.set_num_threads(setup["threads"])
+    if setup["device"].startswith("cuda"):
+        torch.cuda.set_device(setup["device"])
+    with listening(_Log(channel)):
+        worker = DeviceWorker(channel, setup)
+        peak_memory.begin()
+        while True:
+            worker.do(*channel.asked())
 
 
 if __name__ == "__main__":

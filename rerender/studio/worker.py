@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line: the file descriptor of the studio's socket, settings of every run."""
     asked: list[Namespace] = []
     code = command(lambda given: asked.append(parser().parse_args(given)), arguments)
-    if code:
+    if code or not asked:  # refused, or --help
         return code
     # Not inside of `command`: each run is a command of its own.
     from rerender.run import main as run

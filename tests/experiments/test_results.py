@@ -48,6 +48,7 @@ GIVEN: dict[str, list[str] | None] = {
     "rerender.propagate.__main__": None,
     "rerender.run": None,
     "rerender.store.__main__": ["ls", "RESULTS"],
+    "rerender.jobs.device_worker": None,
     "rerender.studio.__main__": None,
     "rerender.studio.worker": None,
 }

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from experiments import metric_names
 from experiments.escape import csv_cell, markdown
 
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -75,6 +76,16 @@ class Column:
         return ARROWS.get(self.direction, "")
 
     @property
+    def label(self) -> str:
+        """The printed name."""
+        return metric_names.metric(self.name)
+
+    @property
+    def measure(self) -> str:
+        """The printed unit; "" for none."""
+        return metric_names.unit(self.unit)
+
+    @property
     def scale(self) -> str:
         """Such as "×10⁻⁴"; "" for none."""
         return f"×10{str(self.power).translate(_SUPERSCRIPTS)}" if self.power else ""
@@ -82,8 +93,8 @@ class Column:
     @property
     def head(self) -> str:
         """Name, arrow, unit and scale in one line."""
-        unit = f"({self.unit})" if self.unit else ""
-        return " ".join(filter(None, [self.name.replace("_", " "), unit, self.arrow, self.scale]))
+        unit = f"({self.measure})" if self.measure else ""
+        return " ".join(filter(None, [self.label, unit, self.arrow, self.scale]))
 
     def digits(self, value: float) -> str:
         """A value as it is printed."""

@@ -9,7 +9,11 @@ from experiments.formats import Cell, Column, Table
 
 PREAMBLE = r"\usepackage{booktabs,siunitx} \usepackage[T1]{fontenc} \usepackage{textcomp}"
 _SIZES = (("small", 46), ("footnotesize", 50), ("scriptsize", 58))  # digits that fit a column
-_HEAD = 9  # letters of a line of a column's head, if its words allow it
+_BOTH = 2  # times as many fit both columns
+_HEAD = 6  # letters of a line of a column's head, if its words allow it
+_TALL = 24  # rows with intervals below them that fit a page
+
+ELSEWHERE = "Intervals stand in table.csv: with them the table is higher than a page."
 
 
 def to_latex(tables: Sequence[Table]) -> str:
@@ -23,11 +27,15 @@ def _latex(one: Table) -> str:
     wide = [max(w, max(map(len, h))) for w, h in zip(widths, heads, strict=True)]
     longest = max((len(_name(one, method)) for method in one.lines), default=6)
     total = longest + sum(wide) + 1.4 * len(wide)
-    size = next((name for name, fits in _SIZES if total <= fits), "scriptsize")
-    span = "table*" if total > _SIZES[-1][1] else "table"
+    wider = total > _SIZES[-1][1]
+    room = [(name, fits * (_BOTH if wider else 1)) for name, fits in _SIZES if len(one.lines) <= _TALL]
+    size = next((name for name, fits in room if total <= fits), "scriptsize")
+    span = "table*" if wider else "table"
+    tall = len(one.lines) > _TALL and any(c.spread(cell) for c, cell in _all(one))
     lines = [
         f"\\begin{{{span}}}",
-        "\\centering",
+        # below a caption there is no room in classes that expect it under a figure
+        "\\centering\\setlength{\\belowcaptionskip}{4pt}",
         f"\\caption{{{latex(one.title)}}}",
         f"\\label{{{one.label}}}",
         f"\\{size}\\setlength{{\\tabcolsep}}{{2.5pt}}\\sisetup{{detect-all,group-minimum-digits=9}}",
@@ -39,10 +47,11 @@ def _latex(one: Table) -> str:
     for number, method in enumerate(one.lines):
         if number and number == one.floors:
             lines.append("\\midrule")
-        lines += _row(one, method)
+        lines += _row(one, method, spread=not tall)
     lines += ["\\bottomrule", "\\end{tabular}"]
-    if one.notes:
-        text = " ".join(latex(note) for note in one.notes)
+    notes = [*one.notes, *([ELSEWHERE] if tall else [])]
+    if notes:
+        text = " ".join(map(latex, notes))
         lines.append(f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\scriptsize {text}}}")
     return "\n".join([*lines, f"\\end{{{span}}}", ""])
 
@@ -51,12 +60,12 @@ def _name(one: Table, method: str) -> str:
     return one.names.get(method, method)
 
 
-def _row(one: Table, method: str) -> list[str]:
-    """The line of a row, and a smaller one below it where it has intervals."""
+def _row(one: Table, method: str, spread: bool) -> list[str]:
+    """The line of a row, and a smaller one below it where it has intervals and they are wanted."""
     mark = f"\\textsuperscript{{{one.marks[method]}}}" if method in one.marks else ""
     cells = one.cells(method)
     lines = [" & ".join([latex(_name(one, method)) + mark, *(_value(*c) for c in cells)])]
-    below = [column.spread(cell) for column, cell in cells]
+    below = [column.spread(cell) if spread or cell.part else "" for column, cell in cells]
     if any(below):
         small = (f"{{\\tiny {latex(text)}}}" if text else "" for text in below)
         lines = [f"{lines[0]} \\\\[-3pt]", " & ".join(["", *small])]
@@ -82,26 +91,24 @@ def _heads(heads: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[st
 
 
 def _head(column: Column) -> list[str]:
-    """A column's head in short lines: its name, unit and arrow, then its scale."""
+    """A column's head in short lines: its name and unit, then its arrow and scale."""
     lines: list[str] = []
-    words = [
-        *column.name.replace("_", " ").split(),
-        *([f"({column.unit})"] if column.unit else []),
-        column.arrow,
-    ]
-    for word in filter(None, words):
+    unit = [f"({column.measure})"] if column.measure else []
+    for word in [*column.label.split(), *unit]:
         if lines and len(lines[-1]) + 1 + len(word) <= _HEAD:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
-    return [*lines, *([column.scale] if column.power else [])]
+    last = " ".join(filter(None, [column.arrow, column.scale]))
+    return [*lines, *([last] if last else [])]
 
 
 def _symbols(text: str) -> str:
-    if text.startswith("×10"):
-        power = text[3:].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
-        return f"$\\times 10^{{{power}}}$"
-    return latex(text)
+    before, scaled, digits = text.partition("×10")
+    if not scaled:
+        return latex(text)
+    power = digits.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    return f"{latex(before)}$\\times 10^{{{power}}}$"
 
 
 def _places(one: Table, column: Column) -> list[int]:

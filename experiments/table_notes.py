@@ -8,6 +8,7 @@ from eval import stats
 from eval.contracts import Score
 from experiments.experiment import Experiment
 from experiments.formats import FEW
+from experiments.metric_names import metric
 
 MANY = 40  # methods beyond which nothing is tested: no difference would survive the correction
 
@@ -31,17 +32,17 @@ def said(
     spread = f" ± half of its 95 % t interval over {unit}"
     if len(clips) < FEW:
         spread = ", too few for an interval (table.csv has it)"
-    ratios = [name.replace("_", " ") for name in printed if stats.is_ratio(name)]
+    ratios = [metric(name) for name in printed if stats.is_ratio(name)]
     geometric = f"; geometric mean for {_listed(ratios)}" if ratios else ""
     yield f"Mean over {counted}{spread}{geometric}."
     if not family:
         yield _untested(about, rivals)
         return
     assert about.table is not None
-    tests = (len(rivals) - 1) * len(family)
+    tests, named = (len(rivals) - 1) * len(family), ", ".join(map(metric, family))
     yield (
         f"*: differs from {about.printed(about.table.reference)} in a sign-flip test over {unit}, "
-        f"p < 0.05 after Holm's correction for {tests} tests ({', '.join(family)}); other columns "
+        f"p < 0.05 after Holm's correction for {tests} tests ({named}); other columns "
         "are descriptive. Bold, italic: shown to be the best and the second best."
     )
     if len(videos) < stats.needed(tests):
@@ -102,6 +103,8 @@ def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> 
     for row in scores:
         if row.value is None and (row.metric in printed or row.metric not in known):
             missing.setdefault(row.note, set()).add(row.metric)
-    yield from sorted(f"{', '.join(sorted(names))}: {note}." for note, names in missing.items())
+    yield from sorted(
+        f"{', '.join(map(metric, sorted(names)))}: {note}." for note, names in missing.items()
+    )
     for name, reason in sorted((about.unfinished or {}).items()):
         yield f"Unfinished: {name} ({reason})."

@@ -75,7 +75,7 @@ def test_unsupported_best_is_not_bold() -> None:
         (Experiment(), 10, "no reference row"),
         (Experiment(replace(SPEC, reference="y")), 10, "y, is not there"),
         (ABOUT, 4, "Only 4 clips, with which no test can be significant: 2 tests need 7"),
-        (ABOUT, 10, "correction for 2 tests (warp_error)"),
+        (ABOUT, 10, "correction for 2 tests (warp error)"),
     ],
 )
 def test_what_is_tested_is_said(about: Experiment, clips: int, said: str) -> None:
@@ -132,8 +132,8 @@ def test_the_head_says_scale_unit_and_direction() -> None:
     table = tables.table(scores(), ABOUT)
     assert [c.name for c in table.shown] == ["lpips", "warp_error"]
     assert table.shown[1].head == "warp error ↓ ×10⁻³"
-    assert r"{$\times 10^{-3}$}" in to_latex([table])
-    assert formats.Column("color_drift", "lower", "ΔE").head == "color drift (ΔE) ↓"
+    assert r"{$\downarrow$ $\times 10^{-3}$}" in to_latex([table])
+    assert formats.Column("color_drift", "lower", "dE").head == "colour drift (ΔE) ↓"
 
 
 def test_the_experiment_chooses_columns_and_csv_has_all() -> None:
@@ -174,11 +174,11 @@ def test_notes_are_about_what_is_printed() -> None:
         *(replace(row, metric="flicker", note="n/a: for a reason") for row in scores()),
     ]
     notes = " ".join(tables.table(made, ABOUT).notes)
-    assert "geometric mean for lpips and warp error" in notes and "flicker" not in notes
-    assert "lpips: n/a: weights not found (x)." in notes and "reason" not in notes
+    assert "geometric mean for LPIPS and warp error" in notes and "flicker" not in notes
+    assert "LPIPS: n/a: weights not found (x)." in notes and "reason" not in notes
     all_of_them = Experiment(replace(SPEC, columns=("lpips", "warp_error", "flicker")))
     assert (
-        "geometric mean for lpips, warp error and flicker"
+        "geometric mean for LPIPS, warp error and flicker"
         in tables.table(made, all_of_them).notes[0]
     )
 

@@ -28,7 +28,8 @@ def _latex(one: Table) -> str:
     longest = max((len(_name(one, method)) for method in one.lines), default=6)
     total = longest + sum(wide) + 1.4 * len(wide)
     wider = total > _SIZES[-1][1]
-    room = [(name, fits * (_BOTH if wider else 1)) for name, fits in _SIZES if len(one.lines) <= _TALL]
+    room = [(name, fits * (_BOTH if wider else 1)) for name, fits in _SIZES]
+    room = room if len(one.lines) <= _TALL else []  # the smallest, to fit the height of a page
     size = next((name for name, fits in room if total <= fits), "scriptsize")
     span = "table*" if wider else "table"
     tall = len(one.lines) > _TALL and any(c.spread(cell) for c, cell in _all(one))

@@ -99,7 +99,7 @@ def test_the_stages_one_after_the_other(
     assert main(["tables", "runs/a", "evaluation/a", "results/a"]) == 0
     assert (Path("results/a/report/index.html")).is_file()
     text = Path("results/a/table.md").read_text()
-    assert "| full " in text and "Shape-aware fusion on the demo world" in text
+    assert "| all four " in text and "Shape-aware fusion on the demo world" in text
 
     first = {p: Path(p).read_bytes() for p in ("evaluation/a/scores.jsonl", "results/a/table.csv")}
     shutil.rmtree("evaluation")  # as DVC does

@@ -15,6 +15,7 @@ from eval.contracts import Score
 from eval.references import SOURCE, TRUTH
 from experiments import metric_names, tables
 from experiments.experiment import Experiment
+from experiments.formats import Table
 from experiments.latex_table import PREAMBLE, to_latex
 from rerender.config.compose import Sweep, preflight
 from rerender.config.paths import choices_of
@@ -61,7 +62,7 @@ def test_metrics_are_spelled_as_the_field_does(name: str, printed: str) -> None:
     assert metric_names.metric(name) == printed
 
 
-def synthetic(name: str, clips: int) -> list[tables.Table]:
+def synthetic(name: str, clips: int) -> list[Table]:
     """The table of an experiment with values of usual size in each of its rows and columns."""
     sweep = swept(name)
     assert sweep.table is not None

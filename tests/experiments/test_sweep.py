@@ -67,7 +67,7 @@ def test_a_sweep_ends_with_tables_and_a_page_named_by_method(place: Path) -> Non
     )
     rows = (results / "table.md").read_text().split("Published")[0]
     shown = [line.split("|")[1].strip() for line in rows.splitlines() if line.startswith("| ")]
-    assert shown[:6] == ["method", "-" * 16, "source", "true translation", "full", "no_shape"]
+    assert shown[:6] == ["method", "-" * 16, "source", "true translation", "all four", "no shape fusion"]
     for name in ("table.csv", "table.tex", "scores.jsonl", "report/index.html"):
         assert (results / name).stat().st_size > 0
     assert "no_shape" in (results / "report" / "index.html").read_text()
@@ -218,7 +218,7 @@ def test_a_failing_job_leaves_the_tables_of_the_others(
     assert main(SWEEP) == 6
     assert "job 2: out: " in capsys.readouterr().err
     rows = (tmp_path / "results" / "ablation_shape" / "table.md").read_text()
-    assert "| full " in rows and "| no_shape" not in rows
+    assert "| all four " in rows and "| no shape fusion" not in rows
     assert "Nothing is tested" in rows
     assert (second / "mine.txt").read_text() == "not to be touched"
 
@@ -270,5 +270,6 @@ def test_frames_of_a_rival_stand_beside_ours_in_tables_and_report(here: Path) ->
     text = (results / "table.md").read_text().split("Published")[0]
     costs = text.split("### Costs")[1]
     assert "| rival" in text and "rival" not in costs
-    assert float(next(line for line in costs.splitlines() if "| full" in line).split()[3]) > 0
+    ours = next(line for line in costs.splitlines() if "| all four" in line)
+    assert float(ours.split("|")[2]) > 0
     assert "rival" in (results / "report" / "index.html").read_text()

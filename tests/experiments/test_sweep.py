@@ -67,7 +67,14 @@ def test_a_sweep_ends_with_tables_and_a_page_named_by_method(place: Path) -> Non
     )
     rows = (results / "table.md").read_text().split("Published")[0]
     shown = [line.split("|")[1].strip() for line in rows.splitlines() if line.startswith("| ")]
-    assert shown[:6] == ["method", "-" * 16, "source", "true translation", "all four", "no shape fusion"]
+    assert shown[:6] == [
+        "method",
+        "-" * 16,
+        "source",
+        "true translation",
+        "all four",
+        "no shape fusion",
+    ]
     for name in ("table.csv", "table.tex", "scores.jsonl", "report/index.html"):
         assert (results / name).stat().st_size > 0
     assert "no_shape" in (results / "report" / "index.html").read_text()

@@ -161,6 +161,7 @@ def test_the_source_and_the_keys_are_not_written_over(
     (tmp_path / "round").symlink_to(tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     outs = ["film.mp4", "link.mp4", "hard.mp4", "round/film.mp4", "keys/../film.mp4", "picture.mp4"]
+    outs += ["new/../film.mp4", "new/more/../../round/film.mp4"]
     for out in outs:
         arguments = ["--keys", keys, "--video", film, "--out", tmp_path / out]
         assert main([str(each) for each in arguments]) == 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -179,11 +181,14 @@ class Pictures(Video):
 
 
 def same(path: Path, other: Path | None) -> bool:
-    """Whether two paths lead to one file that is there."""
-    try:
-        return other is not None and path.samefile(other)
-    except OSError:
+    """Whether two paths lead to one file that is there, or will where folders of the second are made
+    first (``new/../file``)."""
+    if other is None:
         return False
+    with suppress(OSError):
+        if path.samefile(other):
+            return True
+    return path.exists() and os.path.realpath(path) == os.path.realpath(other)
 
 
 def passed_over(folder: Path, paths: Iterable[Path], what: str = "pictures") -> None:

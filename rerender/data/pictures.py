@@ -181,8 +181,8 @@ class Pictures(Video):
 
 
 def same(path: Path, other: Path | None) -> bool:
-    """Whether two paths lead to one file that is there, or will where folders of the second are made
-    first (``new/../file``)."""
+    """Whether two paths lead to one file that is there, or will where folders of the second are
+    made first (``new/../file``)."""
     if other is None:
         return False
     with suppress(OSError):

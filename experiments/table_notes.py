@@ -23,9 +23,9 @@ def said(
     """How values of the printed metrics come about, and what is tested."""
     clips, videos = {row.clip for row in scores}, {row.source for row in scores}
     seeds = {row.seed for row in scores if row.seed is not None}
-    counted = f"{len(clips)} clip{'s' * (len(clips) != 1)}"
+    counted = _counted(len(clips), "clip")
     if len(videos) < len(clips):
-        counted += f" of {len(videos)} video{'s' * (len(videos) != 1)}"
+        counted += f" of {_counted(len(videos), 'video')}"
     if len(seeds) > 1:
         counted += f", {len(seeds)} seeds each"
     unit = "videos" if len(videos) < len(clips) else "clips"
@@ -42,12 +42,17 @@ def said(
     tests, named = (len(rivals) - 1) * len(family), ", ".join(map(metric, family))
     yield (
         f"*: differs from {about.printed(about.table.reference)} in a sign-flip test over {unit}, "
-        f"p < 0.05 after Holm's correction for {tests} tests ({named}); other columns "
+        f"p < 0.05 after Holm's correction for {_counted(tests, 'test')} ({named}); other columns "
         "are descriptive. Bold, italic: shown to be the best and the second best."
     )
     if len(videos) < stats.needed(tests):
-        few = f"{len(videos)} {unit}, with which no test can be significant"
-        yield f"Only {few}: {tests} tests need {stats.needed(tests)}."
+        few = f"{_counted(len(videos), unit[:-1])}, with which no test can be significant"
+        need = "needs" if tests == 1 else "need"
+        yield f"Only {few}: {_counted(tests, 'test')} {need} {stats.needed(tests)}."
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -67,20 +72,27 @@ def _untested(about: Experiment, rivals: Sequence[str]) -> str:
     return "Nothing is tested: there is no other row, or no primary metric was measured."
 
 
-def remarks(scores: Sequence[Score], methods: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """What changes the meaning of a method's values, as numbered notes; method -> its number."""
-    notes: list[str] = []
-    marks: dict[str, int] = {}
+def remarks(
+    scores: Sequence[Score], methods: Sequence[str], about: Experiment | None = None
+) -> tuple[list[str], dict[str, int]]:
+    """What changes the meaning of a method's values, as numbered notes; method -> its number.
+    Methods of which the same is said share a note."""
+    said: dict[str, list[str]] = {}
     for method in methods:
-        said: dict[str, set[str]] = {}
+        clips: dict[str, set[str]] = {}
         for row in scores:
             if row.method == method and row.remark:
-                said.setdefault(row.remark, set()).add(row.clip)
-        if said:
-            marks[method] = len(notes) + 1
-            texts = [f"{text} ({_named(clips)})" for text, clips in sorted(said.items())]
+                clips.setdefault(row.remark, set()).add(row.clip)
+        if clips:
+            texts = [f"{text} ({_named(found)})" for text, found in sorted(clips.items())]
             more = f"; and {len(texts) - 3} more" if len(texts) > 3 else ""
-            notes.append(f"[{len(notes) + 1}] {method}: {'; '.join(texts[:3])}{more}.")
+            said.setdefault(f"{'; '.join(texts[:3])}{more}", []).append(method)
+    notes, marks = [], {}
+    for number, (text, alike) in enumerate(said.items(), start=1):
+        printed = [about.printed(method) if about else method for method in alike]
+        whose = printed[0] if len(alike) == 1 else f"{len(alike)} rows"
+        notes.append(f"[{number}] {whose}: {text}.")
+        marks.update(dict.fromkeys(alike, number))
     return notes, marks
 
 

@@ -106,7 +106,7 @@ def table(scores: Sequence[Score], about: Experiment | None = None) -> Table:
         _rounded(column, [cells[place] for cells in lines.values()])
         for place, column in enumerate(columns)
     ]
-    remarked, marks = remarks(scores, methods)
+    remarked, marks = remarks(scores, methods, about)
     printed = [column.name for column in columns if column.shown]
     spoken = said(scores, about, rivals, family, printed)
     notes = (*spoken, *remarked, *gaps(scores, about, printed))

@@ -195,6 +195,23 @@ def test_remarks_and_unfinished_runs_are_said() -> None:
     assert table.notes[-1] == "Unfinished: no_shape-1 (disk full)."
 
 
+def test_rows_of_which_the_same_is_said_share_a_note() -> None:
+    made = [replace(row, remark="resized") if row.method != "source" else row for row in scores()]
+    alone = [replace(r, remark="cut") if (r.method, r.clip) == ("x", "c0") else r for r in made]
+    both = tables.table(made, ABOUT)
+    assert [note for note in both.notes if note[0] == "["] == ["[1] 3 rows: resized (10 clips)."]
+    assert {*both.marks.values()} == {1} and len(both.marks) == 3
+    spec = replace(SPEC, rows={"x": "baseline"})
+    apart = tables.table(alone, Experiment(spec))
+    assert apart.marks["ours"] != apart.marks["x"]
+    assert [n for n in apart.notes if n.startswith("[")][-1].split(":")[0][4:] == "baseline"
+
+
+def test_one_is_no_plural() -> None:
+    notes = " ".join(tables.table(scores(clips=1), ABOUT).notes)
+    assert "Only 1 clip, with" in notes
+
+
 def test_costs_stand_apart_and_are_never_tested() -> None:
     spent = [
         Score(f"c{c}", method, 0, "seconds_per_frame", "1", cost, 9, unit="s")

@@ -20,7 +20,7 @@ from rerender import files
 from rerender.codec import Encoded, Encoder, Format, Planes, planes
 from rerender.config.parts import Parts
 from rerender.contracts import Model
-from rerender.jobs.device_pool import ClipWorkers
+from rerender.jobs.clip_workers import ClipWorkers
 from rerender.jobs.master import MasterFrames, delivered
 from rerender.jobs.record import Record
 from rerender.peak_memory import begin, peak

@@ -23,8 +23,9 @@ from rerender.contracts import Model
 from rerender.exits import BUG, failure, warned
 from rerender.fitting import fit
 from rerender.jobs.clip_results import ClipResult, clip_facts, closing, finished_files, table_rows
+from rerender.jobs.clip_workers import ClipWorkers
 from rerender.jobs.contact_sheet import sheet
-from rerender.jobs.device_pool import ClipWorkers, DevicePool, setup_of
+from rerender.jobs.device_pool import DevicePool, setup_of
 from rerender.jobs.memory_demand import demand_of
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged

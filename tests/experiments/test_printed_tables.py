@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +13,10 @@ from eval.references import SOURCE, TRUTH
 from experiments import metric_names, tables
 from experiments.experiment import Experiment
 from experiments.formats import Table
-from experiments.latex_table import PREAMBLE, to_latex
+from experiments.latex_table import to_latex
 from rerender.config.compose import Sweep, preflight
 from rerender.config.paths import choices_of
+from tests.experiments.typesetting import needs_tex, typeset
 
 WITHOUT_TABLE = ("bench", "smoke")
 EXPERIMENTS = [name for name in choices_of("exp") if name not in WITHOUT_TABLE]
@@ -84,23 +82,12 @@ def synthetic(name: str, clips: int) -> list[Table]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX at hand")
+@needs_tex
 @pytest.mark.parametrize("clips", [2, 16])
 def test_every_table_fits_its_column_and_its_page(clips: int, tmp_path: Path) -> None:
-    """All experiments in one document of two columns: nothing sticks out to the side (2 pt) or
-    below, and no name is set twice."""
+    """All experiments in one document: no table exceeds its page, and no label is set twice."""
     every = [table for name in EXPERIMENTS for table in synthetic(name, clips)]
     unique = list({table.label: table for table in every}.values())
-    texts = (rf"{to_latex([table])}\clearpage" for table in unique)
-    begin = rf"\documentclass[twocolumn]{{article}}{PREAMBLE}\begin{{document}}"
-    (tmp_path / "page.tex").write_text("\n".join([begin, *texts, r"\end{document}"]))
-    options = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
-    done = subprocess.run(
-        ["pdflatex", *options, "page.tex"], cwd=tmp_path, capture_output=True, check=False
-    )
-    said = (tmp_path / "page.log").read_text(errors="replace")
-    assert done.returncode == 0, said[-2000:]
-    wide = [float(found) for found in re.findall(r"Overfull \\hbox \(([\d.]+)pt", said)]
-    assert max(wide, default=0) < 2, said
+    said = typeset((rf"{to_latex([table])}\clearpage" for table in unique), tmp_path)
     assert "Float too large" not in said, said
     assert "multiply defined" not in said

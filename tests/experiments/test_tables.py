@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +16,12 @@ from eval.contracts import Score
 from experiments import experiment, formats, tables
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Table
-from experiments.latex_table import PREAMBLE, to_latex
+from experiments.latex_table import to_latex
 from rerender.config.paths import CONF
 from rerender.config.table import TableSpec
 from rerender.errors import ConfigError, InputError
 from rerender.run_folder import SCORES
+from tests.experiments.typesetting import needs_tex, typeset
 
 RIVAL = "rival | <b>"
 SPEC = TableSpec(
@@ -393,17 +391,6 @@ def study() -> list[Table]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX at hand")
+@needs_tex
 def test_latex_is_typeset_and_fits_a_column(tmp_path: Path) -> None:
-    text = to_latex(study())
-    begin = rf"\documentclass[twocolumn]{{article}}{PREAMBLE}\begin{{document}}"
-    page = rf"{begin}{text}\end{{document}}"
-    (tmp_path / "page.tex").write_text(page)
-    options = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
-    done = subprocess.run(
-        ["pdflatex", *options, "page.tex"], cwd=tmp_path, capture_output=True, check=False
-    )
-    said = (tmp_path / "page.log").read_text(errors="replace")
-    assert done.returncode == 0, said[-2000:]
-    wide = [float(found) for found in re.findall(r"Overfull \\hbox \(([\d.]+)pt", said)]
-    assert max(wide, default=0) < 2, said
+    assert typeset([to_latex(study())], tmp_path)

@@ -25,8 +25,9 @@ from rerender.config.paths import ROOT
 from rerender.contracts import Workers
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.jobs import device_pool
+from rerender.jobs.clip_workers import ClipWorkers, Told
 from rerender.jobs.device_messages import raised, receive, refusal, send
-from rerender.jobs.device_pool import ClipWorkers, DevicePool, DeviceTask, Told
+from rerender.jobs.device_pool import DevicePool, DeviceTask
 from rerender.jobs.progress import Progress
 from rerender.jobs.run_job import run_job
 from rerender.propagate import propagate
@@ -458,7 +459,7 @@ class Answers(Workers):
         self.ended = True
 
     def fill(self, segment: Segment) -> Future[list[Tensor]]:
-        raise NotImplementedError
+        raise AssertionError("no segment is given here")
 
 
 class Kept(ResumePoint):

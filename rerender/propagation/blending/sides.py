@@ -43,12 +43,12 @@ class StoredDirection(NamedTuple):
     @classmethod
     def of(cls, guess: Guess) -> StoredDirection:
         """What is kept of a guess."""
-        error = np.minimum(guess.error, LARGEST).astype(np.float16)
-        return cls(guess.image.astype(np.float16), error, guess.detail)
+        error = pixels.half(np.minimum(guess.error, LARGEST))
+        return cls(pixels.half(guess.image), error, guess.detail)
 
     def guess(self) -> Guess:
         """The guess again."""
-        return Guess(self.image.astype(np.float32), self.error.astype(np.float32), self.detail)
+        return Guess(pixels.single(self.image), pixels.single(self.error), self.detail)
 
 
 def join(segment: Segment, side: Side, blend: Blend, links: Links) -> Iterator[Tensor]:

@@ -54,13 +54,12 @@ class HalfMotion(NamedTuple):
     def of(cls, motion: FrameMotion) -> HalfMotion:
         """What is kept of a motion."""
         hidden = motion.occluded
-        seen = None if hidden is None else hidden.astype(np.float16)
-        return cls(motion.offset.astype(np.float16), seen)
+        return cls(pixels.half(motion.offset), None if hidden is None else pixels.half(hidden))
 
     def whole(self) -> FrameMotion:
         """The motion again."""
-        seen = None if self.occluded is None else self.occluded.astype(np.float32)
-        return FrameMotion(self.offset.astype(np.float32), seen)
+        seen = None if self.occluded is None else pixels.single(self.occluded)
+        return FrameMotion(pixels.single(self.offset), seen)
 
 
 class Links(ABC):

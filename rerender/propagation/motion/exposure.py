@@ -24,7 +24,12 @@ Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 ROWS = 72
-"""Light is estimated on frames whose shorter side is reduced to one to two times so many pixels."""
+"""Light is estimated on frames whose shorter side is reduced to about so many pixels: to three
+quarters of them at least, one and a half times as many at most. Smaller frames are left as they
+are."""
+
+SPARSE = 2
+"""Pixels and lines from one to the next of those that light of the whole frame is estimated on."""
 
 PARTS = (4, 8)
 """Windows of local light along the shorter side, coarse and fine."""
@@ -54,6 +59,11 @@ GAINS = (0.2, 5.0)
 """Smallest and largest gain that is made up for."""
 
 
+def reduction(height: int, width: int) -> int:
+    """By how much frames of that size are reduced."""
+    return max(round(min(height, width) / ROWS), 1)
+
+
 class Light(NamedTuple):
     """What turns the colours of a frame into those of the key frame's light.
 
@@ -74,7 +84,7 @@ class Exposure:
 
     def __init__(self, source: Pixels) -> None:
         height, width, _ = source.shape
-        self._scale = max(min(height, width) // ROWS, 1)
+        self._scale = reduction(height, width)
         self._source = source
         self._small = self.reduced(source)
 
@@ -92,7 +102,9 @@ class Exposure:
             target: ``[H,W,3]`` the frame.
             offset: ``[H,W,2]`` from it to the key frame, roughly.
         """
-        light = between(self.reduced(target), self._small, self.reduced(offset) / self._scale)
+        light = between(
+            self.reduced(target), self._small, self.reduced(offset) / np.float32(self._scale)
+        )
         if light is None:
             return target
         full = (target.shape[1], target.shape[0])
@@ -113,7 +125,8 @@ def between(target: Pixels, source: Pixels, offset: Plane) -> Light | None:
     known = usable(target, moved, offset)
     if known.mean() < 0.05:
         return None
-    light, found = whole(target, moved, known), True
+    some = np.s_[::SPARSE, ::SPARSE]
+    light, found = whole(target[some], moved[some], known[some]), True
     if light is None:
         light, found = Light(np.ones(3, np.float32), np.zeros(3, np.float32)), False
     gain, lift = (np.broadcast_to(part, target.shape).copy() for part in light)
@@ -192,8 +205,9 @@ def places(
         return found
 
     share, none = mean(known), np.zeros(known.shape, bool)
-    apart = np.abs(moved - seen).mean(2)
-    before = mean(apart * known)
+    apart, there = np.empty_like(known), np.empty_like(known)
+    kernels.differences(seen, moved, known, apart, there)
+    before = mean(there)
     if (before <= LEAST * share).all():
         return None, none
     height, width = known.shape
@@ -205,22 +219,22 @@ def places(
         kernels.products(seen, moved, weight, summed)
         kernels.lines(seen, moved, known, total, mean(summed), numbers, found, following)
         weight, following = following, np.empty_like(known)
-    gain, lift, spread, common, b, left = np.split(found, 6, axis=2)
-    w, total = w[..., None], total[..., None]
-    rest = np.abs(left).mean(2)
-    other = np.maximum(mean(w * moved * moved) / total - b * b, 0)
-    after, worse = mean(rest * known), mean((rest > apart + 2) * known)
-    good = (after < EXPLAINED_HERE * before) & (before - after > LEAST * share)
-    good &= allowed & (share > 0.3) & (worse < WORSE * share) & within(gain).all(2)
-    good &= common.sum(2) > ALIKE * np.sqrt(np.maximum(spread.sum(2) * other.sum(2), 1e-6))
-    if not good.any():
+    left = np.empty((height, width, 5), np.float32)
+    kernels.leftovers(found, moved, known, w, apart, left)
+    after = mean(left)
+    worse = after[..., 1] < WORSE * share
+    gained = (after[..., 0] < EXPLAINED_HERE * before) & (before - after[..., 0] > LEAST * share)
+    allowed = allowed & worse & gained & (share > 0.3)
+    chosen = np.empty((height, width, 7), np.float32)
+    kernels.believed(found, after, total, allowed, np.array([ALIKE, *GAINS], np.float32), chosen)
+    if not chosen[..., 0].any():
         return None, none
     # Where it ends it fades: at half of its strength there, since half of the window has none.
-    trust = mean(good.astype(np.float32))[..., None]
-    factor, level = (
-        mean(part * good[..., None]) / np.maximum(trust, 0.5) for part in (gain - 1, lift)
-    )
-    return Light((factor + 1).astype(np.float32), level.astype(np.float32)), trust[..., 0] > 0.5
+    faded = mean(chosen)
+    trust = faded[..., :1]
+    faded[..., 1:] /= np.maximum(trust, np.float32(0.5))
+    faded[..., 1:4] += np.float32(1)
+    return Light(faded[..., 1:4], faded[..., 4:]), trust[..., 0] > 0.5
 
 
 @reassociated

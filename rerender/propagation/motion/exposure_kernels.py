@@ -10,6 +10,7 @@ from rerender.compiled import compiled
 
 Plane = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @compiled
@@ -130,3 +131,70 @@ def lines(
                 found[y, x, 6 + c], found[y, x, 9 + c] = spread, common
                 found[y, x, 12 + c], found[y, x, 15 + c] = b, left
             weight[y, x] = known[y, x] / (np.float32(1) + squares / np.float32(3))
+
+
+@compiled
+def differences(seen: Plane, moved: Plane, known: Plane, apart: Plane, there: Plane) -> None:
+    """How far apart two images ``[h,w,3]`` are: ``apart [h,w]``, the mean over colours without
+    sign, and ``there``, the same but 0 where they are not ``known``."""
+    height, width = known.shape
+    for y in range(height):
+        for x in range(width):
+            total = np.float32(0)
+            for c in range(3):
+                total += abs(moved[y, x, c] - seen[y, x, c])
+            apart[y, x] = total / np.float32(3)
+            there[y, x] = apart[y, x] * known[y, x]
+
+
+@compiled
+def leftovers(
+    found: Plane, moved: Plane, known: Plane, weight: Plane, apart: Plane, out: Plane
+) -> None:
+    """``out [h,w,5]``: how far apart two images still are after the lines ``found``, where that is
+    ``known``; 1 where it is more than two levels worse than it was, ``apart``; and the weighted
+    squares of ``moved``."""
+    height, width = known.shape
+    for y in range(height):
+        for x in range(width):
+            total = np.float32(0)
+            for c in range(3):
+                total += abs(found[y, x, 15 + c])
+                out[y, x, 2 + c] = weight[y, x] * moved[y, x, c] * moved[y, x, c]
+            rest = total / np.float32(3)
+            out[y, x, 0] = rest * known[y, x]
+            out[y, x, 1] = known[y, x] if rest > apart[y, x] + np.float32(2) else np.float32(0)
+
+
+@compiled
+def believed(
+    found: Plane, after: Plane, total: Plane, allowed: Mask, bounds: Plane, out: Plane
+) -> None:
+    """Where the lines ``found`` are of light: where that is ``allowed``, both images have the same
+    structure, and the gains are within bounds.
+
+    Args:
+        found: of `lines`, ``[h,w,18]``.
+        after: the means of `leftovers`, ``[h,w,5]``.
+        total: the mean of weights ``[h,w]``.
+        allowed: ``[h,w]``.
+        bounds: least correlation, smallest and largest gain.
+        out: is given 1, gain - 1 and lift where a line is believed, else zeros, ``[h,w,7]``.
+    """
+    alike, smallest, largest = bounds
+    height, width = total.shape
+    for y in range(height):
+        for x in range(width):
+            good = allowed[y, x]
+            common = spread = other = np.float32(0)
+            for c in range(3):
+                b = found[y, x, 12 + c]
+                spread += found[y, x, 6 + c]
+                common += found[y, x, 9 + c]
+                other += max(after[y, x, 2 + c] / total[y, x] - b * b, np.float32(0))
+                good &= found[y, x, c] > smallest and found[y, x, c] < largest
+            good &= common > alike * np.sqrt(max(spread * other, np.float32(1e-6)))
+            out[y, x, 0] = np.float32(1) if good else np.float32(0)
+            for c in range(3):
+                out[y, x, 1 + c] = found[y, x, c] - np.float32(1) if good else np.float32(0)
+                out[y, x, 4 + c] = found[y, x, 3 + c] if good else np.float32(0)

@@ -24,9 +24,10 @@ from rerender.propagation.motion.exposure import (
     LEAST,
     NOISE,
     PARTS,
-    ROWS,
+    SPARSE,
     STIFF,
     WORSE,
+    reduction,
 )
 from rerender.propagation.patches.tensors import area, box
 
@@ -54,7 +55,7 @@ def levelled(target: Tensor, source: Tensor, offset: Tensor) -> Tensor:
         offset: ``[B,2,H,W]`` from frames to key frames, roughly.
     """
     height, width = target.shape[-2:]
-    scale = max(min(height, width) // ROWS, 1)
+    scale = reduction(height, width)
     size = max(height // scale, 1), max(width // scale, 1)
     here, there, motion = (area(planes, size) for planes in (target, source, offset))
     light = between(here, there, motion / scale)
@@ -71,7 +72,7 @@ def between(target: Tensor, source: Tensor, offset: Tensor) -> Lights:
     """The light ``[B,3,h,w]`` that lies between frames, and whether any does, ``[B,1,1,1]``."""
     moved = warp(source, offset, outside="border")
     known = usable(target, moved, offset)
-    light = whole(target, moved, known)
+    light = whole(*(planes[..., ::SPARSE, ::SPARSE] for planes in (target, moved, known)))
     gain = torch.where(light.found, light.gain, 1).expand_as(target)
     lift = torch.where(light.found, light.lift, 0).expand_as(target)
     found, going = light.found, torch.ones_like(light.found)

@@ -28,6 +28,19 @@ def image(pixels: Pixels) -> Tensor:
     return torch.from_numpy(planes)
 
 
+def half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """An array in half precision, rounded to the nearest: by PyTorch, which takes the processor's
+    own instruction for it where NumPy does it number by number, twenty times slower."""
+    rounded: NDArray[np.float16] = torch.from_numpy(values).half().numpy()
+    return rounded
+
+
+def single(values: NDArray[np.float16]) -> NDArray[np.float32]:
+    """`half` again in single precision."""
+    exact: NDArray[np.float32] = torch.from_numpy(values).float().numpy()
+    return exact
+
+
 @compiled
 def interleave(planes: NDArray[np.float32], out: Pixels) -> None:
     """``[3,H,W]`` in 0..1 to ``[H,W,3]`` in 0..255, clipped."""

@@ -17,7 +17,7 @@ from rerender.data.demo import Demo
 from rerender.demo.world import HELD_OUT
 from rerender.flow.dis import Dis
 from rerender.propagation.motion import pixels
-from rerender.propagation.motion.exposure import Exposure
+from rerender.propagation.motion.exposure import ROWS, Exposure, reduction
 from rerender.video import Frame, MemoryVideo, Segment
 from tests.propagation.scenes import texture
 
@@ -109,3 +109,13 @@ def test_a_black_or_white_frame_is_left_alone() -> None:
     for level in (0.0, 1.0):
         _, target, lit = levelled(lambda image, level=level: torch.full_like(image, level))  # type: ignore[misc]
         assert lit is target
+
+
+@pytest.mark.parametrize("side", [1, 16, 54, 71, 72, 107, 108, 128, 180, 288, 506, 1080, 2160])
+def test_light_is_estimated_on_frames_of_about_one_size(side: int) -> None:
+    scale = reduction(side, 2 * side)
+    assert reduction(2 * side, side) == scale
+    if scale > 1:
+        assert 0.75 * ROWS <= side / scale <= 1.5 * ROWS
+    else:
+        assert side <= 1.5 * ROWS

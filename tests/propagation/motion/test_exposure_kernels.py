@@ -78,3 +78,38 @@ def test_lines_about_places_are_numpys(images: tuple[Plane, Plane]) -> None:
     left = moved - seen * gain - lift
     assert np.array_equal(found, np.concatenate([gain, lift, spread, common, b, left], 2))
     assert np.array_equal(following, known / (1 + np.square(left / NOISE).mean(2)))
+
+
+def test_what_is_believed_is_by_its_definition(images: tuple[Plane, Plane]) -> None:
+    seen, moved = images
+    draw = np.random.default_rng(3)
+    known = (draw.uniform(size=SIZE[:2]) > 0.2).astype(np.float32)
+    weight = known * draw.uniform(size=SIZE[:2]).astype(np.float32)
+    apart, there = np.empty_like(known), np.empty_like(known)
+    kernels.differences(seen, moved, known, apart, there)
+    assert np.array_equal(apart, np.abs(moved - seen).mean(2))
+    assert np.array_equal(there, apart * known)
+
+    lines = draw.normal(1, 0.5, (*SIZE[:2], 18)).astype(np.float32)
+    lines[..., 15:] *= 20  # what is left: some of it much, some little
+    left = np.empty((*SIZE[:2], 5), np.float32)
+    kernels.leftovers(lines, moved, known, weight, apart, left)
+    rest = np.abs(lines[..., 15:]).mean(2)
+    assert np.array_equal(left[..., 0], rest * known)
+    assert np.array_equal(left[..., 1], (rest > apart + 2) * known)
+    assert 0 < left[..., 1].mean() < known.mean()
+    w = weight[..., None]
+    assert np.array_equal(left[..., 2:], w * moved * moved)
+
+    total, allowed = weight + np.float32(1e-4), draw.uniform(size=SIZE[:2]) > 0.1
+    bounds = np.array([0.9, 0.2, 5.0], np.float32)
+    chosen = np.empty((*SIZE[:2], 7), np.float32)
+    left[..., 2:] = total[..., None] * draw.uniform(0, 4, SIZE).astype(np.float32)
+    kernels.believed(lines, left, total, allowed, bounds, chosen)
+    gain, lift, spread, common, b = np.split(lines[..., :15], 5, axis=2)
+    other = np.maximum(left[..., 2:] / total[..., None] - b * b, 0).sum(2)
+    good = allowed & ((gain > bounds[1]) & (gain < bounds[2])).all(2)
+    good &= common.sum(2) > bounds[0] * np.sqrt(np.maximum(spread.sum(2) * other, 1e-6))
+    assert 0 < good.mean() < 1
+    parts = [good[..., None], (gain - 1) * good[..., None], lift * good[..., None]]
+    assert np.array_equal(chosen, np.concatenate(parts, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from eval import stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.experiment import Experiment
 from experiments.formats import FEW
 from experiments.metric_names import metric

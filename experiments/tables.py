@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import experiment
 from experiments.costs import costs
 from experiments.credits import credits

@@ -24,10 +24,11 @@ from rerender.codec import (
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
 from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
-from rerender.data.picture import SUFFIXES
-from rerender.data.pictures import Pictures, listed, same
+from rerender.data.names import listed
+from rerender.data.pictures import Pictures, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
+from rerender.files import suffixes
 from rerender.fitting import FittedVideo, fitted_size
 from rerender.jobs.contact_sheet import gallery
 from rerender.jobs.progress import Progress
@@ -236,7 +237,7 @@ def check_out(
         if same(path, out):
             raise ConfigError("--out", f"{out} is the input {path}", "write somewhere else")
     read = [folder for folder in (keys, *others) if same(folder, out.parent)]
-    if read and out.suffix.lower() in SUFFIXES:
+    if read and out.suffix.lower() in suffixes.PICTURES:
         problem = f"{out} lies in {read[0]}, and would be read as one of its pictures"
         raise ConfigError("--out", problem, "write somewhere else")
     above = next(path for path in out.absolute().parents if path.exists())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from rerender import files
 from rerender.codec import FORMATS, check_format, open_video
 from rerender.compiled import warn_unkept

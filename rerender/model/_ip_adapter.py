@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rerender.contracts import Adapter, require_window
 from rerender.data import picture
 from rerender.errors import ConfigError, InputError, WeightsError
+from rerender.files import suffixes
 from rerender.model._described import Described, is_whole
 from rerender.model._described import unet as described
 from rerender.model._files import CONFIG, StoredTensor, header, read, weights_of
@@ -100,7 +101,7 @@ class IPAdapter(Adapter):
         found = sorted(place.iterdir()) if place.is_dir() else [place]
         found = [file for file in found if file.is_file()]
         if place.is_dir():
-            found = [file for file in found if file.suffix.lower() in picture.SUFFIXES]
+            found = [file for file in found if file.suffix.lower() in suffixes.PICTURES]
         if not found:
             raise InputError(self.image, "no such picture, or no picture in it", "give one")
         return found

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from eval import score_files
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import experiment, formats, tables
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Table

@@ -134,7 +134,9 @@ def run_job(
                         shown.clip()
                         task = run.task(clip, folder / clip.name if len(clips) > 1 else folder)
                         if pool is not None:
-                            workers = ClipWorkers(pool, number, task.stages, shown.credit)
+                            workers = ClipWorkers(
+                                pool, number, shown.credit, stages=task.stages, cache=run.cache
+                            )
                             task = replace(task, workers=workers)
                         rendered = render_clip(task)  # and encode
                         write_sheet(task, clip.truth)
@@ -155,7 +157,7 @@ def spread(run: JobRun) -> Iterator[DevicePool | None]:
         return
     forget()  # the processes have a model each; this one may have looked at its weights
     setup = setup_of(run.tree, run.identity.inputs, run.loading.size_multiple, run.cache)
-    with DevicePool(run.job.devices, setup, run.cache) as pool:
+    with DevicePool(run.job.devices, setup) as pool:
         yield pool
 
 

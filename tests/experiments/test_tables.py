@@ -205,6 +205,23 @@ def test_rows_of_which_the_same_is_said_share_a_note() -> None:
     assert [n for n in apart.notes if n.startswith("[")][-1].split(":")[0][4:] == "baseline"
 
 
+def test_seeds_that_change_nothing_are_said_and_narrow_nothing() -> None:
+    """A method that begins with an inversion draws nothing: two seeds are one result, twice."""
+    once = scores()
+    twice = [*once, *(replace(row, seed=1) for row in once if row.method != "source")]
+    other = [
+        replace(row, value=row.value * 1.01)
+        if row.seed and row.value and row.method == "x"
+        else row
+        for row in twice
+    ]
+    alone, both, one = (tables.table(rows, ABOUT) for rows in (once, twice, other))
+    assert both.lines == alone.lines
+    assert "Every score is the same under every seed: ours, rival | <b> and x." in both.notes
+    assert "Every score is the same under every seed: ours and rival | <b>." in one.notes
+    assert not [note for note in alone.notes if "under every seed" in note]
+
+
 def test_one_is_no_plural() -> None:
     notes = " ".join(tables.table(scores(clips=1), ABOUT).notes)
     assert "Only 1 clip, with" in notes

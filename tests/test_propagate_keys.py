@@ -17,7 +17,7 @@ from rerender.errors import ConfigError
 from rerender.fitting import resize
 from rerender.flow.dis import Dis
 from rerender.jobs import render_clip
-from rerender.jobs.run_job import JobRun
+from rerender.jobs.load_job import JobRun
 from rerender.keyframes._numbered import numbered, rounded
 from rerender.propagate import propagate
 from rerender.propagate.harmonise import harmony

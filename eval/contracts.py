@@ -1,4 +1,4 @@
-"""The contract of a metric, and what it looks at: Trial, Moment, Batch, Reading, Score.
+"""The contract of a metric, and what it looks at: Trial, Moment, Batch, Reading.
 
 A metric turns each frame of a result into a number (its curve) and the curve into one value. All
 metrics share one pass over the two videos, so they are given batches of frames and hold no frame
@@ -203,52 +203,3 @@ class SeveralResults(Metric):
             trial: the clip, and the first of the results.
             results: all of them, in the order of their seeds.
         """
-
-
-@dataclass(frozen=True)
-class Score:
-    """One row of a score file.
-
-    Attributes:
-        clip: name of the clip.
-        method: name of the method that made the result.
-        seed: seed it was made with; None where a method has none.
-        metric: name of the metric.
-        version: version of its definition.
-        value: None where undefined.
-        n: number of frames (or pairs) behind the value.
-        note: backbone, or the reason why there is no value.
-        direction: whether "lower" or "higher" is better.
-        unit: of the value and the curve.
-        curve: one number for each frame, None where undefined.
-        key: hash of everything the value depends on; the row is kept while it stays the same.
-        remark: what changes the meaning of the value, such as frames that are missing; "" for none.
-        kind: of the edit that was asked for, such as style or object; "" where none is said.
-        source_clip: the clip of which ``clip`` is one of several edits or prompts; "" for its own.
-    """
-
-    clip: str
-    method: str
-    seed: int | None
-    metric: str
-    version: str
-    value: float | None
-    n: int
-    note: str = ""
-    direction: str = "lower"
-    unit: str = "1"
-    curve: tuple[float | None, ...] = ()
-    key: str = ""
-    remark: str = ""
-    kind: str = ""
-    source_clip: str = ""
-
-    @property
-    def source(self) -> str:
-        """The source clip: rows of one share its content, so they are no evidence about others."""
-        return self.source_clip or self.clip
-
-
-def finite(value: float | None) -> float | None:
-    """The value itself, or None where it is not a finite number."""
-    return value if value is not None and math.isfinite(value) else None

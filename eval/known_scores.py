@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from eval import score_files
-from eval.contracts import Metric, Score
+from eval.contracts import Metric
+from eval.score_files import Score
 
 
 class KnownScores(Protocol):

@@ -12,13 +12,12 @@ from eval.contracts import (
     Metric,
     Moment,
     Reading,
-    Score,
     SeveralResults,
     Trial,
     UnavailableError,
-    finite,
 )
 from eval.pairing import Pairing, pair
+from eval.score_files import Score, finite
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
-from pathlib import Path
 
 from eval.contracts import UnavailableError
+from eval.results import OFFSET
 from rerender.data.pictures import Pictures
-from rerender.errors import InputError
 from rerender.video import Video
 
-OFFSET = "offset.txt"  # in a method's folder: the source's frame that its first frame stands for
 _CURE = f"write the number of the source's frame that its first one stands for to {OFFSET}"
 
 
@@ -108,18 +106,3 @@ def _times(video: Video) -> list[float]:
 
 def _length(video: Video) -> float:
     return float(video.end - video.timestamps[0])
-
-
-def offset_in(method: Path) -> int | None:
-    """What a method's folder says of its first frame; None where it says nothing.
-
-    Raises:
-        InputError: it is no whole number from 0.
-    """
-    file = method / OFFSET
-    if not file.is_file():
-        return None
-    text = file.read_text(encoding="utf-8", errors="replace").strip()[:40]
-    if not (text.isascii() and text.isdecimal()):
-        raise InputError(file, f"must hold a whole number from 0, received {text!r}", "write 1")
-    return int(text)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from rerender.contracts import Model
 from rerender.video import Clip, Truth, Video
+
+if TYPE_CHECKING:  # who only needs the names waits for no torch
+    from torch import Tensor
+
+    from rerender.contracts import Model
 
 SOURCE, VAE, TRUTH = "source", "VAE round trip", "true translation"
 

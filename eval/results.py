@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.pairing import offset_in
 from rerender import files
-from rerender.codec import SUFFIXES, open_video
-from rerender.data.pictures import Pictures, is_picture, pictures_of
+from rerender.data.names import is_picture, pictures_of
 from rerender.errors import InputError
+from rerender.files import suffixes
 from rerender.run_folder import (
     CONFIG,
     METRICS,
@@ -32,7 +31,8 @@ from rerender.video import Video
 
 log = logging.getLogger(__name__)
 
-VIDEOS = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")  # a gif is a preview
+VIDEOS = tuple(suffix for suffix in suffixes.VIDEOS if suffix != ".gif")  # a gif is a preview
+OFFSET = "offset.txt"  # in a method's folder: the source's frame that its first frame stands for
 _FREE = ("seed", "data", "prompt", "source_prompt", "negative_prompt", "prompt_file")
 _ASIDE = ("out", "name", "tracker", "pictures", "debug", "metrics", "devices")
 _HASH = re.compile(r"-[0-9a-f]{8}$")
@@ -84,17 +84,18 @@ class Outcome:
         Raises:
             InputError: it cannot be read.
         """
-        if self.path.is_file():
-            return open_video(self.path)
-        return self._pictured(len(like) / float(like.end - like.timestamps[0]))
+        return self._opened(len(like) / float(like.end - like.timestamps[0]))
 
     def alone(self) -> Video:
         """The video where its source is unknown; pictures are given 25 frames per second."""
-        return open_video(self.path) if self.path.is_file() else self._pictured(25.0)
+        return self._opened(25.0)
 
-    def _pictured(self, rate: float) -> Video:
-        video: Video = Pictures.of(self.path, rate)
-        return video
+    def _opened(self, rate: float) -> Video:
+        # Here, so that who only asks what lies in a folder waits for no torch.
+        from rerender.codec import open_video
+        from rerender.data.pictures import Pictures
+
+        return open_video(self.path) if self.path.is_file() else Pictures.of(self.path, rate)
 
     def files(self) -> list[Path]:
         """All files that the video consists of."""
@@ -194,6 +195,21 @@ def _foreign(method: Path) -> Iterator[Outcome]:
                 if video is not None:
                     seed = int(match[1]) if match else None
                     yield Outcome(method.name, entry.name, seed, video, offset=offset)
+
+
+def offset_in(method: Path) -> int | None:
+    """What a method's folder says of its first frame; None where it says nothing.
+
+    Raises:
+        InputError: it is no whole number from 0.
+    """
+    file = method / OFFSET
+    if not file.is_file():
+        return None
+    text = file.read_text(encoding="utf-8", errors="replace").strip()[:40]
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(file, f"must hold a whole number from 0, received {text!r}", "write 1")
+    return int(text)
 
 
 def _video(path: Path) -> Path | None:

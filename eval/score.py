@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eval import references, score_files
-from eval.contracts import Metric, Score, SeveralResults
+from eval.contracts import Metric, SeveralResults
 from eval.known_scores import measured_once
 from eval.measure import score, score_several
 from eval.metrics.weights import digest
@@ -22,6 +22,7 @@ from eval.references import SOURCE, TRUTH, VAE
 from eval.results import Outcome, discover
 from eval.runs.rows import rows_of_runs
 from eval.runs.sources import Protocol, Sources, Tree, video_of
+from eval.score_files import Score
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing, check_recorded
 from rerender.config.job import Job

@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.contracts import Score
+from eval.score_files import Score
 
 Array = NDArray[np.float64]
 Cells = dict[str, list[float]]

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.contracts import Score
 from eval.results import Outcome, discover
+from eval.score_files import Score
 from rerender.errors import InputError
 from rerender.run_folder import CONFIG, read_facts
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from eval import references
-from eval.contracts import Metric, Score
+from eval.contracts import Metric
 from eval.measure import score
 from eval.references import Made
+from eval.score_files import Score
 from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.job import Job

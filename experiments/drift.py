@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eval import stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.costs import runs
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Cell, Column, Table, rounding

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval import score_files, stats
-from eval.score import score_folder
 from experiments import experiment, report, tables
 from experiments.finish_sweep import check_apart, copy, promote
 from rerender import files
@@ -23,9 +22,7 @@ from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing
 from rerender.errors import InputError
 from rerender.exits import Parser, command
-from rerender.jobs.sweep import jobs_of, spread
 from rerender.run_folder import CONFIG, METRICS, REPORT, SCORES, damaged
-from rerender.store.run_identity import place, read
 
 WORK = Path(".work/stages")
 MEANS = "means.csv"
@@ -42,6 +39,9 @@ def runs(target: Path, settings: Sequence[str]) -> None:
         ConfigError: a setting is wrong.
         InputError: a job of the sweep is not finished.
     """
+    from rerender.jobs.sweep import jobs_of, spread
+    from rerender.store.run_identity import place, read
+
     sweep = spread(preflight(literal(settings)))
     jobs_of(sweep.jobs)
     folders = [place(tree, sweep.name) for tree in sweep.jobs]
@@ -61,6 +61,8 @@ def scores(source: Path, target: Path) -> None:
     Raises:
         InputError: there are no runs, or a video cannot be read.
     """
+    from eval.score import score_folder
+
     check_apart(target, source)
     work = files.unlinked(Path(), WORK / "scores" / _word(source))
     with files.lock(work):

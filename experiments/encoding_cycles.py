@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from eval import score_files
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import experiment, tables
 from rerender import files
 from rerender.config.compose import literal, preflight

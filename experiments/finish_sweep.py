@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from eval.score import score_folder
 from experiments import experiment, report, tables
 from rerender import files
 from rerender.config.table import TableSpec
@@ -40,6 +39,7 @@ def collect(root: Path, runs: Sequence[Path], table: TableSpec | None = None) ->
         ConfigError: a run lies in the folder, or the folder in a run.
         ResourceError: the disk is full or may not be written.
     """
+    from eval.score import score_folder  # loads what measures
 
     def waiting(owner: str) -> None:
         report_line(f"{root}: being collected by {owner}; waiting for it", "warning")

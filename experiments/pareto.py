@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import stats
-from eval.contracts import Score
+from eval.score_files import Score
 from rerender import files
 
 WIDE = 30.0  # values further apart than this factor are drawn on a logarithmic axis

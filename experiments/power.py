@@ -15,7 +15,7 @@ from pathlib import Path
 from scipy.stats import nct, t
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import experiment
 from experiments.experiment import Experiment, is_floor
 from experiments.tables import add_spec, spec_of

@@ -11,25 +11,25 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from eval.contracts import Score
 from eval.references import TRUTH
-from eval.score import score_folder
+from eval.score_files import Score
 from experiments import experiment, pareto, tables
 from experiments.drift import drift_table
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Table
-from experiments.media import FOLDER, Media
-from experiments.report_data import Study, gather
 from rerender import files
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing
 from rerender.errors import InputError, RerenderError
 from rerender.exits import Parser, command, report
 from rerender.run_folder import REPORT
+
+if TYPE_CHECKING:
+    from experiments.report_data import Study
 
 HERE = Path(__file__).parent
 PAGE, VENDOR = HERE / "page", HERE / "vendor" / "uplot"
@@ -54,6 +54,9 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     """
     if not root.is_dir():
         raise InputError(root, "is not a folder", "name a folder of results")
+    from experiments.media import FOLDER, Media  # loads what decodes and encodes videos
+    from experiments.report_data import gather
+
     page = files.unlinked(root, root / REPORT / FOLDER).parent
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
@@ -165,6 +168,8 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
 
 def _score(root: Path, tree: Mapping[str, Any] | None, with_vae: bool) -> None:
     """Bring the scores up to date; what cannot be scored is said, the page is made all the same."""
+    from eval.score import score_folder
+
     try:
         score_folder(root, tree, with_vae=with_vae)
     except RerenderError as error:

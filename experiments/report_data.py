@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from eval import references, score_files, stats
-from eval.contracts import Score
 from eval.metrics.weights import digest
 from eval.references import SOURCE, TRUTH
 from eval.results import Outcome, discover
 from eval.runs.sources import Sources
+from eval.score_files import Score
 from experiments.costs import SECONDS, costs
 from experiments.credits import credits
 from experiments.drift import drifts

@@ -17,14 +17,16 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rerender import files
 from rerender.config.compose import literal, preflight
-from rerender.config.job import Job
 from rerender.errors import ConfigError
 from rerender.exits import Parser, command
-from rerender.store.run_identity import check_apart
 from rerender.video import Clip, Frame
+
+if TYPE_CHECKING:
+    from rerender.config.job import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +62,9 @@ def run(arguments: list[str]) -> None:
         raise ConfigError("--method", f"is no name, received {options.method!r}", "use letters")
     parts = {name: Path(folder) for name, _, folder in (p.partition("=") for p in options.part)}
     composed = preflight(literal(options.settings)).jobs
+    from rerender.config.job import Job  # loads what computes
+    from rerender.store.run_identity import check_apart
+
     # Rows of a sweep that differ in what a stock pipeline does not know are one row here.
     jobs = {job.seed: job for job in (Job.of(tree) for tree in reversed(composed))}
     files.check_writable(options.out, "--out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from eval import stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.experiment import Experiment
 from experiments.formats import FEW
 from experiments.metric_names import metric
@@ -99,6 +99,23 @@ def remarks(
 def _named(clips: set[str]) -> str:
     first = sorted(clips)[0]
     return first if len(clips) == 1 else f"{len(clips)} clips"
+
+
+def seedless(
+    scores: Sequence[Score], rivals: Sequence[str], about: Experiment | None = None
+) -> Iterator[str]:
+    """Rows that are the same under every seed. Seeds are averaged before anything is counted, so
+    equal ones narrow no interval; but a reader would take them for several."""
+    values = stats.Scores(row for row in scores if row.seed is not None).cells.values()
+    seeds = {
+        method: [own[method][clip] for own in values for clip in own.get(method, ())]
+        for method in rivals
+    }
+    several = {name: cells for name, cells in seeds.items() if any(len(c) > 1 for c in cells)}
+    equal = [name for name, cells in several.items() if all(len({*cell}) == 1 for cell in cells)]
+    if equal:
+        printed = [about.printed(name) if about else name for name in equal]
+        yield f"Every score is the same under every seed: {_listed(printed)}."
 
 
 def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import experiment
 from experiments.costs import costs
 from experiments.credits import credits
@@ -27,7 +27,7 @@ from experiments.escape import csv_cell
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Cell, Column, Table, numbers, rounding, to_csv, to_markdown
 from experiments.latex_table import to_latex
-from experiments.table_notes import MANY, gaps, remarks, said
+from experiments.table_notes import MANY, gaps, remarks, said, seedless
 from rerender import files
 from rerender.config.table import UNTESTED, TableSpec
 from rerender.errors import ConfigError, InputError
@@ -109,7 +109,8 @@ def table(scores: Sequence[Score], about: Experiment | None = None) -> Table:
     remarked, marks = remarks(scores, methods, about)
     printed = [column.name for column in columns if column.shown]
     spoken = said(scores, about, rivals, family, printed)
-    notes = (*spoken, *remarked, *gaps(scores, about, printed))
+    alike = seedless(scores, rivals, about)
+    notes = (*spoken, *alike, *remarked, *gaps(scores, about, printed))
     title, label = (about.table.caption, about.table.label) if about.table else ("", "tab:scores")
     names = {method: about.printed(method) for method in methods}
     floors = len(methods) - len(rivals)

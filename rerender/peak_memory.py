@@ -17,9 +17,15 @@ _CGROUP = ("memory.max", "memory.current")
 _ARENA_MAX = -8  # its number in glibc's malloc.h
 
 
+_earlier = False  # whether this process has computed what may have left garbage
+
+
 def begin() -> None:
     """Give back what is not used any more, and measure the peak from now on."""
-    gc.collect()
+    global _earlier
+    if _earlier:  # looking through all that libraries hold takes half a second
+        gc.collect()
+    _earlier = True
     if _on_gpu():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -8,7 +8,7 @@ import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +23,18 @@ from rerender.codec import (
 )
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
-from rerender.contracts import FlowEstimator, Mask, Propagation, Smooth
-from rerender.data.picture import SUFFIXES
-from rerender.data.pictures import Pictures, listed, same
+from rerender.config.device import check_devices
+from rerender.config.job import Job
+from rerender.contracts import FlowEstimator, Mask, Propagation, SegmentWorkers, Smooth
+from rerender.data.names import listed
+from rerender.data.pictures import Pictures, same
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.exits import Parser, command
+from rerender.files import suffixes
 from rerender.fitting import FittedVideo, fitted_size
+from rerender.jobs.clip_workers import ClipSegments
 from rerender.jobs.contact_sheet import gallery
+from rerender.jobs.device_pool import DevicePool, setup_of
 from rerender.jobs.progress import Progress
 from rerender.keyframes._cuts import Changes
 from rerender.keyframes._numbered import KEYS_HELP, check_inside, check_shape, numbered, skewed
@@ -60,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--first", type=int, default=0, metavar="N", help=FIRST_HELP)
     result.add_argument("--harmonise", action="store_true", help=HARMONISE_HELP)
     result.add_argument("--suggest", type=int, metavar="N", help=SUGGEST_HELP)
-    result.add_argument("--ahead", type=int, default=2, help="segments worked on at a time")
+    result.add_argument("--ahead", type=int, default=2, help=AHEAD_HELP)
     result.add_argument("--one-shot", action="store_true", help="do not look for scene cuts")
     result.add_argument("--debug", action="store_true", help="show tracebacks")
     result.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=SETTINGS_HELP)
@@ -68,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 WINDOW = ("data.start", "data.frames", "data.allow_truncated")
-READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "format", "debug")
+READ = ("flow", "propagation", "smooth", "mask", *WINDOW, "format", "devices", "debug")
 """The settings that this command reads, with all below them."""
 
 BESIDE = ("flow", "propagation", "smooth", "mask")
@@ -114,9 +119,11 @@ WRITTEN = (".mp4", ".m4v")
 
 OUT_HELP = "an mp4 to write, or what format=NAME says: .mov, .mkv or a folder; with --suggest a png"
 HARMONISE_HELP = "bring key frames that differ in colour where they show the same together"
+AHEAD_HELP = "segments worked on at a time; with devices=[…] one more than they are"
 SUGGEST_HELP = "do not make a video: say which N frames to paint next, and what each would gain"
 SETTINGS_HELP = (
-    "settings of flow, propagation, smooth, mask, format, data.start and data.frames, as of a run"
+    "settings of flow, propagation, smooth, mask, format, data.start, data.frames and devices, as "
+    "of a run"
 )
 FIRST_HELP = "number that names give the first frame of the video (0; 1 where they count from 1)"
 
@@ -137,6 +144,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         others = [path for _, path in named_paths({key: tree[key] for key in BESIDE}, "")]
         check_out(options.out, options.video, options.keys, endings, others)
+    if tree["devices"]:
+        check_devices(Job.of(tree))
     propagation = part(tree, "propagation", Propagation)  # type: ignore[type-abstract]
     flow = part(tree, "flow", FlowEstimator)  # type: ignore[type-abstract]
     smooth = part(tree, "smooth", Smooth)  # type: ignore[type-abstract]
@@ -163,13 +172,28 @@ def run(options: argparse.Namespace) -> None:
         level = harmony(tuple(paths), pictures.__getitem__, video, flow, cuts)
     keys = translations(tuple(paths), pictures, cuts, level)
     progress = Progress()
-    frames = propagate(video, keys, propagation, flow, progress, options.ahead, cuts=cuts)
-    frames = mask.composite(smooth.run(frames, video, flow), video, flow)
-    try:
-        written = deliver(options.out, frames, video, form)
-    finally:
-        progress.close()
+    with spread(tree, video, progress) as workers:
+        ahead = options.ahead
+        frames = propagate(video, keys, propagation, flow, progress, ahead, 0, cuts, workers)
+        frames = mask.composite(smooth.run(frames, video, flow), video, flow)
+        try:
+            written = deliver(options.out, frames, video, form)
+        finally:
+            progress.close()
     sys.stdout.write(f"{options.out}: {written.frames} frames from {len(paths)} key frames\n")
+
+
+@contextmanager
+def spread(
+    tree: Mapping[str, Any], video: Video, progress: Progress
+) -> Iterator[SegmentWorkers | None]:
+    """The processes that fill the segments, one for each of ``devices``; None without any."""
+    if not tree["devices"]:
+        yield None
+        return
+    sizes = video.size, video.output_size
+    with DevicePool(tree["devices"], setup_of(tree, {}, 1, None, sizes)) as pool:
+        yield ClipSegments(pool, 0, progress.credit)
 
 
 def part(tree: Mapping[str, Any], group: str, kind: type[Part]) -> Part:
@@ -236,7 +260,7 @@ def check_out(
         if same(path, out):
             raise ConfigError("--out", f"{out} is the input {path}", "write somewhere else")
     read = [folder for folder in (keys, *others) if same(folder, out.parent)]
-    if read and out.suffix.lower() in SUFFIXES:
+    if read and out.suffix.lower() in suffixes.PICTURES:
         problem = f"{out} lies in {read[0]}, and would be read as one of its pictures"
         raise ConfigError("--out", problem, "write somewhere else")
     above = next(path for path in out.absolute().parents if path.exists())

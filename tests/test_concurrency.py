@@ -12,7 +12,7 @@ import pytest
 
 from rerender.config.compose import literal, preflight
 from rerender.errors import LockedError
-from rerender.jobs import run_job, worker
+from rerender.jobs import load_job, run_job, worker
 from rerender.store.run_identity import Identity
 
 STARTS = 8
@@ -66,7 +66,7 @@ def test_of_eight_starts_exactly_one_wins(
     """The winner of the last round does the whole run, those before it hold the folder only."""
     tree = dict(preflight(literal(SMALL)).jobs[0])
     Identity.of(tree)  # hashed once, before the processes part
-    real = run_job.load_job
+    real = load_job.load_job
     for turn in range(rounds):
         light = turn < rounds - 1
         place = tmp_path / str(turn)

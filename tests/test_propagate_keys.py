@@ -17,15 +17,16 @@ from rerender.errors import ConfigError
 from rerender.fitting import resize
 from rerender.flow.dis import Dis
 from rerender.jobs import render_clip
-from rerender.jobs.run_job import JobRun
+from rerender.jobs.load_job import JobRun
 from rerender.keyframes._numbered import numbered, rounded
 from rerender.propagate import propagate
+from rerender.propagate.harmonise import harmony
 from rerender.propagate_keys import main, translations
 from rerender.propagation.warp import Warp
 from rerender.run import main as run
 from rerender.run_folder import read_facts
 from rerender.video import MemoryVideo, Video
-from tests.propagation.scenes import moving, texture
+from tests.propagation.scenes import Drift, moving, texture
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +372,13 @@ def test_the_frame_to_paint_next_is_said_and_shown(
 
 
 RUN = ["tracker=none", "metrics=[integrity]", "prompt=as painted", "data.output=source", "store=s"]
+
+
+def test_key_frames_of_one_grey_need_no_harmony() -> None:
+    """Nor where the source moves out by less than half a pixel: beyond the border is no black."""
+    grey = torch.full((3, 8, 8), 0.8)
+    found = harmony((0, 1), lambda _: grey, MemoryVideo([grey, grey]), Drift())
+    assert abs(found.gain - 1).max() < 1e-6 and abs(found.offset).max() < 1e-6
 
 
 @pytest.mark.parametrize("harmonise", [False, True])

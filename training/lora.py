@@ -26,6 +26,7 @@ from rerender.data import picture
 from rerender.demo import weights
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
+from rerender.files import suffixes
 from rerender.model.pretrained import Pretrained
 from rerender.tracker.none import Silent
 from rerender.tracker.wandb import WandB
@@ -51,7 +52,7 @@ def read_pictures(folder: Path, word: str, size: int) -> tuple[Tensor, list[str]
         InputError: no such folder, no picture in it, or one that cannot be read.
     """
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [file for file in files if file.suffix.lower() in picture.SUFFIXES]
+    files = [file for file in files if file.suffix.lower() in suffixes.PICTURES]
     if not files:
         raise InputError(folder, "holds no pictures", "put some of the look there, 5 to 50")
     frames, captions = [], []

@@ -10,8 +10,9 @@ from typing import ClassVar, Literal
 
 import torch
 
-from eval.contracts import Reading, SeveralResults, Trial, finite
+from eval.contracts import Reading, SeveralResults, Trial
 from eval.metrics.perceptual import FeaturePair, Perceptual, distances
+from eval.score_files import finite
 from rerender.fitting import resize
 from rerender.video import Video
 

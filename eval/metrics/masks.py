@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eval.contracts import Trial, UnavailableError
 from rerender.data import picture
-from rerender.data.pictures import pictures_of
+from rerender.data.names import pictures_of
 from rerender.errors import InputError
 from rerender.video import Clip
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from eval import score_files
-from eval.contracts import Score
 from eval.results import Outcome
+from eval.score_files import Score
 from rerender.errors import InputError
 from rerender.run_folder import SCORES, damaged, read_facts
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from rerender import write_video
 from rerender.demo.world import HELD_OUT, World
 from rerender.exits import Parser, command
-from rerender.studio.app import Studio
+from rerender.studio.answers import Studio
 from rerender.studio.settings import StudioSettings
 from rerender.studio.warm import WarmWorker
 from rerender.video import MemoryVideo

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.drift import drifts, slope
 from rerender.errors import InputError
 from rerender.exits import Parser, command

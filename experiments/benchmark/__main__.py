@@ -11,16 +11,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.benchmark import board, error_budget, manifest, submission
-from experiments.benchmark.export import export
-from experiments.benchmark.manifest import BenchmarkKey
 from experiments.finish_sweep import check_apart
 from rerender import files
 from rerender.config.foreign import allowing
 from rerender.errors import PartialSweepError
 from rerender.exits import Parser, command, report
-from rerender.jobs.progress import Progress
+
+if TYPE_CHECKING:
+    from experiments.benchmark.manifest import BenchmarkKey
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> None:
+    # Each step loads what it computes with, so that the help and what is refused need not wait.
     given = _parser().parse_args(arguments)
     {"export": _export, "submit": _submit, "board": _board, "budget": _budget}[given.step](given)
 
@@ -63,10 +64,15 @@ def _parser() -> Parser:
 
 
 def _key(given: Namespace) -> BenchmarkKey | None:
+    from experiments.benchmark import manifest
+
     return None if given.key is None else manifest.read_key(given.key)
 
 
 def _export(given: Namespace) -> None:
+    from experiments.benchmark.export import export
+    from rerender.jobs.progress import Progress
+
     folder = given.benchmark
     key = given.key or folder.with_name(f"{folder.name}.key.json")
     numbers = (given.public, given.hidden, given.frames, given.size)
@@ -77,6 +83,8 @@ def _export(given: Namespace) -> None:
 
 
 def _submit(given: Namespace) -> None:
+    from experiments.benchmark import manifest, submission
+
     benchmark = manifest.read(given.benchmark)
     tasks = manifest.tasks_of(benchmark, _key(given))
     made = submission.submit(
@@ -86,6 +94,9 @@ def _submit(given: Namespace) -> None:
 
 
 def _board(given: Namespace) -> None:
+    from experiments.benchmark import board, manifest
+    from rerender.jobs.progress import Progress
+
     benchmark = manifest.read(given.benchmark)
     found = board.board(benchmark, given.submissions, _key(given), Progress())
     paths = board.write(found, given.submissions)
@@ -103,6 +114,9 @@ def _budget(given: Namespace) -> None:
     for path in (given.runs, given.benchmark, given.key) if given.out is not None else ():
         if path is not None:
             check_apart(given.out, path)
+    from experiments.benchmark import error_budget, manifest
+    from rerender.jobs.progress import Progress
+
     if given.benchmark is not None:
         tasks = manifest.tasks_of(manifest.read(given.benchmark), _key(given))
     found = error_budget.budgets(given.runs, tasks, Progress())

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eval import references, score_files, stats
-from eval.contracts import Score
 from eval.measure import score
 from eval.references import SOURCE, TRUTH, VAE
+from eval.score_files import Score
 from experiments import tables
 from experiments.benchmark import submission
 from experiments.benchmark.manifest import Benchmark, BenchmarkKey, tasks_of

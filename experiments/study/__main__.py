@@ -12,8 +12,9 @@ from pathlib import Path
 from eval import score_files
 from experiments.study import votes
 from experiments.study.analysis import analyse
-from experiments.study.build import INVITATIONS, KEY, QUESTIONS, SITE, VOTES, Wanted, build
+from experiments.study.design import QUESTIONS, Wanted
 from experiments.study.tables import to_markdown
+from experiments.study.votes import KEY
 from rerender import files
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing
@@ -63,6 +64,8 @@ def _build(arguments: list[str]) -> None:
         given.note,
         given.with_source,
     )
+    from experiments.study.build import INVITATIONS, SITE, VOTES, build  # loads what encodes
+
     folder = build(given.results, wanted, tree)
     said = {
         SITE: "put it on any web server, or hand it on as a folder",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from eval.contracts import Score
+from eval.score_files import Score
 from eval.stats import holm
 from experiments.study.agreement import agreement, people_needed, predicted, votes_needed
 from experiments.study.bradley_terry import Strengths, fit, probability

@@ -11,10 +11,9 @@ import csv
 import hashlib
 import io
 import json
-import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,61 +24,14 @@ from experiments.escape import csv_cell
 from experiments.media import Media
 from experiments.report import INDEX, PAGE, policy
 from experiments.study import design, invitations
-from experiments.study.design import StudyPair
+from experiments.study.design import StudyPair, Wanted
 from experiments.study.material import Material, encode_all, gather
+from experiments.study.votes import KEY, KEY_FORMAT
 from rerender import files
 from rerender.errors import ConfigError, InputError
 from rerender.run_folder import STUDY, read_json
 
-KEY, INVITATIONS, SITE, VOTES = "key.json", "invitations.csv", "page", "votes"
-KEY_FORMAT = "rerender-study-key/1"
-QUESTIONS = {
-    "prompt": "Which video fits the text better?",
-    "steady": "Which video is steadier, with less flicker?",
-    "overall": "Which video do you prefer overall?",
-}
-_QUESTION = re.compile(r"[a-z][a-z0-9_]{0,30}")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of whom.
-
-    Attributes:
-        people: how many are invited.
-        trials: pairs of videos for each.
-        checks: attention checks for each, besides.
-        seed: of the design.
-        questions: id -> text, asked at every pair.
-        methods: which take part; () for all.
-        title, note: head of the page and a text below it.
-        with_source: show the source beside the two.
-    """
-
-    people: int = 20
-    trials: int = 20
-    checks: int = 2
-    seed: int = 0
-    questions: Mapping[str, str] = field(default_factory=lambda: dict(QUESTIONS))
-    methods: tuple[str, ...] = ()
-    title: str = "Which video is better?"
-    note: str = ""
-    with_source: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("people", 2), ("trials", 1), ("checks", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                problem = f"must be at least {least}, received {getattr(self, name)}"
-                raise ConfigError(f"--{name}", problem, "give another number")
-        for name, text in self.questions.items():
-            if not _QUESTION.fullmatch(name) or not text.strip():
-                problem = f"a question is id=text with an id of a-z, 0-9, _, received {name}={text}"
-                raise ConfigError(
-                    "--question", problem, 'say: --question steady="Which is steadier?"'
-                )
-        if self.checks > self.trials:
-            problem = f"more checks ({self.checks}) than comparisons ({self.trials})"
-            raise ConfigError("--checks", problem, "give fewer")
+INVITATIONS, SITE, VOTES = "invitations.csv", "page", "votes"
 
 
 def build(root: Path, wanted: Wanted, tree: Mapping[str, Any] | None = None) -> Path:

@@ -1,4 +1,5 @@
-"""Who sees which pair of videos, on which side and in which order: balanced by construction.
+"""What is asked of whom, and who sees which pair of videos, on which side and in which order:
+balanced by construction.
 
 Pairs of videos (a clip, two methods) stand in one circular sequence, and each person takes the next
 ones: every pair is shown equally often, give or take one. A pair changes sides each time it is
@@ -9,11 +10,62 @@ and follows each other one equally often.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
+
+from rerender.errors import ConfigError
+
+QUESTIONS = {
+    "prompt": "Which video fits the text better?",
+    "steady": "Which video is steadier, with less flicker?",
+    "overall": "Which video do you prefer overall?",
+}
+_QUESTION = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of whom.
+
+    Attributes:
+        people: how many are invited.
+        trials: pairs of videos for each.
+        checks: attention checks for each, besides.
+        seed: of the design.
+        questions: id -> text, asked at every pair.
+        methods: which take part; () for all.
+        title, note: head of the page and a text below it.
+        with_source: show the source beside the two.
+    """
+
+    people: int = 20
+    trials: int = 20
+    checks: int = 2
+    seed: int = 0
+    questions: Mapping[str, str] = field(default_factory=lambda: dict(QUESTIONS))
+    methods: tuple[str, ...] = ()
+    title: str = "Which video is better?"
+    note: str = ""
+    with_source: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("people", 2), ("trials", 1), ("checks", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                problem = f"must be at least {least}, received {getattr(self, name)}"
+                raise ConfigError(f"--{name}", problem, "give another number")
+        for name, text in self.questions.items():
+            if not _QUESTION.fullmatch(name) or not text.strip():
+                problem = f"a question is id=text with an id of a-z, 0-9, _, received {name}={text}"
+                raise ConfigError(
+                    "--question", problem, 'say: --question steady="Which is steadier?"'
+                )
+        if self.checks > self.trials:
+            problem = f"more checks ({self.checks}) than comparisons ({self.trials})"
+            raise ConfigError("--checks", problem, "give fewer")
 
 
 @dataclass(frozen=True)

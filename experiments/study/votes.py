@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.study import invitations
-from experiments.study.build import KEY_FORMAT
 from experiments.study.design import StudyPair
 from rerender import files
 from rerender.errors import InputError
 from rerender.run_folder import read_json
 
+KEY, KEY_FORMAT = "key.json", "rerender-study-key/1"
 _KINDS = {"study": str, "secret": str, "questions": dict, "methods": list, "clips": list}
 _SIDES = ("left", "right")
 

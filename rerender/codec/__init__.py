@@ -2,11 +2,12 @@
 
 from rerender.codec.audio import check_sound, sound_of
 from rerender.codec.container import MAX_PIXELS, SUFFIXES
-from rerender.codec.decode import FileVideo, open_video
+from rerender.codec.decode import FileVideo
 from rerender.codec.deliver import check_folder, deliver, say_times
 from rerender.codec.encode import Encoded, Encoder, Planes, encode, planes
 from rerender.codec.formats import FORMATS, Format, FormatName
 from rerender.codec.master import assemble, check_format, packed
+from rerender.codec.opening import open_video
 
 __all__ = [
     "FORMATS",

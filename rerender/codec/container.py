@@ -15,22 +15,11 @@ import av
 import av.error
 
 from rerender.errors import InputError
+from rerender.files.suffixes import CONTAINERS, VIDEOS
 from rerender.peak_memory import share
 
-# The one list of what is opened: names of a container's files, by FFmpeg's names of its reader.
-CONTAINERS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": (".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3g2", ".mj2"),
-    "matroska,webm": (".mkv", ".mk3d", ".webm"),
-    "avi": (".avi", ".divx"),
-    "mpegts": (".ts", ".m2ts", ".mts", ".m2t"),
-    "mpeg": (".mpg", ".mpeg", ".mpe", ".vob", ".m2p"),
-    "flv": (".flv",),
-    "asf": (".wmv", ".asf"),
-    "ogg": (".ogv", ".ogg", ".ogm"),
-    "gif": (".gif",),
-}
 FORMATS = ",".join(CONTAINERS)
-SUFFIXES = tuple(suffix for names in CONTAINERS.values() for suffix in names)
+SUFFIXES = VIDEOS
 """Endings of the names of video files, in small letters: any of them is opened."""
 MAX_PIXELS = 7680 * 4320  # 8K
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"#EXT-X", b"<?xml", b"<smil", b"<MPD")

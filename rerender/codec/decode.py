@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -17,118 +16,24 @@ import av.error
 from torch import Tensor
 
 from rerender.codec.concealment import CONCEALING, concealed, stopping
-from rerender.codec.container import open_container, reason
-from rerender.codec.index import Index, other_streams, scan, video_stream
+from rerender.codec.container import reason
+from rerender.codec.index import Index
 from rerender.codec.look import CLEAR, Look, look_of, lost
 from rerender.codec.packets import PacketReader
 from rerender.codec.picture_ends import overrun
-from rerender.codec.whole import inspect
-from rerender.errors import ConfigError, InputError
+from rerender.errors import InputError
 from rerender.video import Video, sha256_file, sha256_of
 
-log = logging.getLogger(__name__)
 _KEPT_BYTES = 128 * 2**20
 _KEPT_FRAMES = 128  # two segments and more; small frames would pile up to all those bytes
-_PASSING = ("vp8", "mjpeg", "wmv1", "wmv2", "wmv3", "vc1")
-"""FFmpeg's names of decoders that notice few changed bytes (docs/damaged_videos.md)."""
 _SHOWN = 2  # pictures kept of frames however large: neighbours are asked for together
 _BACK = 8  # frames kept on the way to an earlier frame, for those who go backwards
 
 
-def open_video(
-    path: Path | str,
-    start: int = 0,
-    frames: int | None = None,
-    allow_truncated: bool | None = None,
-) -> FileVideo:
-    """Open a video file and check every frame that is asked for.
-
-    The structure of the container is walked and all packets are read (not decoded) to count
-    frames, and the frames of the window are decoded once, so that damage is found before anything
-    heavy starts. Rotation, mirroring and the shape of pixels are applied; colours are read as
-    ``rerender.codec.color`` says; times are kept exactly. A file that was cut so that it begins
-    within a group of pictures starts at the first frame that can be decoded, with a warning.
-
-    Args:
-        path: a plain file in a common container; playlists, addresses and devices are refused.
-        start: first frame.
-        frames: how many frames from there; None means to the end.
-        allow_truncated: take the undamaged beginning of a damaged file (see ``FileVideo.missing``);
-            None where nobody can ask for that, so that it is not offered.
-
-    Raises:
-        InputError: the file is missing, not a video, damaged, or has fewer frames than it says.
-        ConfigError: the window is not inside the video.
-    """
-    path = Path(path)
-    with open_container(path) as container:
-        kind = container.format.name
-        stream = video_stream(container, path)
-        others = other_streams(container, stream)
-        coded = stream.codec_context.name
-        index = scan(container, stream, path)
-    if others:
-        log.warning("%s: %s", path, others)
-    if index.leading:
-        problem = "begins within a group of pictures; its first %d frames hang on what was cut off"
-        log.warning("%s: " + problem + " and are left out", path, index.leading)
-    whole = inspect(path, kind)
-    damage = whole.problem
-    if kind == "avi" and not damage:  # empty chunks at its end promise no frames
-        index = replace(index, missing=0)
-    if index.missing:
-        there = len(index.pts)
-        damage = f"{there} of {there + index.missing} frames decode, the file is cut off"
-    if damage and not allow_truncated:
-        offered = allow_truncated is not None and _begins(path, index, start, frames)
-        raise InputError(path, damage, _cure(offered))
-    if index.hidden:
-        log.warning("%s: its edit list leaves out %d of its frames", path, index.hidden)
-    window = _window(path, len(index.pts), start, frames)
-    video = FileVideo(path, index, window, allow_truncated)
-    if video.lost:
-        log.warning("%s: %s", path, "; ".join(sorted(video.lost)))
-    if damage and not video.missing:
-        log.warning("%s: %s, but all %d frames decode: going on", path, damage, len(video))
-    if video.missing:
-        log.warning("%s: %d frames are missing or damaged, going on without", path, video.missing)
-    elif not whole.known:
-        problem = "holds %d frames, as far as can be known; such a file does not say how many"
-        log.warning("%s: " + problem, path, len(index.pts))
-    elif coded in _PASSING and not whole.summed:
-        problem = "holds %d frames; bytes of them that were changed cannot be found: neither"
-        problem += " the container nor %s has checksums"
-        log.warning("%s: " + problem, path, len(index.pts), coded.upper())
-    return video
-
-
-def _begins(path: Path, index: Index, start: int, frames: int | None) -> bool:
-    """Whether a damaged file can be used from its start: only then is that offered as a cure."""
-    try:
-        FileVideo(path, index, _window(path, len(index.pts), start, frames), True)
-    except (InputError, ConfigError):
-        return False
-    return True
-
-
-def _cure(offered: bool) -> str:
-    cure = "copy or download it again"
-    return f"{cure}, or set data.allow_truncated=true" if offered else cure
-
-
-def _window(path: Path, total: int, start: int, frames: int | None) -> range:
-    if not 0 <= start < total:
-        raise ConfigError(
-            "data.start", f"frame {start} is not in {path}, which has {total}", "choose another"
-        )
-    if frames is None:
-        return range(start, total)
-    if frames < 1:
-        raise ConfigError("data.frames", f"at least 1 is needed, received {frames}", "ask for more")
-    if start + frames > total:
-        problem = f"{frames} frames from frame {start} are not in {path}, which has {total}"
-        raise ConfigError("data.frames", problem, f"ask for at most {total - start}")
-    return range(start, start + frames)
+def cure(offered: bool) -> str:
+    """What is said to mend a damaged file; whether to take its beginning is ``offered``."""
+    again = "copy or download it again"
+    return f"{again}, or set data.allow_truncated=true" if offered else again
 
 
 @dataclass
@@ -345,7 +250,7 @@ class FileVideo(Video):
         """Refuse frame ``count`` of a window; the frames before it can be used where asked for."""
         total = len(self._index.pts) + self._index.missing
         words = f"frame {window.start + count} of {total} {problem}"
-        raise InputError(self._path, words, _cure(self._allow is False and count > 0)) from error
+        raise InputError(self._path, words, cure(self._allow is False and count > 0)) from error
 
     def _errors_named(self, frames: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
         try:

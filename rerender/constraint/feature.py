@@ -39,7 +39,8 @@ class Feature(Constraint):
 
     f_l are features of layer l of unit length at every position p, M_l is where the previous key
     frame is visible, averaged to the layer's grid, and y its picture w(D(x^0_t of it)) with the
-    present picture where it is hidden. The gradient goes through the decoder D, not through the
+    present picture where it is hidden. (What left the image by less than half a pixel is not: w
+    takes the nearest pixel for it.) The gradient goes through the decoder D, not through the
     denoising network; its root mean square is taken over visible cells, so that ``step_size`` is a
     distance in units of the latent, whatever the size of the picture. Of all latents met the one
     with the smallest L is kept: L never rises.
@@ -129,7 +130,8 @@ class Feature(Constraint):
             features = self.features(clean.device)
             before = model.decode(previous.clean[state.step].to(clean))
             present = model.decode(clean)
-            y = visible[0] * flow.warp(before) + (1 - visible[0]) * present
+            moved = flow.warp(before, outside="border")
+            y = visible[0] * moved + (1 - visible[0]) * present
             target = features(y[None])
             best, smallest = clean, float("inf")
             for iteration in range(self.iterations + 1):

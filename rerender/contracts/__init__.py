@@ -54,7 +54,7 @@ from rerender.contracts.source import (
     KeyFrames,
     require_window,
 )
-from rerender.contracts.workers import Workers
+from rerender.contracts.workers import SegmentWorkers, Workers
 
 __all__ = [
     "Adapter",
@@ -93,6 +93,7 @@ __all__ = [
     "Propagation",
     "Sampler",
     "Schedule",
+    "SegmentWorkers",
     "SelfAttention",
     "Smooth",
     "Start",

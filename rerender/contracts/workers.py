@@ -12,15 +12,23 @@ from rerender.scene import Watch
 from rerender.video import Segment
 
 
-class Workers(ABC):
-    """Processes to which a clip's shots and segments are given; all make the bytes that this
-    process would make.
+class SegmentWorkers(ABC):
+    """Processes to which a clip's segments are given; all make the bytes that this process would
+    make.
 
     Attributes:
         count: how many there are.
     """
 
     count: int
+
+    @abstractmethod
+    def fill(self, segment: Segment) -> Future[list[Tensor]]:
+        """Fill a segment, whose video is the clip's ``output``: its frames ``[3,H,W]``."""
+
+
+class Workers(SegmentWorkers):
+    """The same, to which shots are given too."""
 
     @abstractmethod
     def part(self, number: int) -> Workers:
@@ -45,7 +53,3 @@ class Workers(ABC):
         Raises:
             RerenderError: whatever stopped a process.
         """
-
-    @abstractmethod
-    def fill(self, segment: Segment) -> Future[list[Tensor]]:
-        """Fill a segment, whose video is the clip's ``output``: its frames ``[3,H,W]``."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rerender.codec import SUFFIXES, open_video
 from rerender.contracts import Control
-from rerender.data.pictures import Pictures, is_picture, listed
+from rerender.data.names import is_picture, listed
+from rerender.data.pictures import Pictures
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize
 from rerender.kinds import Label, Word

@@ -12,8 +12,8 @@ from pydantic import Field
 from rerender.codec import SUFFIXES, check_sound, open_video
 from rerender.contracts import Data
 from rerender.data.edits import names_paths, read_edits
-from rerender.data.names import clip_name, natural, said, unseen
-from rerender.data.pictures import Pictures, frames_among, is_picture, listed, passed_over, same
+from rerender.data.names import clip_name, frames_among, is_picture, listed, natural, said, unseen
+from rerender.data.pictures import Pictures, passed_over, same
 from rerender.data.prompt import require_prompt
 from rerender.data.shard import EACH, parsed, share
 from rerender.errors import ConfigError, InputError

@@ -1,4 +1,5 @@
-"""What names of files say: the order of pictures, the number of a frame, the name of a clip."""
+"""What names of files say: which are pictures and in what order, the number of a frame, the name of
+a clip."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rerender.errors import InputError
+from rerender.files.suffixes import PICTURES
 
 RULE = (
     "the last number of a name is its frame: 000010.png, frame-0010.png, ComfyUI_00010_.png; "
@@ -133,6 +135,43 @@ def in_order(files: Iterable[Path]) -> list[Path]:
             problem = f"has the same name or number as {other.name}"
             raise InputError(path, problem, "remove one of the two")
     return found
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name; hidden files are not."""
+    named = path.suffix.lower() in PICTURES and not path.name.startswith(".")
+    return named and path.is_file()
+
+
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder, by name.
+
+    Raises:
+        InputError: it is none, or cannot be opened.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(folder, "is not a folder", "name a folder that is there") from error
+    except OSError as error:
+        why = (error.strerror or "unknown").lower()
+        raise InputError(folder, f"cannot be opened ({why})", "name another folder") from error
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """The pictures of a folder, by their names with numbers as numbers (9 before 10).
+
+    Raises:
+        InputError: their order is not clear (see `in_order`).
+    """
+    return in_order(frames_among(listed(folder)))
+
+
+def frames_among(paths: Iterable[Path]) -> list[Path]:
+    """The pictures among files. An EXR beside pictures of other kinds holds depth or passes of them
+    and is none."""
+    found = [path for path in paths if is_picture(path)]
+    return [path for path in found if path.suffix.lower() != ".exr"] or found
 
 
 def irregular(files: Sequence[Path]) -> str | None:

@@ -21,7 +21,6 @@ from rerender.codec.container import MAX_PIXELS
 from rerender.data.exr import MAGIC, read_exr
 from rerender.errors import InputError, RerenderError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".exr")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _MOST_BYTES = 16 * MAX_PIXELS  # twice what the largest picture takes that is not compressed at all
 _ORIENTATION, _BITS = 0x0112, 258  # tags of EXIF and TIFF

@@ -15,49 +15,12 @@ from pathlib import Path
 from torch import Tensor
 
 from rerender.data import picture
-from rerender.data.names import in_order, irregular, said, unseen
+from rerender.data.names import irregular, listed, pictures_of, said, unseen
 from rerender.errors import ConfigError, InputError
 from rerender.video import Video, sha256_of
 
 _KEPT = 8
 log = logging.getLogger(__name__)
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture by its name; hidden files are not."""
-    named = path.suffix.lower() in picture.SUFFIXES and not path.name.startswith(".")
-    return named and path.is_file()
-
-
-def listed(folder: Path) -> list[Path]:
-    """What lies in a folder, by name.
-
-    Raises:
-        InputError: it is none, or cannot be opened.
-    """
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(folder, "is not a folder", "name a folder that is there") from error
-    except OSError as error:
-        why = (error.strerror or "unknown").lower()
-        raise InputError(folder, f"cannot be opened ({why})", "name another folder") from error
-
-
-def pictures_of(folder: Path) -> list[Path]:
-    """The pictures of a folder, by their names with numbers as numbers (9 before 10).
-
-    Raises:
-        InputError: their order is not clear (see `rerender.data.names.in_order`).
-    """
-    return in_order(frames_among(listed(folder)))
-
-
-def frames_among(paths: Iterable[Path]) -> list[Path]:
-    """The pictures among files. An EXR beside pictures of other kinds holds depth or passes of them
-    and is none."""
-    found = [path for path in paths if is_picture(path)]
-    return [path for path in found if path.suffix.lower() != ".exr"] or found
 
 
 class Pictures(Video):

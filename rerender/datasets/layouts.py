@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from rerender.data.pictures import is_picture
+from rerender.data.names import is_picture
 from rerender.datasets.archive import ArchiveError
 from rerender.datasets.manifest import DatasetManifest
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.contracts import Score
+from eval.score_files import Score
 from rerender.contracts import Cell
 from rerender.jobs.render_clip import RenderedClip
 from rerender.run_folder import CONFIG, FRAMES, SCORES, SHEET, VIDEO

@@ -9,37 +9,67 @@ from typing import Any
 
 from torch import Tensor
 
-from rerender.contracts import Workers
+from rerender.contracts import SegmentWorkers, Workers
 from rerender.jobs.device_messages import FILL, SHOT
 from rerender.jobs.device_pool import DevicePool, DeviceTask
 from rerender.scene import Watch
-from rerender.store.cache import key
+from rerender.store.cache import Cache, key
 from rerender.store.key_frames import ShotImages
 from rerender.store.stage_keys import Stages
 from rerender.video import Segment
 
 
 @dataclass(frozen=True)
-class ClipWorkers(Workers):
-    """The processes of a run for one of its clips.
+class ClipSegments(SegmentWorkers):
+    """The processes of a command for the segments of one of its clips.
 
     Attributes:
         pool: all processes.
         number: of the clip in the job.
-        stages: the keys of its stages.
         credit: told of seconds of computing by stage.
         ranged: number of the range of the clip that this is for; None for the whole.
     """
 
     pool: DevicePool
     number: int
-    stages: Stages
     credit: Callable[[str, float], None]
     ranged: int | None = None
 
     @property
     def count(self) -> int:  # type: ignore[override]
         return len(self.pool.devices)
+
+    def fill(self, segment: Segment) -> Future[list[Tensor]]:
+        self.settle()
+        keys = [each for each in (segment.left, segment.right) if each is not None]
+        asked = {
+            **self._asked(FILL, "propagate"),
+            "span": [segment.start, segment.stop],
+            "keys": [None if k is None else k.index for k in (segment.left, segment.right)],
+        }
+        said = f"frames {segment.start} to {segment.stop - 1}"
+        return self.pool.give(DeviceTask(asked, said, [key.image for key in keys])).frames
+
+    def settle(self) -> None:
+        """Credit what the parts that have ended have cost."""
+        for stage, seconds in self.pool.take_spent().items():
+            self.credit(stage, seconds)
+
+    def _asked(self, part: str, stage: str) -> dict[str, Any]:
+        return {"part": part, "stage": stage, "clip": self.number, "range": self.ranged}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipWorkers(ClipSegments, Workers):
+    """The processes of a run for one of its clips.
+
+    Attributes:
+        stages: the keys of its stages.
+        cache: the stage store.
+    """
+
+    stages: Stages
+    cache: Cache
 
     def part(self, number: int) -> ClipWorkers:
         return replace(self, stages=self.stages.parts[number], ranged=number)
@@ -54,7 +84,7 @@ class ClipWorkers(Workers):
             if known < len(shot):
                 name = key(keys=self.stages.keys, shots=[list(s) for s in shots], shot=number)
                 part = self.pool.give(self._shot(shots, number, name))
-                wanted.append((shot[known:], part, ShotImages(self.pool.cache, name)))
+                wanted.append((shot[known:], part, ShotImages(self.cache, name)))
         told = Told([part for _, part, _ in wanted], watch)
         for rest, part, images in wanted:
             for index in rest:
@@ -64,25 +94,11 @@ class ClipWorkers(Workers):
         for _, _, images in wanted:
             images.discard()
 
-    def fill(self, segment: Segment) -> Future[list[Tensor]]:
-        self.settle()
-        keys = [each for each in (segment.left, segment.right) if each is not None]
-        asked = {
-            **self._asked(FILL, "propagate"),
-            "span": [segment.start, segment.stop],
-            "keys": [None if k is None else k.index for k in (segment.left, segment.right)],
-        }
-        said = f"frames {segment.start} to {segment.stop - 1}"
-        return self.pool.give(DeviceTask(asked, said, [key.image for key in keys])).frames
-
     def _shot(self, shots: Sequence[Sequence[int]], number: int, name: str) -> DeviceTask:
         plain = [[int(index) for index in shot] for shot in shots]
         asked = {**self._asked(SHOT, "translate"), "shots": plain, "shot": number, "key": name}
         first, last = plain[number][0], plain[number][-1]
         return DeviceTask(asked, f"the shot of frames {first} to {last}")
-
-    def _asked(self, part: str, stage: str) -> dict[str, Any]:
-        return {"part": part, "stage": stage, "clip": self.number, "range": self.ranged}
 
     def _wait(self, part: DeviceTask, index: int, told: Told) -> None:
         """Wait until a key frame is finished, and tell how far all shots are."""
@@ -98,11 +114,6 @@ class ClipWorkers(Workers):
                 return
             if error is not None:
                 raise error
-
-    def settle(self) -> None:
-        """Credit what the parts that have ended have cost."""
-        for stage, seconds in self.pool.take_spent().items():
-            self.credit(stage, seconds)
 
 
 class Told:

@@ -88,15 +88,14 @@ class DevicePool:
     Args:
         devices: what they compute on.
         setup: what they are told first (see `rerender.jobs.device_worker.DeviceWorker`).
-        cache: the stage store.
 
     Attributes:
         spent: seconds of computing by stage, since `take_spent`.
         peak: the most memory that one of them has held, in MiB; None where unknown.
     """
 
-    def __init__(self, devices: Sequence[str], setup: Mapping[str, Any], cache: Cache) -> None:
-        self.devices, self.setup, self.cache = tuple(devices), setup, cache
+    def __init__(self, devices: Sequence[str], setup: Mapping[str, Any]) -> None:
+        self.devices, self.setup = tuple(devices), setup
         self.changed = threading.Condition()
         self.closed = False
         self.peak: float | None = None
@@ -273,16 +272,23 @@ class Attendant(threading.Thread):
 
 
 def setup_of(
-    tree: Mapping[str, Any], inputs: Mapping[str, str], multiple: int, cache: Cache
+    tree: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    multiple: int,
+    cache: Cache | None,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Mapping[str, Any]:
-    """What the processes of a run are told first.
+    """What the processes of a command are told first.
 
     Args:
         tree: its resolved configuration.
         inputs: digests of the files that it names, by its keys.
         multiple: sides of images are multiples of this.
-        cache: the stage store.
+        cache: the stage store; None for a command that has none, and translates nothing.
+        sizes: those (height, width) at which clips are processed and shown; None where ``data``
+            says them.
     """
     threads = torch.get_num_threads()  # others add up parts of sums in another order
-    root = str(cache.root.absolute())
-    return {"tree": tree, "inputs": inputs, "multiple": multiple, "store": root, "threads": threads}
+    root = None if cache is None else str(cache.root.absolute())
+    told = {"tree": tree, "inputs": inputs, "multiple": multiple, "store": root, "threads": threads}
+    return {**told, "sizes": sizes}

@@ -39,7 +39,7 @@ from rerender.exits import (
     streams,
     terminable,
 )
-from rerender.fitting import fit_clip
+from rerender.fitting import FittedVideo, fit_clip
 from rerender.jobs.device_messages import SHOT, Message, receive, refusal, send
 from rerender.jobs.memory_demand import demand_of
 from rerender.jobs.progress import COMPILE
@@ -61,14 +61,19 @@ class DeviceWorker:
     Args:
         channel: to whoever asks.
         setup: the run's configuration (``tree``), digests of its ``inputs``, ``multiple`` of image
-            sides, stage ``store``, ``threads`` of the processor, and the ``device``.
+            sides, stage ``store``, ``threads`` of the processor, ``sizes`` of its clips and the
+            ``device`` (see `rerender.jobs.device_pool.setup_of`).
     """
 
     def __init__(self, channel: Channel, setup: Mapping[str, Any]) -> None:
         job, device = Job.of(setup["tree"]), setup["device"]
         self._channel, self._job = channel, job.on(device)
-        self._cache, self._multiple = Cache(Path(setup["store"])), setup["multiple"]
-        self._parts = placed_parts(kept(job.parts, self._cache, setup["inputs"]), device, back=True)
+        self._multiple, self._sizes = setup["multiple"], setup["sizes"]
+        self._cache = None if setup["store"] is None else Cache(Path(setup["store"]))
+        self._parts = job.parts
+        if self._cache is not None:  # else whoever asks computes flow where frames lie
+            parts = kept(job.parts, self._cache, setup["inputs"])
+            self._parts = placed_parts(parts, device, back=True)
         self._loading = 0.0  # seconds, of what is done now
         self._opened: dict[tuple[int, int | None], tuple[Clip, FlowEstimator]] = {}
 
@@ -99,6 +104,7 @@ class DeviceWorker:
         parts = replace(self._parts.with_strength(own.strength if own else None), flow=flow)
         load = partial(self._load, own.loras if own else ())
         watch = _Told(self._channel)
+        assert self._cache is not None  # who has none asks for segments alone
         with self._cache.making(KEYS, asked["key"]) as work:
             resume: ResumePoint
             if work.entry is not None:
@@ -121,6 +127,10 @@ class DeviceWorker:
 
     @cached_property
     def _clips(self) -> list[Clip]:
+        if self._sizes is not None:
+            inner, shown = map(tuple, self._sizes)
+            clips = self._job.clips()
+            return [replace(c, video=FittedVideo(c.video, inner, shown)) for c in clips]
         size, full = self._job.data.size, self._job.data.output == "source"
         return [fit_clip(clip, size, self._multiple, full) for clip in self._job.clips()]
 
@@ -134,6 +144,7 @@ class DeviceWorker:
         return self._opened[place]
 
     def _load(self, loras: Loras) -> Model:
+        assert self._cache is not None
         begun, names = peak_memory.compute_seconds(), self._job.parts.names()
         checkpoint, demand = self._job.model.adapted(loras), demand_of(self._job, self._clips)
         checkpoint.check(names)

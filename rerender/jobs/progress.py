@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from rerender import peak_memory
 from rerender.compiled import compile_seconds
+from rerender.jobs.worker import PACE
 from rerender.scene import Watch
 
 EVERY = 10.0  # seconds between two lines where there is no terminal to draw bars on
-PACE = "RERENDER_PROGRESS"  # variable of the environment that says another number, for programs
 TRIM = 32  # reports, of a frame or a few, after which freed memory is given back
 COMPILE = "compile"  # stage to which compiling is counted, whatever stage asked for it
 

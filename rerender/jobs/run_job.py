@@ -7,33 +7,31 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from rerender import files
 from rerender.codec import FORMATS, check_format, open_video
 from rerender.compiled import warn_unkept
 from rerender.config.compatibility import check_model
 from rerender.config.device import check_devices
 from rerender.config.job import Job, key_of, to_yaml
-from rerender.contracts import Model
 from rerender.exits import BUG, failure, warned
 from rerender.fitting import fit
 from rerender.jobs.clip_results import ClipResult, clip_facts, closing, finished_files, table_rows
 from rerender.jobs.clip_workers import ClipWorkers
 from rerender.jobs.contact_sheet import sheet
 from rerender.jobs.device_pool import DevicePool, setup_of
-from rerender.jobs.memory_demand import demand_of
+from rerender.jobs.load_job import JobRun, load_job
 from rerender.jobs.progress import Progress
 from rerender.jobs.record import Record, check_names, check_place, claimed, logged
-from rerender.jobs.render_clip import STAGE, ClipTask, RenderedClip, render_clip
+from rerender.jobs.render_clip import ClipTask, RenderedClip, render_clip
 from rerender.jobs.score_clip import score_clip
 from rerender.run_folder import (
     CONFIG,
-    EVAL_SCORES,
     METRICS,
     OWN,
     SCORES,
@@ -43,60 +41,12 @@ from rerender.run_folder import (
     sums,
 )
 from rerender.store.cache import Cache
-from rerender.store.checkpoint import Loading, Loras, forget
-from rerender.store.key_frames import KEYS
-from rerender.store.network_outputs import kept
+from rerender.store.checkpoint import forget
 from rerender.store.run_identity import Identity, check_apart, owner
-from rerender.store.stage_keys import device_of, stages_of
-from rerender.translation.placement import placed_parts
+from rerender.store.stage_keys import device_of
 from rerender.video import Clip, Truth
 
 log = logging.getLogger(__name__)
-
-SHARED = {"keys"}  # pictures of stages that are taken from the store
-
-
-@dataclass(frozen=True)
-class JobRun:
-    """A job that has its folder, and what all its clips have in common.
-
-    Attributes:
-        weights: digest of all weights, those of LoRAs in ranges too.
-        warnings: what was warned of so far; it grows.
-    """
-
-    job: Job
-    tree: Mapping[str, Any]
-    identity: Identity
-    loading: Loading
-    weights: str
-    cache: Cache
-    record: Record
-    warnings: Sequence[str]
-
-    def task(self, clip: Clip, folder: Path) -> ClipTask:
-        """A clip at the size at which it is processed, and what its video is made of."""
-        log.info("clip %s: %d frames", clip.name, len(clip.video))
-        self.record.at(folder)
-        stages = stages_of(self.job, self.tree, self.identity, clip, self.loading)
-        parts = kept(self.job.parts, self.cache, self.identity.inputs)
-        parts = placed_parts(parts, device_of(self.job.model), back=True)
-        return ClipTask(
-            stages.clip,
-            folder,
-            parts,
-            self.job.seed,
-            self._load,
-            stages,
-            self.cache,
-            self.record,
-            FORMATS.get(self.job.format),
-        )
-
-    def _load(self, loras: Loras = ()) -> Model:
-        model = self.loading.adapted(loras).model()
-        self.record.progress.count("load")
-        return model
 
 
 def run_job(
@@ -134,7 +84,9 @@ def run_job(
                         shown.clip()
                         task = run.task(clip, folder / clip.name if len(clips) > 1 else folder)
                         if pool is not None:
-                            workers = ClipWorkers(pool, number, task.stages, shown.credit)
+                            workers = ClipWorkers(
+                                pool, number, shown.credit, stages=task.stages, cache=run.cache
+                            )
                             task = replace(task, workers=workers)
                         rendered = render_clip(task)  # and encode
                         write_sheet(task, clip.truth)
@@ -155,7 +107,7 @@ def spread(run: JobRun) -> Iterator[DevicePool | None]:
         return
     forget()  # the processes have a model each; this one may have looked at its weights
     setup = setup_of(run.tree, run.identity.inputs, run.loading.size_multiple, run.cache)
-    with DevicePool(run.job.devices, setup, run.cache) as pool:
+    with DevicePool(run.job.devices, setup) as pool:
         yield pool
 
 
@@ -196,67 +148,6 @@ def _waiting(folder: Path) -> Callable[[str], None]:
     return lambda owner: log.warning(
         "%s: the same run is being made by %s; waiting for it", folder, owner
     )
-
-
-def shared_store(job: Job) -> Cache | None:
-    """The stage store that a job shares with others; None where it has its own."""
-    return Cache(job.store) if job.store and set(job.pictures) <= SHARED else None
-
-
-def needs_model(
-    job: Job,
-    tree: Mapping[str, Any],
-    identity: Identity,
-    loading: Loading,
-    clips: Sequence[Clip],
-) -> bool:
-    """Whether a model will be loaded: unless the stage store knows the weights, and has the videos
-    or the key frames of all clips."""
-    shared = shared_store(job)
-    sets = {(), *(asked.loras for clip in clips for asked in clip.ranges)}
-    if shared is None or not all(loading.adapted(loras).known() for loras in sets):
-        return True
-    for clip in clips:
-        stages = stages_of(job, tree, identity, clip, loading)
-        if not job.pictures and shared.has(STAGE, stages.video):
-            continue
-        if not all(shared.has(KEYS, part.keys) for part in stages.parts):
-            return True
-    return False
-
-
-def load_job(
-    job: Job,
-    tree: Mapping[str, Any],
-    identity: Identity,
-    folder: Path,
-    warnings: Sequence[str],
-    keep: bool,
-    progress: Progress,
-    clips: Sequence[Clip] = (),
-) -> JobRun | None:
-    """What is known of the model, the stage store and the record of a job that has its folder; None
-    where ``keep`` and the folder holds this very run, complete."""
-    files.sweep(folder)
-    if job.store:
-        Cache(job.store).open()
-    shared = shared_store(job)
-    demand = demand_of(job, clips) if clips else None
-    loading = Loading(job.model, job.parts.names(), shared, demand)
-    weights = loading.digest_with(asked.loras for clip in clips for asked in clip.ranges)
-    done = keep and identity.finished(folder, weights)
-    progress.count("load")
-    if done:
-        progress.close()
-        sys.stdout.write(f"{folder}/  complete already; remove it to make it again\n")
-        return None
-    if needs_model(job, tree, identity, loading, clips):
-        loading.check_memory()  # the folder is still as it was found
-    for outdated in (METRICS, EVAL_SCORES):  # the first says that a run is complete
-        files.remove(folder / outdated)
-    record = Record(folder, job.tracker, job.pictures, progress)
-    cache = shared or Cache(folder / OWN)
-    return JobRun(job, tree, identity, loading, weights, cache, record, warnings)
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval import score_files
-from eval.contracts import Metric, Score
+from eval.contracts import Metric
 from eval.known_scores import measured_once
 from eval.measure import score
 from eval.metrics.weights import digest
+from eval.score_files import Score
 from rerender.codec import open_video
 from rerender.jobs.render_clip import ClipTask
 from rerender.store.cache import Cache

@@ -18,6 +18,7 @@ from rerender.exits import BUG, Terminated, failure, report, streams, terminable
 
 STATUS = "status.json"
 LOST = "its process ended without a word (killed, or out of memory)"
+PACE = "RERENDER_PROGRESS"  # variable of the environment: seconds between lines, for programs
 STAMP = re.compile(r"\d{8}-\d{6}-\d+")  # when a command began, and its process
 KEPT = 7 * 86400.0  # seconds for which what another machine or an engine may still use is left
 _COMMAND = ExitStack()  # holds the lock of this command's folder until it ends

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import gcd
 from pathlib import Path
 
-from rerender.data.names import RULE, frame_numbers
-from rerender.data.pictures import is_picture, listed, passed_over
+from rerender.data.names import RULE, frame_numbers, is_picture, listed
+from rerender.data.pictures import passed_over
 from rerender.errors import InputError
 
 KEYS_HELP = f"pictures named by their frames: {RULE}"

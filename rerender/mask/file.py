@@ -18,8 +18,7 @@ from torch import Tensor
 from rerender.codec import SUFFIXES, open_video
 from rerender.contracts import FlowEstimator, Mask
 from rerender.data import picture
-from rerender.data.names import frame_numbers
-from rerender.data.pictures import is_picture, listed, pictures_of
+from rerender.data.names import frame_numbers, is_picture, listed, pictures_of
 from rerender.errors import ConfigError, InputError
 from rerender.fitting import resize, shown, to_output
 from rerender.flow._sample import sample

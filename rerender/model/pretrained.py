@@ -21,6 +21,7 @@ from rerender.model import (
     _embeddings,
     _hub,
     _ip_adapter,
+    _ip_adapter_fit,
     _lora,
     _memory,
     _noising,
@@ -136,7 +137,7 @@ class Pretrained(Checkpoint):
                 if file.suffix == ".safetensors":
                     header(file)
         _lora.check(self.loras, located)
-        _ip_adapter.check(self.ip_adapters, located)
+        _ip_adapter_fit.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)
 
     def adapted(self, loras: Sequence[tuple[str, float]]) -> Checkpoint:

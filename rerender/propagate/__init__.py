@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from rerender.contracts import FlowEstimator, Propagation, Workers
+from rerender.contracts import FlowEstimator, Propagation, SegmentWorkers
 from rerender.errors import InputError
 from rerender.peak_memory import available
 from rerender.scene import Translation, Watch
@@ -38,7 +38,7 @@ def propagate(
     ahead: int = 1,
     first: int = 0,
     cuts: Sequence[int] = (),
-    workers: Workers | None = None,
+    workers: SegmentWorkers | None = None,
 ) -> Iterator[Tensor]:
     """Every frame of the video in its translated look, as many as the source has.
 
@@ -185,7 +185,7 @@ class Filler:
         propagation: Propagation,
         flow: FlowEstimator,
         ahead: int,
-        workers: Workers | None = None,
+        workers: SegmentWorkers | None = None,
     ) -> None:
         self._propagation, self._flow, self._workers = propagation, flow, workers
         self._ahead = ahead if workers is None else workers.count + 1

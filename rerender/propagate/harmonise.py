@@ -97,6 +97,7 @@ def shared(
     seen = motion.occluded[0, 0] == 0
     if float(seen.float().mean()) < SHARE:
         return None
-    a, b = first[:, seen].double(), motion.warp(second)[:, seen].double()
+    moved = motion.warp(second, outside="border")
+    a, b = first[:, seen].double(), moved[:, seen].double()
     means = [each.mean(1) for each in (a, b, a * a, a * b, b * b)]
     return np.asarray(torch.stack(means, 1).numpy())

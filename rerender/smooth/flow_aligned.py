@@ -50,6 +50,6 @@ class FlowAligned(Smooth):
             weight = ((1 - seen.occluded) * inside)[0] * exp(
                 -0.5 * ((other - index) / self.sigma) ** 2
             )
-            change += weight * (seen.warp(image) - here)
+            change += weight * (seen.warp(image, outside="border") - here)
             total += weight
         return here + change / total

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 from rerender import files
 from rerender.errors import ConfigError, ResourceError
-from rerender.store import entries
+from rerender.store import entries, removal
 from rerender.store.entries import FILES, MANIFEST, STAGES, STATE, WORK, WRITING
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Entry:
 
     folder: Path
     facts: Facts
-    lease: entries.Lease | None = field(default=None, repr=False, compare=False)
+    lease: removal.Lease | None = field(default=None, repr=False, compare=False)
 
     def read(self, name: str) -> bytes:
         """The content of one of its files."""
@@ -84,7 +84,7 @@ class Work:
             return work
         state = entries.read(folder / STATE, _label(target))
         if state is None:
-            entries.empty(folder)
+            removal.empty(folder)
             return cls(folder, target)
         return cls(folder, target, state.facts, None, dict(state.files))
 
@@ -125,8 +125,8 @@ class Work:
         for path in files.children(self.folder):
             if path.name not in {MANIFEST, *paths}:
                 files.remove(path)
-        lease = entries.lease(self.folder / MANIFEST)
-        entries.clear(self.target.parents[2], self.target)  # there may be a damaged one
+        lease = removal.lease(self.folder / MANIFEST)
+        removal.clear(self.target.parents[2], self.target)  # there may be a damaged one
         files.move(self.folder, self.target)
         self.entry = Entry(self.target, facts, lease)
         return self.entry
@@ -169,12 +169,12 @@ class Cache:
 
     def tidy(self) -> None:
         """Take away what processes of this machine left that were killed while they wrote."""
-        entries.sweep_dead(self.root)
+        removal.sweep_dead(self.root)
 
     def find(self, stage: str, key: str) -> Entry | None:
         """A finished stage, every file of which has its checksum."""
         place = files.unlinked(self.root, self._place(stage, key))
-        lease = entries.lease(place / MANIFEST)
+        lease = removal.lease(place / MANIFEST)
         manifest = entries.read(place / MANIFEST, _label(place)) if lease else None
         if manifest is None:
             return None
@@ -216,7 +216,7 @@ class Cache:
 
     def discard(self, stage: str, key: str) -> None:
         """Take away a finished stage that nobody uses."""
-        entries.discard(self.root, self._place(stage, key))
+        removal.discard(self.root, self._place(stage, key))
 
     def get(self, stage: str, key: str) -> bytes | None:
         """A small result, or None where it is not there or damaged."""
@@ -237,15 +237,15 @@ class Cache:
         place = files.unlinked(self.root, self._place(stage, key))
         room = files.unlinked(self.root, self.root / WRITING)
         if place.is_dir():
-            entries.clear(self.root, place)
+            removal.clear(self.root, place)
         files.put(place, _checksum(place, data) + data, room)
 
     def remove(self) -> None:
         """Take away the whole store, but for what is not of it or in use."""
         if entries.is_store(self.root):
             for stage, path in list(entries.found(self.root)):
-                entries.take_away(self.root, stage, path)
-            entries.fold(self.root)
+                removal.take_away(self.root, stage, path)
+            removal.fold(self.root)
 
     def _ready(self) -> None:
         """A folder is marked as a stage store before anything is kept in it."""

@@ -1,29 +1,26 @@
-"""What a stage store is made of: its names, its checked manifests, and what may be removed from it.
+"""What a stage store is made of: its names and its checked manifests.
 
 A folder is a stage store where it holds the marker, or, if it was made before there was one, where
 nothing in it has another name than the store gives. Whatever has another name, and whatever a link
-leads to, is somebody else's: it is neither read nor removed.
+leads to, is somebody else's: it is neither read nor removed (`rerender.store.removal`).
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
 import stat
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rerender import files
-from rerender.errors import ConfigError, LockedError
+from rerender.errors import ConfigError
 from rerender.video import sha256_file
 
 log = logging.getLogger(__name__)
@@ -40,11 +37,6 @@ STAGES = ("control", "flow", "keys", "scores", "video", "weights")
 FORMAT = 2  # of facts: what another version wrote is made again
 _PAIR, _KEY = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{32}")
 _UNDER_WAY = re.compile(rf"({'|'.join(STAGES)})-[0-9a-f]{{32}}")
-# files of stages under way, or of entries whose manifest is lost
-_OURS = re.compile(
-    r"((image|trace)-\d{6,}\.safetensors|frames-\d{6,}\.yuv|frame-\d{6,}\.(raw|png|tiff|exr)"
-    r"|video\.(mp4|mov|mkv)|sound\.m4a|manifest\.json|state\.json)"
-)
 
 
 # -- what is a store ------------------------------------------------------------------------------
@@ -74,16 +66,16 @@ def check(root: Path) -> None:
 def _plain(root: Path) -> bool:
     """Whether everything in a folder has a name that the store gives, and is no link."""
     for path in files.children(root):
-        if path.name in STAGES and _is_folder(path):
+        if path.name in STAGES and is_folder(path):
             pairs = files.children(path)
-            if not all(_is_folder(pair) and _PAIR.fullmatch(pair.name) for pair in pairs):
+            if not all(is_folder(pair) and _PAIR.fullmatch(pair.name) for pair in pairs):
                 return False
             if not all(_is_entry(entry) for pair in pairs for entry in files.children(pair)):
                 return False
-        elif path.name == WORK and _is_folder(path):
-            if not all(_is_work(entry) for entry in files.children(path)):
+        elif path.name == WORK and is_folder(path):
+            if not all(is_work(entry) for entry in files.children(path)):
                 return False
-        elif path.name == WRITING and _is_folder(path):
+        elif path.name == WRITING and is_folder(path):
             if not all(files.TEMPORARIES.fullmatch(entry.name) for entry in files.children(path)):
                 return False
         elif not (path.name == MARKER or files.TEMPORARIES.fullmatch(path.name)):
@@ -95,34 +87,34 @@ def found(root: Path) -> Iterator[tuple[str, Path]]:
     """(stage, path) of all finished stages, small results and stages under way ("work") in a store;
     nothing else that lies there."""
     for stage in STAGES:
-        for pair in files.children(root / stage) if _is_folder(root / stage) else ():
-            entries = files.children(pair) if _is_folder(pair) else ()
+        for pair in files.children(root / stage) if is_folder(root / stage) else ():
+            entries = files.children(pair) if is_folder(pair) else ()
             yield from ((stage, entry) for entry in entries if _is_entry(entry))
-    if _is_folder(root / WORK):
-        yield from ((WORK, entry) for entry in files.children(root / WORK) if _is_work(entry))
+    if is_folder(root / WORK):
+        yield from ((WORK, entry) for entry in files.children(root / WORK) if is_work(entry))
 
 
 def _is_entry(path: Path) -> bool:
     named = _KEY.fullmatch(path.name) is not None and path.name.startswith(path.parent.name)
-    return named and (_is_folder(path) or _is_file(path))
+    return named and (is_folder(path) or is_file(path))
 
 
-def _is_work(path: Path) -> bool:
-    return _UNDER_WAY.fullmatch(path.name) is not None and _is_folder(path)
+def is_work(path: Path) -> bool:
+    return _UNDER_WAY.fullmatch(path.name) is not None and is_folder(path)
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
 def content(path: Path) -> bytes | None:
     """The content of a plain file; None where there is none."""
     with suppress(OSError):
-        if _is_file(path):
+        if is_file(path):
             return path.read_bytes()
     return None
 
@@ -186,167 +178,12 @@ def _intact(folder: Path, said: Mapping[str, Any]) -> bool:
 def digest(path: Path) -> str:
     """The sha256 of a plain file; "" where there is none."""
     with suppress(OSError):
-        if _is_file(path):
+        if is_file(path):
             return sha256_file(path)
     return ""
 
 
-# -- leases and removal ---------------------------------------------------------------------------
-
-
-class Lease:
-    """A finished stage in use: nobody removes it before this is gone, or its process."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def __del__(self) -> None:
-        os.close(self._handle)
-
-
-def lease(manifest: Path) -> Lease | None:
-    """Hold a finished stage by its manifest; None where it is not there (any more)."""
-    while True:
-        try:
-            handle = os.open(manifest, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        held = Lease(handle)
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        if files.is_still(handle, manifest):
-            return held
-
-
-@contextmanager
-def _alone(manifest: Path) -> Iterator[bool]:
-    """Whether nobody uses a finished stage, nor can begin to while the block runs."""
-    try:
-        handle = os.open(manifest, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        yield True  # there is nothing that could be used
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alone = files.is_still(handle, manifest)
-    except OSError as error:
-        alone = error.errno not in (errno.EAGAIN, errno.EACCES)
-    try:
-        yield alone
-    finally:
-        os.close(handle)
-
-
-def discard(root: Path, place: Path) -> bool:
-    """Take away a finished stage or a small result that nobody uses.
-
-    Of a folder, files go that its manifest lists or that have names of ours; others stay.
-
-    Args:
-        root: the store.
-        place: where it is.
-
-    Returns:
-        Whether the place is free now.
-
-    Raises:
-        ConfigError: there is a link on the way.
-        ResourceError: it cannot be removed.
-    """
-    files.unlinked(root, place)
-    if not _is_folder(place):
-        with files.explained(place):
-            try:
-                place.unlink(missing_ok=True)
-            except IsADirectoryError:  # another process has just finished it
-                return False
-        return True
-    with _alone(place / MANIFEST) as alone:
-        if not alone:
-            return False
-        children = files.children(place)
-        ours = [path for path in children if path.name in _listed(place) and _is_file(path)]
-        if len(ours) < len(children):
-            for path in ours:
-                files.remove(path)
-            return False
-        trash = files.folder(files.unlinked(root, root / WRITING)) / files.temporary_name()
-        with suppress(FileNotFoundError):  # another process was quicker
-            place.rename(trash)
-            empty(trash)
-        return True
-
-
-def empty(folder: Path) -> None:
-    """Take away the files in a folder that is the store's own, and the folder where nothing else is
-    in it. Folders within, and links, stay."""
-    for path in files.children(folder):
-        if _is_file(path):
-            files.remove(path)
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def clear(root: Path, place: Path) -> None:
-    """Make room for a finished stage or a small result. What is no file of the store there, or is
-    in use, is moved aside.
-
-    Raises:
-        ConfigError, ResourceError: as `discard`.
-    """
-    if not discard(root, place):
-        aside = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}")
-        log.warning("%s: holds other files or is in use; moved to %s", place, aside.name)
-        files.move(place, aside)
-
-
-def take_away(root: Path, stage: str, path: Path) -> bool:
-    """Remove something that `found` has listed.
-
-    Returns:
-        Whether it is gone: what a process uses or works on stays, as does what is not the store's.
-    """
-    if stage != WORK:
-        return discard(root, path)
-    files.unlinked(root, path)
-    with suppress(LockedError), files.lock(path, ours=True):
-        if _is_folder(path / FILES):
-            empty(path / FILES)
-        files.vacate(path)
-    return not path.exists()
-
-
-def fold(root: Path) -> None:
-    """Take away a store in which nothing is left: its marker and its empty folders."""
-    sweep_dead(root)
-    if _is_file(root / MARKER):
-        files.remove(root / MARKER)
-    stages = [root / name for name in (*STAGES, WORK, WRITING) if _is_folder(root / name)]
-    for folder in [*(pair for stage in stages for pair in files.children(stage)), *stages, root]:
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def _listed(place: Path) -> set[str]:
-    """Names of files in an entry that are the store's own."""
-    names = {path.name for path in files.children(place) if _OURS.fullmatch(path.name)}
-    names |= {path.name for path in files.children(place) if files.TEMPORARIES.fullmatch(path.name)}
-    with suppress(ValueError, RecursionError, AttributeError, TypeError):
-        names |= {*json.loads(content(place / MANIFEST) or b"{}").get("files", ())}
-    return names
-
-
-def sweep_dead(root: Path) -> None:
-    """Take away what writers of this machine left that were killed, and what anybody left a day
-    ago: a writer takes seconds. Stages that somebody works on are left alone."""
-    rooms = (root, root / WRITING)
-    for path in [path for room in rooms if not room.is_symlink() for path in files.dead(room)]:
-        empty(path) if _is_folder(path) else files.remove(path)
-    for work in files.children(root / WORK) if _is_folder(root / WORK) else ():
-        if _is_work(work) and _is_folder(work / FILES) and files.dead(work / FILES):
-            with suppress(LockedError), files.lock(work, ours=True):
-                for path in files.dead(work / FILES):
-                    files.remove(path)
+# -- what gc asks of a file -----------------------------------------------------------------------
 
 
 def modified(path: Path) -> float:

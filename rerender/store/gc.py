@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
-from rerender.store import entries
+from rerender.store import entries, removal
 from rerender.store.entries import MANIFEST
 
 DAY = 86400.0
@@ -113,13 +113,13 @@ def collect(
     Raises:
         ResourceError: something cannot be removed.
     """
-    entries.sweep_dead(root)
+    removal.sweep_dead(root)
     items = sorted(kept(root), key=lambda item: (item.used, item.path))
     left, gone = sum(item.size for item in items), []
     for item in items:
         old = days is not None and item.used < now - days * DAY
         large = gigabytes is not None and left > gigabytes * 1e9
-        if (old or large) and entries.take_away(root, item.stage, item.path):
+        if (old or large) and removal.take_away(root, item.stage, item.path):
             left -= item.size
             gone.append(item)
     return gone

@@ -16,7 +16,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from rerender.jobs.progress import PACE as PACE_VARIABLE
+from rerender.jobs.worker import PACE as PACE_VARIABLE
 from rerender.studio.worker import LONGEST, PREVIEW, READY, RUN, STARTED
 
 PROGRAM = (sys.executable, "-m", "rerender.run")

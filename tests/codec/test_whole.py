@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from rerender.codec import SUFFIXES, FileVideo, open_video
-from rerender.codec.container import CONTAINERS
 from rerender.codec.whole import _BY_FORMAT, inspect
 from rerender.codec.whole.ebml import inspect_ebml
 from rerender.codec.whole.report import Bytes, DamageError
 from rerender.errors import InputError
+from rerender.files.suffixes import CONTAINERS
 from tests.codec.making import make, packets, pictures
 
 UNIT = Fraction(1, 25)

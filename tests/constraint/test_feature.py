@@ -20,7 +20,8 @@ from rerender.errors import ConfigError, RerenderError, WeightsError
 from rerender.flow.field import Flow, identity
 from rerender.scene import Reference, Scene, State, Trace, Translation, Watch
 from rerender.translation.noise import keyed
-from rerender.video import KeyFrame
+from rerender.video import Frame, KeyFrame
+from tests.propagation.scenes import Drift
 from tests.scenes import parts, translated
 
 if TYPE_CHECKING:
@@ -105,6 +106,36 @@ def test_the_same_picture_stays(tiny: StableDiffusion) -> None:
     gray = torch.zeros(1, 4, SIDE // tiny.vae_scale_factor, SIDE // tiny.vae_scale_factor)
     shown = scene(tiny, gray)
     assert torch.equal(edited(Feature(), shown, tiny, gray), gray)
+
+
+def test_what_leaves_by_less_than_half_a_pixel_is_as_bright_as_the_rim(
+    tiny: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forward-backward test hides nothing of it, and beyond the border there is no black."""
+    looked_at: list[Tensor] = []
+
+    def features(picture: Tensor) -> list[Tensor]:
+        looked_at.append(picture)
+        return [picture] * len(part.layers["demo"])
+
+    class Even:
+        """A model whose pictures are all of one grey."""
+
+        vae_scale_factor, dtype = tiny.vae_scale_factor, torch.float32
+
+        def decode(self, code: Tensor) -> Tensor:
+            return torch.full((3, SIDE, SIDE), 0.8) + 0 * code.sum()
+
+    part, clean = Feature(), latent(tiny, 1)
+    monkeypatch.setattr(Feature, "features", lambda self, device: features)
+    frames = Frame(5, torch.zeros(3, SIDE, SIDE)), Frame(0, torch.zeros(3, SIDE, SIDE))
+    flow = Drift().between(*frames)
+    assert flow.occluded.sum() == 0 and flow.offset.abs().min(1).values.max() == 0
+    still = scene(tiny, latent(tiny, 2))
+    reference = Reference(still.previous.translation, lambda: flow)
+    moved = replace(still, anchor=reference, previous=reference)
+    assert torch.equal(edited(part, moved, Even(), clean), clean)  # type: ignore[arg-type]
+    assert torch.allclose(looked_at[0], torch.full_like(looked_at[0], 0.8), atol=1e-6)
 
 
 def test_what_is_hidden_does_not_count(tiny: StableDiffusion) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.contracts import Batch, Metric, Moment, finite
+from eval.contracts import Batch, Metric, Moment
+from eval.score_files import finite
 from rerender.config.build import build
 from tests.eval.toys import Shift, picture
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.contracts import Metric, Score
+from eval.contracts import Metric
 from eval.known_scores import KnownScores, measured_once
 from eval.metrics.flicker import Flicker
 from eval.metrics.psnr import Psnr
+from eval.score_files import Score
 from rerender.jobs.score_clip import STAGE, StoredScores
 from rerender.store.cache import Cache, key
 

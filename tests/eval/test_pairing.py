@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from eval.contracts import UnavailableError
-from eval.pairing import offset_in, pair
+from eval.pairing import pair
+from eval.results import offset_in
 from rerender import files
 from rerender.data.pictures import Pictures
 from rerender.errors import InputError

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from eval import references, score_files
-from eval.contracts import Score
 from eval.results import discover
 from eval.score import main
+from eval.score_files import Score
 from rerender import files
 from rerender.codec import encode
 from rerender.config.compose import preflight
 from rerender.config.job import to_yaml
 from rerender.data.demo import Demo
-from rerender.data.pictures import pictures_of
+from rerender.data.names import pictures_of
 from rerender.errors import InputError
 from rerender.run_folder import SCORES
 from rerender.video import MemoryVideo

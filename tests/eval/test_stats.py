@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test, ttest_1samp
 
 from eval import stats
-from eval.contracts import Score
+from eval.score_files import Score
 
 
 def rows(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from eval.contracts import Metric, Score
+from eval.contracts import Metric
 from eval.measure import score
+from eval.score_files import Score
 from rerender.contracts import FlowEstimator
 from rerender.flow.field import Flow
 from rerender.video import Clip, Frame, MemoryVideo, Truth

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.drift import UNITS, drift_table, drifts, slope
 from experiments.experiment import Experiment
 from experiments.report import render

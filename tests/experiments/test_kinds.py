@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval import score_files
-from eval.contracts import Score
 from eval.score import score_folder
+from eval.score_files import Score
 from experiments import tables
 from experiments.credits import credits
 from rerender.datasets.fetch import fetch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.bench.long_takes import FIXED, RENEWED, slopes, table
 
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import pareto
 from experiments.pareto import Axis, Point, figure, front, named, points
 

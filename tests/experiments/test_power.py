@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval import score_files, stats
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments.experiment import Experiment
 from experiments.power import clips_needed, main, needs
 from rerender.config.table import TableSpec

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.contracts import Score
 from eval.references import SOURCE, TRUTH
+from eval.score_files import Score
 from experiments import metric_names, tables
 from experiments.experiment import Experiment
 from experiments.formats import Table

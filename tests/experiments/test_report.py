@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from eval import score_files
-from eval.contracts import Score
 from eval.score import main as score_main
+from eval.score_files import Score
 from experiments import experiment
 from experiments.report import build, main, render
 from experiments.report_data import Study

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from eval import score_files
-from eval.contracts import Score
+from eval.score_files import Score
 from experiments import experiment, formats, tables
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Table
@@ -203,6 +203,23 @@ def test_rows_of_which_the_same_is_said_share_a_note() -> None:
     apart = tables.table(alone, Experiment(spec))
     assert apart.marks["ours"] != apart.marks["x"]
     assert [n for n in apart.notes if n.startswith("[")][-1].split(":")[0][4:] == "baseline"
+
+
+def test_seeds_that_change_nothing_are_said_and_narrow_nothing() -> None:
+    """A method that begins with an inversion draws nothing: two seeds are one result, twice."""
+    once = scores()
+    twice = [*once, *(replace(row, seed=1) for row in once if row.method != "source")]
+    other = [
+        replace(row, value=row.value * 1.01)
+        if row.seed and row.value and row.method == "x"
+        else row
+        for row in twice
+    ]
+    alone, both, one = (tables.table(rows, ABOUT) for rows in (once, twice, other))
+    assert both.lines == alone.lines
+    assert "Every score is the same under every seed: ours, rival | <b> and x." in both.notes
+    assert "Every score is the same under every seed: ours and rival | <b>." in one.notes
+    assert not [note for note in alone.notes if "under every seed" in note]
 
 
 def test_one_is_no_plural() -> None:

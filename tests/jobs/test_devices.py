@@ -18,14 +18,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from rerender import files, propagate_keys
+from rerender.codec import encode
 from rerender.config.compose import preflight
 from rerender.config.device import check_devices
 from rerender.config.job import Job
 from rerender.config.paths import ROOT
 from rerender.contracts import Workers
 from rerender.errors import ConfigError, InputError, ResourceError
+from rerender.fitting import resize
 from rerender.jobs import device_pool
-from rerender.jobs.clip_workers import ClipWorkers, Told
+from rerender.jobs.clip_workers import ClipSegments, Told
 from rerender.jobs.device_messages import raised, receive, refusal, send
 from rerender.jobs.device_pool import DevicePool, DeviceTask
 from rerender.jobs.progress import Progress
@@ -34,11 +37,11 @@ from rerender.propagate import propagate
 from rerender.propagation.hold import Hold
 from rerender.run import main
 from rerender.scene import Trace, Translation, Watch
-from rerender.store.cache import Cache
 from rerender.translation.divided import divided
 from rerender.translation.references import ResumePoint
 from rerender.video import Clip, KeyFrame, MemoryVideo, Segment
 from tests.faults import contents
+from tests.propagation.scenes import moving
 
 # Three shots, in which all four constraints act.
 CLIP = [
@@ -246,6 +249,74 @@ def test_a_command_that_is_stopped_ends_its_processes_and_goes_on(
     )
 
 
+# -- key frames made elsewhere ---------------------------------------------------------------------
+
+
+def elsewhere(place: Path) -> list[str]:
+    """A clip of 41 frames whose key frames miss its shape by a model's rounding."""
+    video = moving(41, 48, 90)
+    with files.writing(place / "a.mp4") as file:
+        encode([video[index] for index in range(len(video))], video, file)
+    for index in (3, 9, 20, 30, 39):
+        image = 1 - resize(video[index], (48, 96))
+        files.put(place / "keys" / f"{index}.png", files.png(image))
+    return ["--keys", str(place / "keys"), "--video", str(place / "a.mp4")]
+
+
+def test_segments_over_two_processes_are_the_same_bytes(
+    processes: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    asked = [*elsewhere(tmp_path), "data.start=1", "data.frames=40", "mask=none"]
+    assert propagate_keys.main([*asked, "--out", str(tmp_path / "one.mp4")]) == 0
+    assert propagate_keys.main([*asked, TWO, "--out", str(tmp_path / "two.mp4")]) == 0
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+    assert len(processes) == 2
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a.mp4", "keys", "one.mp4", "two.mp4"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_segments_that_are_stopped_leave_no_process_and_no_video(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    asked = [*elsewhere(tmp_path), TWO, "--out", str(tmp_path / "out.mp4")]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "rerender.propagate", *asked],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RERENDER_PROGRESS": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stderr is not None
+    said = ""
+    while "propagate: 4" not in said:
+        line = run.stderr.readline()
+        assert line, said
+        said += line
+    theirs = children(run.pid)
+    assert len(theirs) == 2
+    run.send_signal(number)
+    run.communicate(timeout=60)
+    assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    end = time.monotonic() + 30
+    while any(map(lives, theirs)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not [pid for pid in theirs if lives(pid)], "none works on"
+    assert not (tmp_path / "out.mp4").exists()
+    assert propagate_keys.main(asked) == 0
+
+
+def test_devices_of_the_other_command_are_checked_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*elsewhere(tmp_path), "--out", str(tmp_path / "out.mp4")]
+    assert propagate_keys.main([*asked, "devices=[cpu,cuda:7]"]) == 2
+    assert "devices: there is no cuda:7 here" in capsys.readouterr().err
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -334,17 +405,17 @@ while True:
 """
 
 
-def pool(patch: pytest.MonkeyPatch, place: Path, what: str = "pass") -> DevicePool:
+def pool(patch: pytest.MonkeyPatch, what: str = "pass") -> DevicePool:
     patch.setattr(device_pool, "PROGRAM", (sys.executable, "-c", FILLER.replace("{what}", what)))
-    return DevicePool(["cpu", "cpu"], {}, Cache(place))
+    return DevicePool(["cpu", "cpu"], {})
 
 
-def clip_workers(of: DevicePool, spent: dict[str, float] | None = None) -> ClipWorkers:
+def segment_workers(of: DevicePool, spent: dict[str, float] | None = None) -> ClipSegments:
     def credit(stage: str, seconds: float) -> None:
         if spent is not None:
             spent[stage] = spent.get(stage, 0.0) + seconds
 
-    return ClipWorkers(of, 0, None, credit)  # type: ignore[arg-type]
+    return ClipSegments(of, 0, credit)
 
 
 def blank(count: int) -> MemoryVideo:
@@ -357,13 +428,13 @@ def key(index: int) -> Translation:
 
 
 def test_frames_come_in_order_from_whichever_process_makes_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     video = blank(41)
     indices = [0, 3, 4, 11, 20, 29, 40]
     spent: dict[str, float] = {}
-    with pool(monkeypatch, tmp_path) as processes:
-        workers = clip_workers(processes, spent)
+    with pool(monkeypatch) as processes:
+        workers = segment_workers(processes, spent)
         made = propagate(video, map(key, indices), Hold(), None, workers=workers)  # type: ignore[arg-type]
         found = [round(float(image[0, 0, 0]) * 100) for image in made]
         workers.settle()
@@ -372,7 +443,7 @@ def test_frames_come_in_order_from_whichever_process_makes_them(
     assert processes.peak == 30
 
 
-def test_no_more_segments_are_under_way_than_processes_and_one(tmp_path: Path) -> None:
+def test_no_more_segments_are_under_way_than_processes_and_one() -> None:
     class Slow(Workers):
         count, given, most = 2, 0, 0
 
@@ -400,11 +471,11 @@ def test_no_more_segments_are_under_way_than_processes_and_one(tmp_path: Path) -
 
 
 def test_a_process_that_dies_twice_over_a_part_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     dying = "if start == 5: os.kill(os.getpid(), 9)"
-    with pool(monkeypatch, tmp_path, dying) as processes, caplog.at_level(logging.WARNING):
-        workers = clip_workers(processes)
+    with pool(monkeypatch, dying) as processes, caplog.at_level(logging.WARNING):
+        workers = segment_workers(processes)
         video, (one, two) = blank(9), (key(0).key, key(4).key)
         good = workers.fill(Segment(video, 1, 4, one, two))
         bad = workers.fill(Segment(video, 5, 8, two, None))
@@ -414,23 +485,19 @@ def test_a_process_that_dies_twice_over_a_part_is_named(
     assert caplog.text.count("was lost over frames 5 to 7 (SIGKILL); it is done again") == 1
 
 
-def test_an_error_of_a_process_is_the_run_s(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_a_process_is_the_run_s(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing = "say(code=3, said=['clip', 'is torn', 'mend it']); continue"
-    with pool(monkeypatch, tmp_path, refusing) as processes:
+    with pool(monkeypatch, refusing) as processes:
         segment = Segment(blank(9), 1, 4, key(0).key, None)
         with pytest.raises(InputError, match="clip: is torn; mend it"):
-            clip_workers(processes).fill(segment).result(60)
+            segment_workers(processes).fill(segment).result(60)
 
 
-def test_what_is_left_to_do_is_dropped_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_to_do_is_dropped_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that never answers is ended with the block."""
-    with pool(monkeypatch, tmp_path, "import time; time.sleep(600)") as processes:
+    with pool(monkeypatch, "import time; time.sleep(600)") as processes:
         monkeypatch.setattr(device_pool, "_LEAVE", 0.1)
-        begun = clip_workers(processes).fill(Segment(blank(9), 1, 4, key(0).key, None))
+        begun = segment_workers(processes).fill(Segment(blank(9), 1, 4, key(0).key, None))
         time.sleep(0.3)
     assert begun.done() and begun.exception() is not None
 

@@ -52,6 +52,17 @@ class NoFlow(FlowEstimator):
 
 
 @dataclass(frozen=True)
+class Drift(FlowEstimator):
+    """Says that everything moves to the right by less than half a pixel between neighbours: what
+    leaves the picture is not hidden by the forward-backward test."""
+
+    def offset(self, target: Frame, source: Frame, start: Tensor | None = None) -> Tensor:
+        x = 0.45 if source.index > target.index else -0.45
+        height, width = target.image.shape[-2:]
+        return torch.tensor([x, 0.0]).view(1, 2, 1, 1).expand(1, 2, height, width)
+
+
+@dataclass(frozen=True)
 class Names(Propagation):
     """Paints each frame with the numbers of the frames it was made from (left, own, right)."""
 

@@ -18,7 +18,7 @@ from rerender.smooth.gaussian import Gaussian
 from rerender.smooth.median import Median
 from rerender.smooth.none import Nothing
 from rerender.video import MemoryVideo
-from tests.propagation.scenes import NoFlow, moving, still, texture
+from tests.propagation.scenes import Drift, NoFlow, moving, still, texture
 
 FILTERS = [Nothing(), Gaussian(1.5), Median(2), FlowAligned(2)]
 
@@ -44,6 +44,13 @@ def test_a_still_clip_stays_as_it_is(smooth: Smooth, count: int) -> None:
     assert len(filtered) == count
     # Bilinear sampling finds the centre of a pixel to about 1e-5.
     assert all(torch.allclose(image, images[0], atol=1e-5) for image in filtered)
+
+
+def test_an_even_picture_stays_even_where_it_leaves_by_less_than_half_a_pixel() -> None:
+    """Nothing is hidden there, and what lies beyond the border is not black."""
+    images = [torch.full((3, 8, 12), 0.8)] * 5
+    made = FlowAligned(2).run(iter(images), MemoryVideo(images), Drift())
+    assert all(torch.allclose(image, images[0], atol=1e-6) for image in made)
 
 
 @pytest.mark.parametrize("smooth", FILTERS)

@@ -105,7 +105,7 @@ def test_nothing_else_of_the_machine_is_served(client: Any, path: str) -> None:
 
 
 def test_every_file_of_the_page_is_served_and_names_no_other_host(client: Any) -> None:
-    from rerender.studio.app import PAGE
+    from rerender.studio.answers import PAGE
 
     for path in PAGE.iterdir():
         answer = client.get(f"/static/{path.name}")

@@ -21,8 +21,8 @@ from pathlib import Path
 from torch import Tensor
 
 from eval import stats
-from eval.contracts import Score
 from eval.measure import score
+from eval.score_files import Score
 from rerender import files
 from rerender.config.compose import preflight
 from rerender.config.job import Job

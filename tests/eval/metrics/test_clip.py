@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.contracts import Score
 from eval.metrics import clip
 from eval.metrics.clip_score import ClipScore
 from eval.metrics.directional import Directional
 from eval.metrics.frame_accuracy import FrameAccuracy
 from eval.metrics.tem_con import TemCon
+from eval.score_files import Score
 from rerender.errors import ConfigError
 from tests.eval.toys import measure, picture
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from eval import score_files
-from eval.contracts import Score
 from eval.measure import score, score_several
 from eval.metrics.diversity import Diversity
 from eval.metrics.lpips import Lpips
 from eval.metrics.lpips_demo import LpipsDemo
 from eval.metrics.perceptual import Maps, Perceptual
 from eval.score import main
+from eval.score_files import Score
 from rerender.video import MemoryVideo
 from tests.codec.making import make, pictures
 from tests.eval.toys import Shift, clip_of, picture

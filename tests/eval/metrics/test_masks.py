@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.contracts import Score
 from eval.measure import score
 from eval.metrics.background import Background
 from eval.metrics.masks import Masks
+from eval.score_files import Score
 from rerender.video import MemoryVideo
 from tests.datasets.genuine import davis
 from tests.eval.toys import Shift, clip_of, picture

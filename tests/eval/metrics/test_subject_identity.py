@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eval.contracts import Score
 from eval.measure import score
 from eval.metrics.subject_identity import SubjectIdentity
+from eval.score_files import Score
 from rerender.contracts import FlowEstimator
 from rerender.errors import ConfigError
 from rerender.flow.field import Flow

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from experiments.study import invitations
-from experiments.study.build import KEY
-from experiments.study.votes import StudyKey, read_key
+from experiments.study.votes import KEY, StudyKey, read_key
 from rerender import files
 from rerender.codec import encode
 from rerender.data.demo import Demo

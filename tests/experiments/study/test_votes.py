@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from eval import score_files
-from eval.contracts import Score
 from eval.results import discover
+from eval.score_files import Score
 from experiments.study.__main__ import main
-from experiments.study.build import INVITATIONS, SITE, VOTES, Wanted, build
+from experiments.study.build import INVITATIONS, SITE, VOTES, build
+from experiments.study.design import Wanted
 from experiments.study.votes import StudyKey, files_of, read, read_all
 from rerender import files
 from rerender.config.compose import preflight

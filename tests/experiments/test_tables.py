@@ -20,7 +20,7 @@ from experiments.latex_table import to_latex
 from rerender.config.paths import CONF
 from rerender.config.table import TableSpec
 from rerender.errors import ConfigError, InputError
-from rerender.run_folder import SCORES
+from rerender.run_folder import CONFIG, REPORT, SCORES
 from tests.experiments.typesetting import needs_tex, typeset
 
 RIVAL = "rival | <b>"
@@ -179,6 +179,16 @@ def test_notes_are_about_what_is_printed() -> None:
         "geometric mean for LPIPS, warp error and flicker"
         in tables.table(made, all_of_them).notes[0]
     )
+
+
+def test_a_metric_without_any_value_is_said_where_nobody_chose_the_columns() -> None:
+    """Where the experiment did, it is in table.csv alone, and so is that it has none."""
+    chosen = Experiment(replace(SPEC, columns=("warp_error",)))
+    assert "weights not found" not in " ".join(tables.table(scores(), chosen).notes)
+    for about in (Experiment(), Experiment(replace(SPEC, columns=()))):
+        table = tables.table(scores(), about)
+        assert [c.name for c in table.shown] == ["warp_error"]
+        assert "LPIPS: n/a: weights not found (x)." in table.notes
 
 
 def test_remarks_and_unfinished_runs_are_said() -> None:
@@ -353,6 +363,17 @@ def test_an_unscored_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"python -m eval\.score"):
         tables.write(tmp_path)
     assert tables.main([str(tmp_path)]) == 3
+
+
+def test_tables_of_a_run_alone_stand_beside_its_page(tmp_path: Path) -> None:
+    """Its own folder holds what the run made."""
+    (tmp_path / CONFIG).write_text("seed: 0\n")
+    score_files.write(tmp_path / SCORES, scores())
+    before = sorted(tmp_path.iterdir())
+    made = tables.write(tmp_path)
+    assert {path.parent for path in made} == {tmp_path / REPORT} and all(p.is_file() for p in made)
+    assert sorted({*tmp_path.iterdir()} - {*before}) == [tmp_path / REPORT]
+    assert tables.main([str(tmp_path)]) == 0
 
 
 def study() -> list[Table]:

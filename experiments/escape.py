@@ -30,6 +30,7 @@ _LATEX = {
     "Δ": r"$\Delta$",
     "±": r"$\pm$",
     "×": r"$\times$",
+    "÷": r"$\div$",
 }
 _MARKDOWN = re.compile(  # everywhere; outside words; at the beginning of a line
     r"([\\`*{}\[\]!|~$<>&@^#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|\A[-+=])"

@@ -60,6 +60,7 @@ class Column:
         direction: whether "lower" or "higher" is better; "" for neither.
         unit: of its values; "" for none.
         shown: whether it is printed, or in table.csv alone.
+        ratio: whether means are geometric, so that intervals are symmetric on the logarithm.
         power: values are printed in units of 10^power.
         decimals: digits behind the point.
     """
@@ -68,6 +69,7 @@ class Column:
     direction: str = ""
     unit: str = ""
     shown: bool = True
+    ratio: bool = False
     power: int = 0
     decimals: int = 2
 
@@ -106,13 +108,17 @@ class Column:
         return "n/a" if cell.mean is None else self.digits(cell.mean)
 
     def spread(self, cell: Cell) -> str:
-        """What stands below or behind the mean: "±" and half the interval; of a cell that lacks
-        clips how many it has, since its interval is no more to be compared than its mean; nothing
-        of fewer clips than `FEW`."""
+        """What stands below or behind the mean: "±" and half the interval, of a geometric mean "×÷"
+        and the factor from it to either end (half the interval may exceed such a mean); of a cell
+        that lacks clips how many it has, since its interval is no more to be compared than its
+        mean; nothing of fewer clips than `FEW`."""
         if cell.part:
             return f"({cell.part})"
         if cell.half is None or 0 < cell.clips < FEW:
             return ""
+        if self.ratio and cell.low is not None and cell.high is not None and cell.low > 0:
+            factor = math.sqrt(cell.high / cell.low)
+            return f"×÷{factor:.{2 if factor < 10 else 0}f}"
         return f"±{self.digits(cell.half)}"
 
 

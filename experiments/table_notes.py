@@ -29,11 +29,13 @@ def said(
     if len(seeds) > 1:
         counted += f", {len(seeds)} seeds each"
     unit = "videos" if len(videos) < len(clips) else "clips"
+    ratios = [metric(name) for name in printed if stats.is_ratio(name)]
+    geometric = f"; geometric mean for {_listed(ratios)}" if ratios else ""
     spread = f" ± half of its 95 % t interval over {unit}"
     if len(clips) < FEW:
         spread = ", too few for an interval (table.csv has it)"
-    ratios = [metric(name) for name in printed if stats.is_ratio(name)]
-    geometric = f"; geometric mean for {_listed(ratios)}" if ratios else ""
+    elif geometric:
+        geometric += ", ×÷ the factor to either end of its interval"
     yield f"Mean over {counted}{spread}{geometric}."
     if not family:
         yield _untested(about, rivals)

@@ -175,7 +175,7 @@ def _columns(scores: Sequence[Score], about: Experiment, family: Sequence[str]) 
         others = sorted(known - {*UNTESTED, *usual})
         shown = list(dict.fromkeys([*usual, *others]))[:_COLUMNS] or sorted(rows)[:_COLUMNS]
     return [
-        Column(name, rows[name].direction, _unit(rows[name]), name in shown)
+        Column(name, rows[name].direction, _unit(rows[name]), name in shown, stats.is_ratio(name))
         for name in [*shown, *sorted(rows.keys() - {*shown})]
     ]
 

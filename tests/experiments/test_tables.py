@@ -158,12 +158,43 @@ def test_a_row_that_lacks_a_clip_is_marked_and_takes_no_part() -> None:
 @pytest.mark.parametrize(("clips", "shown"), [(2, False), (4, False), (5, True)])
 def test_of_few_clips_no_interval_is_printed_and_csv_has_it(clips: int, shown: bool) -> None:
     table = tables.table(scores(clips=clips), ABOUT)
-    assert ("±" in line_of(formats.to_markdown([table]), "x")) is shown
-    assert ("pm$" in to_latex([replace(table, notes=())])) is shown
+    assert ("×÷" in line_of(formats.to_markdown([table]), "x")) is shown
+    assert ("$\\times$$\\div$" in to_latex([replace(table, notes=())])) is shown
     assert ("too few for an interval" in table.notes[0]) is not shown
     assert "half of its 95 %" in table.notes[0] or not shown
     row = read(formats.to_csv([table]))["x", "warp_error"]
     assert float(row["low"]) < float(row["mean"]) < float(row["high"])
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "printed"),
+    [
+        (2.0, 1.0, 4.0, "×÷2.00"),
+        (0.0465, 0.0159, 0.136, "×÷2.92"),
+        (3.0, 0.2, 45.0, "×÷15"),
+        (0.0, None, None, ""),
+    ],
+)
+def test_the_interval_of_a_geometric_mean_is_a_factor(
+    mean: float, low: float | None, high: float | None, printed: str
+) -> None:
+    """low = mean / factor and high = mean * factor; mean - half of the width may be below zero."""
+    cell = formats.Cell(mean, low, high, 9, 9)
+    assert formats.Column("lpips", ratio=True).spread(cell) == printed
+    plain = "" if low is None else f"±{(high or 0) / 2 - low / 2:.2f}"
+    assert formats.Column("psnr").spread(cell) == plain
+    if printed and low:
+        assert mean / float(printed[2:]) == pytest.approx(low, rel=0.01)
+
+
+def test_a_table_says_which_means_are_geometric() -> None:
+    made = [*scores(), *(replace(row, metric="psnr", value=9.0) for row in scores())]
+    spec = replace(SPEC, columns=("warp_error", "psnr"))
+    table = tables.table(made, Experiment(spec))
+    assert [column.ratio for column in table.shown] == [True, False]
+    assert table.notes[0].endswith(
+        "; geometric mean for warp error, ×÷ the factor to either end of its interval."
+    )
 
 
 def test_notes_are_about_what_is_printed() -> None:

@@ -54,6 +54,11 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", visible(text))
 
 
+def markdown_cell(text: str) -> str:
+    """The same for a cell of a table, which no line begins with: its "+" and "-" mean nothing."""
+    return re.sub(r"\A\\(?=[-+=])", "", markdown(text))
+
+
 def visible(text: str) -> str:
     """Control characters and those that turn the direction of writing as their ``<U+XXXX>``."""
     return _UNSEEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from experiments import metric_names
-from experiments.escape import csv_cell, markdown
+from experiments.escape import csv_cell, markdown, markdown_cell
 
 ARROWS = {"lower": "↓", "higher": "↑"}
 FEW = 5
@@ -205,10 +205,10 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown(one: Table) -> str:
-    rows = [["method", *(markdown(column.head) for column in one.shown)]]
+    rows = [["method", *(markdown_cell(column.head) for column in one.shown)]]
     for method in one.lines:
         mark = f" [{one.marks[method]}]" if method in one.marks else ""
-        name = markdown(one.names.get(method, method)) + mark
+        name = markdown_cell(one.names.get(method, method)) + mark
         rows.append([name, *(_cell(column, cell) for column, cell in one.cells(method))])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -230,5 +230,5 @@ def _markdown(one: Table) -> str:
 def _cell(column: Column, cell: Cell) -> str:
     value = column.short(cell)
     value = {1: f"**{value}**", 2: f"*{value}*"}.get(cell.place, value)
-    star = r" \*" if cell.differs else ""
+    star = " *" if cell.differs else ""  # between blanks it begins no emphasis
     return " ".join(filter(None, [value + star, column.spread(cell)]))

@@ -30,6 +30,7 @@ _LATEX = {
     "Δ": r"$\Delta$",
     "±": r"$\pm$",
     "×": r"$\times$",
+    "÷": r"$\div$",
 }
 _MARKDOWN = re.compile(  # everywhere; outside words; at the beginning of a line
     r"([\\`*{}\[\]!|~$<>&@^#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|\A[-+=])"
@@ -51,6 +52,11 @@ def latex(text: str) -> str:
 def markdown(text: str) -> str:
     """A text on one line in which nothing means anything to markdown or HTML."""
     return _MARKDOWN.sub(r"\\\1", visible(text))
+
+
+def markdown_cell(text: str) -> str:
+    """The same for a cell of a table, which no line begins with: its "+" and "-" mean nothing."""
+    return re.sub(r"\A\\(?=[-+=])", "", markdown(text))
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from experiments import metric_names
-from experiments.escape import csv_cell, markdown
+from experiments.escape import csv_cell, markdown, markdown_cell
 
 ARROWS = {"lower": "↓", "higher": "↑"}
 FEW = 5
@@ -60,6 +60,7 @@ class Column:
         direction: whether "lower" or "higher" is better; "" for neither.
         unit: of its values; "" for none.
         shown: whether it is printed, or in table.csv alone.
+        ratio: whether means are geometric, so that intervals are symmetric on the logarithm.
         power: values are printed in units of 10^power.
         decimals: digits behind the point.
     """
@@ -68,6 +69,7 @@ class Column:
     direction: str = ""
     unit: str = ""
     shown: bool = True
+    ratio: bool = False
     power: int = 0
     decimals: int = 2
 
@@ -106,13 +108,17 @@ class Column:
         return "n/a" if cell.mean is None else self.digits(cell.mean)
 
     def spread(self, cell: Cell) -> str:
-        """What stands below or behind the mean: "±" and half the interval; of a cell that lacks
-        clips how many it has, since its interval is no more to be compared than its mean; nothing
-        of fewer clips than `FEW`."""
+        """What stands below or behind the mean: "±" and half the interval, of a geometric mean "×÷"
+        and the factor from it to either end (half the interval may exceed such a mean); of a cell
+        that lacks clips how many it has, since its interval is no more to be compared than its
+        mean; nothing of fewer clips than `FEW`."""
         if cell.part:
             return f"({cell.part})"
         if cell.half is None or 0 < cell.clips < FEW:
             return ""
+        if self.ratio and cell.low is not None and cell.high is not None and cell.low > 0:
+            factor = math.sqrt(cell.high / cell.low)
+            return f"×÷{factor:.{2 if factor < 10 else 0}f}"
         return f"±{self.digits(cell.half)}"
 
 
@@ -199,10 +205,10 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown(one: Table) -> str:
-    rows = [["method", *(markdown(column.head) for column in one.shown)]]
+    rows = [["method", *(markdown_cell(column.head) for column in one.shown)]]
     for method in one.lines:
         mark = f" [{one.marks[method]}]" if method in one.marks else ""
-        name = markdown(one.names.get(method, method)) + mark
+        name = markdown_cell(one.names.get(method, method)) + mark
         rows.append([name, *(_cell(column, cell) for column, cell in one.cells(method))])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -224,5 +230,5 @@ def _markdown(one: Table) -> str:
 def _cell(column: Column, cell: Cell) -> str:
     value = column.short(cell)
     value = {1: f"**{value}**", 2: f"*{value}*"}.get(cell.place, value)
-    star = r" \*" if cell.differs else ""
+    star = " *" if cell.differs else ""  # between blanks it begins no emphasis
     return " ".join(filter(None, [value + star, column.spread(cell)]))

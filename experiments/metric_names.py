@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _NAMES = {
+    "anchor_cosine": "cosine to anchor",
+    "anchor_style": "anchor's style",
     "color_drift": "colour drift",
     "frame_accuracy": "Fram-Acc",
     "tem_con": "Tem-Con",

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from experiments import experiment, pareto, tables
 from experiments.drift import drift_table
 from experiments.experiment import Experiment, is_floor
 from experiments.formats import Table
+from experiments.metric_names import metric, unit
 from rerender import files
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing
@@ -61,7 +63,7 @@ def build(root: Path, tree: Mapping[str, Any] | None = None, title: str = "") ->
     study = gather(root, Media(page), tree)
     name = title or root.resolve().name
     about = experiment.read(root)
-    text = render(study, f"Rerender: {name}", _front(study, page), about)
+    text = render(study, f"Rerender: {name}", _front(study, page, about), about)
     files.put(page / INDEX, text.encode(errors="replace"))
     return page / INDEX
 
@@ -125,7 +127,11 @@ def _mark(text: str) -> str:
 
 def _metrics(scores: Sequence[Score]) -> dict[str, dict[str, str]]:
     return {
-        row.metric: {"better": _BETTER.get(row.direction, row.direction), "unit": row.unit}
+        row.metric: {
+            "better": _BETTER.get(row.direction, row.direction),
+            "unit": unit(row.unit),
+            "label": metric(row.metric),
+        }
         for row in scores
     }
 
@@ -142,8 +148,9 @@ def _summary(study: Study) -> str:
     return f"{said}; {len(study.failed)} failed." if study.failed else f"{said}."
 
 
-def _front(study: Study, page: Path) -> dict[str, Any] | None:
-    """Text agreement against warp error against seconds, where enough of it is known."""
+def _front(study: Study, page: Path, about: Experiment) -> dict[str, Any] | None:
+    """Text agreement against warp error against seconds, where enough of it is known, with the
+    printed names of rows in the experiment's order."""
     known = {row.metric for row in study.scores if row.value is not None}
     text = next((name for name in _TEXTS if name in known), None)
     if text is None or "warp_error" not in known:
@@ -158,11 +165,15 @@ def _front(study: Study, page: Path) -> dict[str, Any] | None:
     whole = pareto.points(study.scores, timed, study.seconds)
     if len([point for point in whole if None not in point.values]) > 1:
         axes, points = timed, whole
+    axes = [replace(axis, name=metric(axis.name)) for axis in axes]
+    ordered = sorted(points, key=lambda point: about.place(point.method))
+    points = [replace(point, method=about.printed(point.method)) for point in ordered]
     if not pareto.figure(page / "media" / "front.png", points, axes):
         return None
     names = ", ".join(axis.name for axis in axes)
-    missing = sorted(point.method for point in points if None in point.values)
-    best = pareto.front(points, axes)
+    missing = [point.method for point in points if None in point.values]
+    unbeaten = pareto.front(points, axes)
+    best = [point.method for point in points if point.method in unbeaten]
     return {"axes": names, "methods": best, "missing": missing, "image": "media/front.png"}
 
 

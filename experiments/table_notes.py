@@ -29,11 +29,13 @@ def said(
     if len(seeds) > 1:
         counted += f", {len(seeds)} seeds each"
     unit = "videos" if len(videos) < len(clips) else "clips"
+    ratios = [metric(name) for name in printed if stats.is_ratio(name)]
+    geometric = f"; geometric mean for {_listed(ratios)}" if ratios else ""
     spread = f" ± half of its 95 % t interval over {unit}"
     if len(clips) < FEW:
         spread = ", too few for an interval (table.csv has it)"
-    ratios = [metric(name) for name in printed if stats.is_ratio(name)]
-    geometric = f"; geometric mean for {_listed(ratios)}" if ratios else ""
+    elif geometric:
+        geometric += ", ×÷ the factor to either end of its interval"
     yield f"Mean over {counted}{spread}{geometric}."
     if not family:
         yield _untested(about, rivals)
@@ -119,8 +121,8 @@ def seedless(
 
 
 def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> Iterator[str]:
-    """Why values are missing, of the printed metrics and of those that have none at all, which are
-    printed nowhere; and why rows are."""
+    """Why values of the printed metrics are missing, and rows. Where nobody chose the columns, a
+    metric without any value has none, and its reason is said too."""
     parts = any(s.clips < s.of for s in stats.summarise(scores) if s.metric in printed)
     if parts:
         yield (
@@ -128,9 +130,12 @@ def gaps(scores: Sequence[Score], about: Experiment, printed: Sequence[str]) -> 
             "theirs, and takes no part in ranks, stars and bold."
         )
     missing: dict[str, set[str]] = {}
-    known = {row.metric for row in scores if row.value is not None}
+    spoken_of = {*printed}
+    if about.table is None or not about.table.columns:
+        known = {row.metric for row in scores if row.value is not None}
+        spoken_of |= {row.metric for row in scores} - known
     for row in scores:
-        if row.value is None and (row.metric in printed or row.metric not in known):
+        if row.value is None and row.metric in spoken_of:
             missing.setdefault(row.note, set()).add(row.metric)
     yield from sorted(
         f"{', '.join(map(metric, sorted(names)))}: {note}." for note, names in missing.items()

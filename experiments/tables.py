@@ -32,7 +32,7 @@ from rerender import files
 from rerender.config.table import UNTESTED, TableSpec
 from rerender.errors import ConfigError, InputError
 from rerender.exits import Parser, command
-from rerender.run_folder import known_score_file
+from rerender.run_folder import REPORT, is_run, known_score_file
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 COMPARISONS = "comparisons.csv"
@@ -176,7 +176,7 @@ def _columns(scores: Sequence[Score], about: Experiment, family: Sequence[str]) 
         others = sorted(known - {*UNTESTED, *usual})
         shown = list(dict.fromkeys([*usual, *others]))[:_COLUMNS] or sorted(rows)[:_COLUMNS]
     return [
-        Column(name, rows[name].direction, _unit(rows[name]), name in shown)
+        Column(name, rows[name].direction, _unit(rows[name]), name in shown, stats.is_ratio(name))
         for name in [*shown, *sorted(rows.keys() - {*shown})]
     ]
 
@@ -245,7 +245,8 @@ def comparisons_csv(scores: Sequence[Score], about: Experiment) -> str:
 
 
 def write(root: Path, with_published: bool = True, about: Experiment | None = None) -> list[Path]:
-    """Write table.csv, table.md, table.tex and comparisons.csv beside a score file.
+    """Write table.csv, table.md, table.tex and comparisons.csv beside a score file; those of a run
+    alone beside its page, since the folder of a run holds what the run made.
 
     Args:
         root: a folder that has been scored.
@@ -263,10 +264,11 @@ def write(root: Path, with_published: bool = True, about: Experiment | None = No
         cure = f"run: python -m eval.score {root}"
         raise InputError(known_score_file(root), "holds no scores", cure)
     about = about or experiment.read(root)
-    if about.table is None and _compared_before(root / COMPARISONS):
+    place = files.unlinked(root, root / REPORT) if is_run(root) else root
+    if about.table is None and _compared_before(place / COMPARISONS):
         problem = "was made with a reference row that nobody says now: nothing is tested"
         cure = "run the experiment again, or say --reference and --primary"
-        log.warning("%s: %s; %s", root / COMPARISONS, problem, cure)
+        log.warning("%s: %s; %s", place / COMPARISONS, problem, cure)
     made = tables(scores, costs(root), about, credits(root))
     made += published(about) if with_published else []
     texts = {
@@ -276,8 +278,8 @@ def write(root: Path, with_published: bool = True, about: Experiment | None = No
         COMPARISONS: comparisons_csv(scores, about),
     }
     for name, text in texts.items():
-        files.put(root / name, text.encode(errors="replace"))
-    return [root / name for name in texts]
+        files.put(place / name, text.encode(errors="replace"))
+    return [place / name for name in texts]
 
 
 def _compared_before(path: Path) -> bool:
@@ -292,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> None:
     parser = Parser(prog="python -m experiments.tables", description=__doc__)
-    parser.add_argument("results", type=Path, help="a folder with scores.jsonl")
+    parser.add_argument("results", type=Path, help="a run folder or a folder of results; scored")
     parser.add_argument("--ours-only", action="store_true", help="leave the papers' numbers out")
     add_spec(parser)
     given = parser.parse_args(arguments)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from rerender.model.diffusion import StableDiffusion
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 # Garbage is looked for at every ten thousand new objects, not at 700: what is composed, imported
 # and collected is made of many small ones, and looking through them is a tenth of their time.
 gc.set_threshold(10_000)
+
+# No test is timed: on a busy machine a single draw may take a second.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 _frozen = 0  # how many modules were loaded

@@ -57,3 +57,31 @@ def test_no_two_pages_have_one_title() -> None:
     side, _ = contents()
     titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in sorted(side)]
     assert len({*titles}) == len(titles), sorted({t for t in titles if titles.count(t) > 1})
+
+
+def levels(text: str) -> list[int]:
+    """Levels of a page's headings in their order; what stands in a block of code is none."""
+    found, fence = [], ""
+    for line in text.splitlines():
+        mark = re.match(r"\s*(`{3,}|~{3,})", line)
+        if fence:
+            fence = "" if mark and mark[1].startswith(fence) else fence
+        elif mark:
+            fence = mark[1]
+        elif heading := re.match(r"(#{1,6}) ", line):
+            found.append(len(heading[1]))
+    return found
+
+
+def test_levels_of_headings_follow_each_other() -> None:
+    """What `make docs` would refuse: a table that was committed with the heading it has in a folder
+    of results, two levels below the title."""
+    assert levels("# a\n```\n### b\n```\n````md\n```\n# c\n````\n### d") == [1, 3]
+    side, _ = contents()
+    wrong = []
+    for page in sorted({*side, INDEX}):
+        found = levels(page.read_text(encoding="utf-8"))
+        steps = [after - before for before, after in zip([0, *found], found, strict=False)]
+        if found[:1] != [1] or max(steps) > 1:
+            wrong.append(f"{page.relative_to(ROOT)}: {found}")
+    assert wrong == []

@@ -74,7 +74,7 @@
     state.a = films[0] || null;
     state.b = films.find((entry) => !entry.floor) || films[1] || films[0] || null;
     const names = [...new Set(state.entries.flatMap((entry) => Object.keys(entry.curves)))].sort();
-    fill($("metric"), names.map((name) => [name, name]));
+    fill($("metric"), names.map((name) => [name, data.metrics[name]?.label || name]));
     state.metric = names.includes(state.metric) ? state.metric : names.includes("warp_error") ? "warp_error" : names[0] || null;
     if (state.metric) $("metric").value = state.metric;
     $("metric").disabled = !state.metric;
@@ -263,7 +263,7 @@
     const drawn = shownEntries().filter((entry) => entry.curves[state.metric]?.some((value) => value !== null));
     const about = data.metrics[state.metric];
     $("plot-note").textContent = !state.metric ? "No metric has a value for each frame."
-      : `${about.better} is better${about.unit === "1" ? "" : `, in ${about.unit}`}. Click a place in the curve to go there.`
+      : `${about.better} is better${about.unit ? `, in ${about.unit}` : ""}. Click a place in the curve to go there.`
         + (drawn.length ? "" : " None of the shown methods has this curve.");
     if (!drawn.length) return;
     const length = Math.max(...drawn.map((entry) => entry.curves[state.metric].length));

@@ -36,6 +36,18 @@ def test_markdown_keeps_its_row_and_is_read_back(text: str) -> None:
 
 
 @given(TEXT)
+def test_a_markdown_cell_is_as_safe_within_its_row(text: str) -> None:
+    made = escape.markdown_cell(text)
+    assert made in (escape.markdown(text), escape.markdown(text)[1:])
+    assert re.sub(r"\\(.)", r"\1", made) == escape.visible(text)
+
+
+@pytest.mark.parametrize("text", ["+ pixel", "-1", "=x"])
+def test_a_markdown_cell_may_begin_with_a_sign(text: str) -> None:
+    assert escape.markdown_cell(text) == text != escape.markdown(text)
+
+
+@given(TEXT)
 def test_latex_has_no_free_special_character(text: str) -> None:
     made = escape.latex(text)
     known = sorted(escape._LATEX.values(), key=len, reverse=True)

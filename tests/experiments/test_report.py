@@ -166,6 +166,27 @@ def test_methods_are_called_as_in_the_tables(tmp_path: Path) -> None:
     ]
 
 
+def test_the_trade_off_is_named_as_in_the_tables(tmp_path: Path) -> None:
+    """Rows of which none is better in both, in the order of the sweep; metrics as printed."""
+    for name in ("zeta", "alpha"):
+        put_run(tmp_path / f"{name}-00000000", f"name={name}")
+    rows = {"alpha": "Alpha, K=1", "zeta": "Zeta, K=9"}
+    table = TableSpec(reference="alpha", primary=("warp_error",), rows=rows)
+    experiment.write(tmp_path, table, ("zeta-00000000", "alpha-00000000"))
+    values = {"alpha": (0.9, 0.002), "zeta": (0.8, 0.001), "rival": (0.7, 0.003)}
+    scores = [
+        Score(CLIP, method, 0, metric, "1", value, 12, "", direction)
+        for method, both in values.items()
+        for metric, direction, value in zip(
+            ("clip_score_demo", "warp_error"), ("higher", "lower"), both, strict=True
+        )
+    ]
+    score_files.write(tmp_path / SCORES, scores)
+    page = build(tmp_path).read_text()
+    assert "(CLIP score (demo), warp error; by means alone): Zeta, K=9; Alpha, K=1." in page
+    assert '"label": "CLIP score (demo)"' in page
+
+
 def test_rivals_without_any_run_of_ours(tmp_path: Path) -> None:
     for index, frame in enumerate(demo()):
         files.put(tmp_path / "rival" / "cat" / f"{index}.png", files.png(frame))

@@ -20,7 +20,7 @@ from experiments.latex_table import to_latex
 from rerender.config.paths import CONF
 from rerender.config.table import TableSpec
 from rerender.errors import ConfigError, InputError
-from rerender.run_folder import SCORES
+from rerender.run_folder import CONFIG, REPORT, SCORES
 from tests.experiments.typesetting import needs_tex, typeset
 
 RIVAL = "rival | <b>"
@@ -55,7 +55,7 @@ def read(text: str) -> dict[tuple[str, str], dict[str, str]]:
 
 def test_supported_best_is_bold_and_floors_do_not_compete() -> None:
     text = formats.to_markdown([tables.table(scores(), ABOUT)])
-    assert line_of(text, "ours").count("**") == 2 and r"\*" in line_of(text, "ours")
+    assert line_of(text, "ours").count("**") == 2 and " * " in line_of(text, "ours")
     assert "*" not in line_of(text, "source") + line_of(text, "x")
     assert text.startswith("### What it is.")
 
@@ -149,7 +149,7 @@ def test_a_row_that_lacks_a_clip_is_marked_and_takes_no_part() -> None:
     table = tables.table(made, ABOUT)
     text = formats.to_markdown([table])
     assert "(9 of 10)" in line_of(text, "ours") and "**" not in text
-    assert r"\*" not in line_of(text, "ours")
+    assert " * " not in line_of(text, "ours")
     assert any(note.startswith("(3 of 4)") for note in table.notes)
     found = read(formats.to_csv([table]))["ours", "warp_error"]
     assert (found["clips"], found["of"], found["rank"], found["differs"]) == ("9", "10", "", "0")
@@ -158,12 +158,43 @@ def test_a_row_that_lacks_a_clip_is_marked_and_takes_no_part() -> None:
 @pytest.mark.parametrize(("clips", "shown"), [(2, False), (4, False), (5, True)])
 def test_of_few_clips_no_interval_is_printed_and_csv_has_it(clips: int, shown: bool) -> None:
     table = tables.table(scores(clips=clips), ABOUT)
-    assert ("±" in line_of(formats.to_markdown([table]), "x")) is shown
-    assert ("pm$" in to_latex([replace(table, notes=())])) is shown
+    assert ("×÷" in line_of(formats.to_markdown([table]), "x")) is shown
+    assert ("$\\times$$\\div$" in to_latex([replace(table, notes=())])) is shown
     assert ("too few for an interval" in table.notes[0]) is not shown
     assert "half of its 95 %" in table.notes[0] or not shown
     row = read(formats.to_csv([table]))["x", "warp_error"]
     assert float(row["low"]) < float(row["mean"]) < float(row["high"])
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "printed"),
+    [
+        (2.0, 1.0, 4.0, "×÷2.00"),
+        (0.0465, 0.0159, 0.136, "×÷2.92"),
+        (3.0, 0.2, 45.0, "×÷15"),
+        (0.0, None, None, ""),
+    ],
+)
+def test_the_interval_of_a_geometric_mean_is_a_factor(
+    mean: float, low: float | None, high: float | None, printed: str
+) -> None:
+    """low = mean / factor and high = mean * factor; mean - half of the width may be below zero."""
+    cell = formats.Cell(mean, low, high, 9, 9)
+    assert formats.Column("lpips", ratio=True).spread(cell) == printed
+    plain = "" if low is None else f"±{(high or 0) / 2 - low / 2:.2f}"
+    assert formats.Column("psnr").spread(cell) == plain
+    if printed and low:
+        assert mean / float(printed[2:]) == pytest.approx(low, rel=0.01)
+
+
+def test_a_table_says_which_means_are_geometric() -> None:
+    made = [*scores(), *(replace(row, metric="psnr", value=9.0) for row in scores())]
+    spec = replace(SPEC, columns=("warp_error", "psnr"))
+    table = tables.table(made, Experiment(spec))
+    assert [column.ratio for column in table.shown] == [True, False]
+    assert table.notes[0].endswith(
+        "; geometric mean for warp error, ×÷ the factor to either end of its interval."
+    )
 
 
 def test_notes_are_about_what_is_printed() -> None:
@@ -179,6 +210,16 @@ def test_notes_are_about_what_is_printed() -> None:
         "geometric mean for LPIPS, warp error and flicker"
         in tables.table(made, all_of_them).notes[0]
     )
+
+
+def test_a_metric_without_any_value_is_said_where_nobody_chose_the_columns() -> None:
+    """Where the experiment did, it is in table.csv alone, and so is that it has none."""
+    chosen = Experiment(replace(SPEC, columns=("warp_error",)))
+    assert "weights not found" not in " ".join(tables.table(scores(), chosen).notes)
+    for about in (Experiment(), Experiment(replace(SPEC, columns=()))):
+        table = tables.table(scores(), about)
+        assert [c.name for c in table.shown] == ["warp_error"]
+        assert "LPIPS: n/a: weights not found (x)." in table.notes
 
 
 def test_remarks_and_unfinished_runs_are_said() -> None:
@@ -370,6 +411,17 @@ def test_an_unscored_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"python -m eval\.score"):
         tables.write(tmp_path)
     assert tables.main([str(tmp_path)]) == 3
+
+
+def test_tables_of_a_run_alone_stand_beside_its_page(tmp_path: Path) -> None:
+    """Its own folder holds what the run made."""
+    (tmp_path / CONFIG).write_text("seed: 0\n")
+    score_files.write(tmp_path / SCORES, scores())
+    before = sorted(tmp_path.iterdir())
+    made = tables.write(tmp_path)
+    assert {path.parent for path in made} == {tmp_path / REPORT} and all(p.is_file() for p in made)
+    assert sorted({*tmp_path.iterdir()} - {*before}) == [tmp_path / REPORT]
+    assert tables.main([str(tmp_path)]) == 0
 
 
 def study() -> list[Table]:

@@ -407,6 +407,7 @@ def test_a_name_that_no_file_can_have_is_no_choice(capsys: pytest.CaptureFixture
         (b"seed: 2001-99-99\n", "not YAML"),
         (b"\xff\xfe\x00", "not YAML"),
         (b"seed: " + b"9" * 5000, "not YAML"),
+        (b"seed\t: 1\n", "not YAML"),  # libyaml takes a tab there
     ],
 )
 def test_a_file_that_is_no_configuration_is_one_line(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, BinaryIO, TypeAlias
 
 import av
@@ -25,7 +26,8 @@ from rerender.video import Video
 
 log = logging.getLogger(__name__)
 _BT709, _LIMITED = 1, 1  # H.273 numbers of matrix, primaries, transfer; FFmpeg's of the range
-_MAX_TICKS = 2**31 - 1  # an mp4 counts ticks per second in 32 bits
+_MAX_TICKS = 2**31 - 1  # an mp4 counts ticks per second, and those of a frame, in 32 bits
+_FEWEST_TICKS = 10_000  # per second, to which FFmpeg doubles them
 _KEY_EVERY = 50
 
 Planes: TypeAlias = NDArray[np.uint8]
@@ -174,6 +176,12 @@ def _ticks(video: Video) -> _Ticks:
     if rate > _MAX_TICKS:
         problem = f"its frame times need {rate} ticks per second, an mp4 holds {_MAX_TICKS}"
         raise InputError("video", problem, "convert the source to a constant frame rate")
+    longest = max(after - before for before, after in pairwise(times))
+    if longest * rate * 2 ** max(math.ceil(math.log2(_FEWEST_TICKS / rate)), 0) > _MAX_TICKS:
+        problem = (
+            f"a frame of it stays for {float(longest) / 3600:.1f} hours, longer than an mp4 can say"
+        )
+        raise InputError("video", problem, "correct its frame rate: ffmpeg -r 25 -i FILE NEW.mp4")
     return _Ticks(tuple(int(time * rate) for time in times), Fraction(1, rate))
 
 

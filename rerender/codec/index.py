@@ -134,7 +134,8 @@ def scan(container: Any, stream: Any, path: Path) -> Index:
     else:
         missing = _missing_by_time(container, reached, Fraction(step) * stream.time_base)
     keys = keys or (Key(pts[0], pts[0]),)
-    hidden = max(stream.frames - promised, 0) if "mp4" in container.format.name else 0
+    hidden = len(packets) - len(shown)  # decoded for those after them, or beyond the list's end
+    hidden += max(stream.frames - promised, 0) if "mp4" in container.format.name else 0
     return Index(tuple(pts), keys, stream.time_base, end, missing, leading=leading, hidden=hidden)
 
 

@@ -96,7 +96,7 @@ def scan_file(path: Path) -> None:
             raise refuse("is empty" if root is None else "holds no settings (name: value)")
         for problem in _misnamed(root):
             raise refuse(problem)
-        yaml.load(text, _Loader)
+        yaml.load(text, yaml.SafeLoader)  # as OmegaConf does: libyaml takes what it refuses (tabs)
     except OSError as error:
         raise ConfigError(path, f"cannot be read: {error.strerror}", "make it readable") from error
     except (ValueError, yaml.YAMLError) as error:

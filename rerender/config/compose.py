@@ -329,5 +329,7 @@ def _no_key(key: str) -> ConfigError:
         if not isinstance(node, dict) or part not in node:
             break
         node, above = node[part], f"{above}{part}."
+    else:
+        return ConfigError(key, "is not there with these choices", "leave it out")
     known = [f"{above}{name}" for name in node] if isinstance(node, dict) else []
     return unknown_key(key, key, known)

@@ -13,9 +13,10 @@ from hydra.errors import HydraException
 from rerender.config.allowlist import LISTS, no_resolver
 from rerender.config.paths import choices_of
 from rerender.config.renamed import check_renamed
-from rerender.config.settings import literal_at
+from rerender.config.settings import is_setting, literal_at
 from rerender.errors import ConfigError
 
+OPTIONAL = ("preset", "exp", "method")  # groups of which nothing need be chosen
 _CHOICE = re.compile(r"[\w-]+(?:/[\w-]+)*")
 
 
@@ -120,9 +121,30 @@ def parsed(argument: str) -> Override:
         _check_hydra_key(override)
     check_renamed(group, [] if override.is_delete() else list(elements(override)))
     known = choices_of(group)
-    if known and not override.is_delete():
+    if override.is_delete():
+        _check_removal(group, known)
+    elif known:
         _check_choices(override, known)
     return override
+
+
+def _check_removal(key: str, choices: Sequence[str]) -> None:
+    """``~KEY`` takes out one of several choices (``~constraint.shape``), or what is none by itself
+    (``~exp``). Without anything else a run cannot be composed, or goes on with a value that no file
+    says; the messages of what refers to it would speak of keys that nobody wrote."""
+    if key in LISTS:
+        cure = f"{key}=[] chooses none, ~{key}.NAME takes out one"
+    elif choices:
+        if key in OPTIONAL:
+            return
+        cure = f"choose another one: {key}=NAME; choices: {', '.join(choices)}"
+    elif not is_setting(key):
+        return  # refused where it is found to be none, with the nearest key
+    elif key == "sampling":
+        cure = "change its settings: sampling.KEY=VALUE"
+    else:
+        cure = f"give one: {key}=VALUE"
+    raise ConfigError(key, "cannot be taken out of a run", cure)
 
 
 def _check_hydra_key(override: Override) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import get_args
 
 from rerender import kinds
-from rerender.config.allowlist import parsed
+from rerender.config.allowlist import LISTS, TARGET, parsed
 from rerender.config.paths import ROOT
 from rerender.kinds import Kind
 
-JOB = "rerender.config.job.Job"  # whose fields are the keys on the top
+JOB = "rerender.config.job.Job"  # whose fields are the keys on the top, with those of `PARTS`
+PARTS = "rerender.config.parts.Parts"
+SAMPLING = "rerender.config.sampling.Sampling"
 PROMPTS = ("prompt", "source_prompt", "negative_prompt")
 PACKAGES = ("rerender", "eval")
 
@@ -77,6 +79,21 @@ def literal_at(key: str) -> Setting | None:
     return Setting(
         literal[0].kind, any(s.optional for s in literal), all(s.mapping for s in literal)
     )
+
+
+def is_setting(key: str) -> bool:
+    """Whether a key is a setting of some part, whichever choices are taken, or lies below one. One
+    of several choices (``constraint.shape``) is none; what is said of it is.
+
+    Args:
+        key: such as ``seed``, ``sampling.steps`` or ``model.recommended.low``.
+    """
+    top, *below = key.split(".")
+    if not below:
+        return top in {*settings_of(JOB), *settings_of(PARTS)} - {"parts"}
+    known = (settings_of(SAMPLING),) if top == "sampling" else _of_group(top)
+    names = below[1:] if top in LISTS else below
+    return bool(names) and names[0] in {TARGET, *(name for of in known for name in of)}
 
 
 @cache

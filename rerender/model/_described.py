@@ -62,7 +62,12 @@ T2I_ADAPTER: Mapping[str, Any] = {
     "downscale_factor": 8,
     "adapter_type": "full_adapter",
 }
-AUTOENCODER: Mapping[str, Any] = {"block_out_channels": [64], "latent_channels": 4}
+AUTOENCODER: Mapping[str, Any] = {
+    "block_out_channels": [64],
+    "latent_channels": 4,
+    "down_block_types": ["DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D"],
+}
 TINY_AUTOENCODER: Mapping[str, Any] = {
     "encoder_block_out_channels": [64, 64, 64, 64],
     "latent_channels": 4,
@@ -134,7 +139,11 @@ def vae(network: NetworkFiles) -> Described:
     tiny = config.get("_class_name") == "AutoencoderTiny"
     found = Described(file, config, TINY_AUTOENCODER if tiny else AUTOENCODER)
     _check_sizes(found, ("latent_channels",))
-    _check_list(found, "encoder_block_out_channels" if tiny else "block_out_channels")
+    if tiny:
+        _check_list(found, "encoder_block_out_channels")
+    else:
+        _check_levels(found, "down_block_types", AUTOENCODER["down_block_types"])
+        _check_levels(found, "up_block_types", AUTOENCODER["up_block_types"])
     _check_counts(found)
     (TINY_VAE if tiny else VAE).check(config, file)
     scale = config.get("scaling_factor", 1.0 if tiny else 0.18215)

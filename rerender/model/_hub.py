@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rerender.errors import WeightsError
 from rerender.model._files import (
@@ -38,7 +39,22 @@ UNET = Layout(False, {"unet": ""})
 CONTROLNET = Layout(False, {"controlnet": ""})
 _ABSENT = "no such folder, and not in the cache of Hugging Face"
 _SLOWEST = 20e3  # bytes per second, below which a host that sends is given up
-_ASKED: dict[str, Question[dict[str, int]]] = {}
+_WITHIN = 9.0  # seconds in which a hub must have answered for its list and for a first file
+_ASKED: dict[str, Question[_Listing]] = {}
+
+
+class _Listing(NamedTuple):
+    """What a hub says of an id.
+
+    Attributes:
+        sizes: bytes of its files by name.
+        first: whether it answers for one of them too; asked at once, while libraries load.
+        patience: seconds that this answer may take.
+    """
+
+    sizes: dict[str, int]
+    first: Question[None]
+    patience: float
 
 
 def whole(own_vae: bool, own_unet: bool = True) -> Layout:
@@ -197,7 +213,7 @@ def ask_ahead(name: str) -> None:
 
     with suppress(WeightsError):
         if not constants.HF_HUB_OFFLINE and cached(name) is None and name not in _ASKED:
-            _ASKED[name] = Question(partial(_sizes, name))
+            _ASKED[name] = Question(partial(_list, name))
 
 
 def listed(name: str, problem: str) -> dict[str, int]:
@@ -219,19 +235,33 @@ def listed(name: str, problem: str) -> dict[str, int]:
             if (value := os.environ.get(key))
         )
         raise _unavailable(name, problem, f"{said or 'HF_HUB_OFFLINE'} keeps the network out")
-    question = _ASKED.pop(name, None) or Question(partial(_sizes, name))
+    question = _ASKED.pop(name, None) or Question(partial(_list, name))
     try:
-        return question.answer(PATIENCE)
+        listing = question.answer(PATIENCE)
+        listing.first.answer(listing.patience)
+        return listing.sizes
     except Exception as error:  # of several libraries and the network
         raise _unavailable(name, problem, _reason(error)) from error
 
 
-def _sizes(name: str) -> dict[str, int]:
+def _list(name: str) -> _Listing:
     from huggingface_hub import HfApi
 
+    begun = time.monotonic()
     info = HfApi().model_info(name, timeout=PATIENCE, files_metadata=True)
     found = {str(file.rfilename): file.size or 0 for file in info.siblings or ()}
-    return dict(sorted(found.items()))
+    left = min(PATIENCE, begun + _WITHIN - time.monotonic())
+    return _Listing(dict(sorted(found.items())), Question(partial(_hear, name, [*found])), left)
+
+
+def _hear(name: str, files: Sequence[str]) -> None:
+    """Whether anything answers where files are, whatever it says, without the library's retries: a
+    hub may list what its store of files, another host, does not give."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import get_session
+
+    for file in files[:1]:
+        get_session().head(hf_hub_url(name, file), timeout=PATIENCE)
 
 
 def _fetched_small(name: str, sizes: Mapping[str, int], problem: str) -> Path:

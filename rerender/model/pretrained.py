@@ -26,8 +26,9 @@ from rerender.model import (
     _memory,
     _noising,
     _single_file,
+    _stored,
 )
-from rerender.model._files import header, read
+from rerender.model._files import read
 from rerender.model._freeu import FreeU
 from rerender.model._ip_adapter import IPAdapter
 from rerender.model._located import Located, NetworkFiles, in_folder
@@ -133,9 +134,7 @@ class Pretrained(Checkpoint):
         for network in located.networks():
             if network.single is None and _hub.on_its_way(network.folder, network.role):
                 continue
-            for file in network.files():
-                if file.suffix == ".safetensors":
-                    header(file)
+            _stored.check(network)
         _lora.check(self.loras, located)
         _ip_adapter_fit.check(self.ip_adapters, located)
         _embeddings.check(self.embeddings or {}, located)

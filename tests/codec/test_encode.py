@@ -16,6 +16,7 @@ from torch import Tensor
 from rerender import files
 from rerender.codec import encode, open_video
 from rerender.codec.color import to_yuv420
+from rerender.codec.encode import Encoder
 from rerender.errors import ConfigError, InputError, ResourceError
 from rerender.fitting import fit
 from rerender.video import MemoryVideo
@@ -216,3 +217,20 @@ def test_bad_settings() -> None:
     times = [Fraction(0), Fraction(1, 2**31 - 1), Fraction(1, 1000)]
     with pytest.raises(InputError, match="ticks per second"):
         encode(images, Timed(images, times[:2], times[2]), io.BytesIO())
+
+
+@pytest.mark.parametrize("rate", [1, 25, 1000, 90_000])
+def test_how_long_a_frame_may_stay(rate: int) -> None:
+    """What an mp4 cannot say is refused before anything is encoded; what it can say is kept."""
+    images, unit = frames(2), rate
+    while unit < 10_000:  # as FFmpeg counts
+        unit *= 2
+    most = (2**31 - 1) // unit * rate
+    kept = io.BytesIO()
+    encode(images, Timed(images, [Fraction(0), Fraction(1, rate)], Fraction(most, rate)), kept)
+    with av.open(io.BytesIO(kept.getvalue())) as container:
+        assert len([packet for packet in container.demux() if packet.size]) == 2
+    for times in ([0, most + rate, most + rate + 1], [0, 1, most + rate + 1]):
+        first, second, end = (Fraction(time, rate) for time in times)
+        with pytest.raises(InputError, match=r"a frame of it stays for [\d.]+ hours"):
+            Encoder(Timed(images, [first, second], end), io.BytesIO())

@@ -307,6 +307,44 @@ def test_a_count_in_a_header_is_not_a_count_of_frames(tmp_path: Path) -> None:
         open_video(cut)
 
 
+def test_no_byte_of_the_tables_of_an_mp4_takes_frames_away_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A time that was changed lies beyond the edit list, whose frames FFmpeg decodes and drops."""
+    path = make(tmp_path / "whole.mp4", pictures(12), options={"bf": "2", "sc_threshold": "0"})
+    data, broken, dropped = path.read_bytes(), tmp_path / "broken.mp4", 0
+    for kind in (b"elst", b"ctts", b"stts", b"stss"):
+        head = data.index(kind) - 4
+        for place in range(head + 8, head + int.from_bytes(data[head : head + 4], "big")):
+            broken.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+            caplog.clear()
+            try:
+                count = len(open_video(broken))
+            except InputError:
+                continue
+            said = [line for line in caplog.messages if "its edit list leaves out" in line]
+            dropped += bool(said)
+            assert count == 12 or said or "going on" in caplog.text, (kind, place)
+    assert dropped > 10
+
+
+def test_a_picture_of_a_gif_whose_head_was_lost_is_warned_of(
+    whole: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its data follows an extension's mark and is passed over as an extension nobody knows."""
+    data = whole("plain.gif").read_bytes()
+    path = whole("plain.gif").with_name("headless.gif")
+    head = data.index(b"\x21\xf9", len(data) // 2)
+    begin = data.index(b"\x2c", head) + 11
+    path.write_bytes(data[: head + 1] + b"\xaf" + data[begin:])
+    caplog.clear()
+    assert len(open_video(path)) == len(GRAINY) - 1
+    assert caplog.messages == [
+        f"{path}: holds {len(GRAINY) - 1} frames, as far as can be known; such a file does not say "
+        "how many"
+    ]
+
+
 def test_metadata_in_any_encoding(tmp_path: Path) -> None:
     """Titles and names of streams that are not UTF-8 harm nothing, in all that keep them."""
     kept = 0

@@ -262,6 +262,32 @@ def test_a_mistake_is_one_line_with_the_key_and_the_cure(
     assert cure in message
 
 
+def test_what_a_run_needs_cannot_be_taken_out() -> None:
+    """Every key that is composed; taken out, one is refused by its own name, not by what refers
+    to it. One of several choices can be taken out."""
+
+    def keys(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
+        for name, value in node.items():
+            yield f"{above}{name}"
+            if isinstance(value, Mapping):
+                yield from keys(value, f"{above}{name}.")
+
+    known = list(keys(composed()))
+    free = [key for key in known if key.split(".")[0] in LISTS and key.count(".") == 1]
+    assert {"model", "model.recommended.low", "sampling", "out", "constraint.shape.stop"} <= {
+        *known
+    }
+    for key in {*known} - {*free}:
+        for said in (f"~{key}", f"~{key}=tiny"):
+            assert refusal(said).startswith(f"{key}: cannot be taken out of a run; "), said
+    for key in free:
+        group, name = key.split(".")
+        assert name not in composed(f"~{key}").get(group, {})
+    assert composed("~exp", "~preset", "~method") == composed()
+    assert refusal("~nothing").startswith("nothing: unknown key; known keys: ")
+    assert refusal("~constraint.fresco", "constraint=[]").startswith("constraint.fresco: ")
+
+
 def test_a_reversed_window_names_the_constraint() -> None:
     message = refusal(
         "constraint=[shape]", "constraint.shape.start=0.8", "constraint.shape.stop=0.2"

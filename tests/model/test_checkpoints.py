@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rerender.demo.weights import FOLDER
 from rerender.errors import ConfigError, WeightsError
-from rerender.model import _described, _noising
+from rerender.model import _described, _noising, _stored
 from rerender.model._files import header, read, weights_of
 from rerender.model._keys import CONTROLNET, SCHEDULER, T2I, TINY_VAE, UNET, UNION, VAE, Known
+from rerender.model._located import NetworkFiles
 from rerender.model.pretrained import Pretrained
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
@@ -95,6 +97,9 @@ MISFITS = [
         "transformer_layers_per_block must",
     ),
     (UNET_FILE, {"block_out_channels": [-32, 64]}, "block_out_channels must be a list of whole"),
+    (VAE_FILE, {"down_block_types": ...}, "down_block_types must have 4 entries"),
+    (VAE_FILE, {"up_block_types": []}, "up_block_types must have 4 entries"),
+    (VAE_FILE, {"up_block_types": ["UpBlock2D"] * 4}, "up_block_types must be of UpDecoderBlock2D"),
     (VAE_FILE, {"layers_per_block": 10**9}, "layers_per_block must be whole numbers"),
     (TEXT_FILE, {"num_hidden_layers": -1}, "num_hidden_layers must be whole numbers in 1..1000"),
     (TEXT_FILE, {"num_attention_heads": 0}, "num_attention_heads must be whole numbers"),
@@ -173,6 +178,41 @@ def test_what_does_not_fit_is_told_by_file_and_key(
     message = refusal(folder)
     assert says in message
     assert ".json" in message
+
+
+@pytest.mark.parametrize(
+    ("role", "key"),
+    [
+        (role, key)
+        for role, sizes in _stored._SIZES.items()
+        for name, _, key in sizes
+        if name != _stored._ADDED and role != "text_encoder_2"  # the shipped one has neither
+    ],
+)
+def test_weights_of_another_size_are_told_by_their_headers(
+    folder: Path, role: str, key: str
+) -> None:
+    network = NetworkFiles(role, folder / role)
+    _stored.check(network)
+    said = json.loads((folder / role / "config.json").read_text()).get(key)
+    change(folder, f"{role}/config.json", **{key: 16 if said is None else said + 1})
+    with pytest.raises(WeightsError, match=rf"{role}/config\.json: {key} is \d+, .*weight"):
+        _stored.check(network)
+
+
+def test_a_distilled_network_says_so_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the key its guidance would not be told to it."""
+    monkeypatch.setattr(Pretrained, "load", lambda *args: pytest.fail("weights were loaded"))
+    file = own(folder, "unet")
+    weights = load_file(file)
+    save_file({**weights, "time_embedding.cond_proj.weight": torch.zeros(48, 16)}, file)
+    message = refusal(folder)
+    assert "time_cond_proj_dim is null, its weights hold time_embedding.cond_proj" in message
+    change(folder, UNET_FILE, time_cond_proj_dim=16)
+    checkpoint(folder).check(("canny",))
+    save_file(weights, file)
+    message = refusal(folder)
+    assert "time_cond_proj_dim is 16, its weights do not hold" in message
 
 
 @pytest.mark.parametrize(
@@ -359,8 +399,6 @@ def own(folder: Path, network: str) -> Path:
 
 def sharded(file: Path, variant: str = "") -> None:
     """Split weights in two, with an index."""
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(file)
     names, stem, extra = sorted(weights), file.name.partition(".")[0], f".{variant}" * bool(variant)
     index = {}
@@ -457,8 +495,6 @@ def test_weights_that_are_cut_off_are_named(folder: Path) -> None:
 
 
 def test_weights_that_are_no_numbers_are_named_by_tensor(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     file = own(folder, "vae")
     weights = load_file(file)
     weights["encoder.conv_in.bias"][0] = float("nan")

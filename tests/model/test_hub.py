@@ -204,7 +204,24 @@ def test_a_hub_that_falls_silent_after_its_first_answer_is_given_up(
     line = said(tmp_path, HF_ENDPOINT=hub)
     assert line.count("\n") == 1
     assert line.startswith("4 owner/name: no such folder") and "cannot be reached" in line
-    assert len([path for path in Hub.asked if "/resolve/" in path]) <= 2
+    assert len([path for path in Hub.asked if "/resolve/" in path]) == 1
+
+
+def test_whether_a_hub_gives_files_is_asked_ahead(tmp_path: Path, hub: str) -> None:
+    """The answer is waited for while libraries load, not after them."""
+    code = CHECK.partition("try:")[0] + "import time; time.sleep(3)\n"
+    Hub.silent = True
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub}
+    keep = {key: value for key, value in os.environ.items() if "HF_" not in key}
+    asking = [sys.executable, "-c", code, "ahead"]
+    with subprocess.Popen(asking, env={**keep, **environment}) as process:
+        try:
+            end = time.monotonic() + 60
+            while not any("/resolve/" in path for path in Hub.asked):
+                assert time.monotonic() < end and process.poll() is None
+                time.sleep(0.05)
+        finally:
+            process.kill()
 
 
 def test_what_is_asked_ahead_is_the_answer_and_asked_once(tmp_path: Path, hub: str) -> None:

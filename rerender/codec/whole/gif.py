@@ -5,19 +5,24 @@ from __future__ import annotations
 from rerender.codec.whole.report import Bytes, DamageError
 
 _MOST_CODES = 20_000_000  # pictures are taken apart up to so many codes in all: seconds
-_BLOCKS = {0x21, 0x2C, 0x3B}  # extension, picture, trailer
+_EXTENSIONS = {0x01, 0xF9, 0xFE, 0xFF}  # text, control, comment, application: GIF89a has no other
 
 
 def inspect_gif(data: Bytes) -> bool:
-    """Blocks follow each other to the trailer, and each picture's data fills it exactly."""
-    place, codes = 13 + _colors(data.number(10, 1)), 0
+    """Blocks follow each other to the trailer, and each picture's data fills it exactly.
+
+    Readers pass over extensions that they do not know. There is none, so that one is most likely a
+    picture whose head was lost: then nobody knows how many there should be.
+    """
+    place, codes, known = 13 + _colors(data.number(10, 1)), 0, True
     while True:
         if place >= data.size:
             raise DamageError.cut("the byte that closes it is missing")
         kind = data.number(place, 1)
         if kind == 0x3B:
-            return True
+            return known
         if kind == 0x21:
+            known = known and data.number(place + 1, 1) in _EXTENSIONS
             place, _ = _blocks(data, place + 2)
         elif kind == 0x2C:
             width, height = (data.number(place + at, 2, "little") for at in (5, 7))

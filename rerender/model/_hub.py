@@ -257,8 +257,7 @@ def _list(name: str) -> _Listing:
 def _hear(name: str, files: Sequence[str]) -> None:
     """Whether anything answers where files are, whatever it says, without the library's retries: a
     hub may list what its store of files, another host, does not give."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session, hf_hub_url
 
     for file in files[:1]:
         get_session().head(hf_hub_url(name, file), timeout=PATIENCE)

@@ -38,6 +38,7 @@ from rerender.video import Clip
 
 PLAIN, FULL = "plain", "compensated"
 COMPENSATION: Mapping[str, float] = {PLAIN: 0.0, "half_compensated": 0.5, FULL: 1.0}
+ROWS = {PLAIN: "plain", "half_compensated": "half compensated", FULL: "compensated"}
 CYCLES = (1, 2, 4, 8)
 SHOWN = 4  # clips in the picture
 
@@ -102,6 +103,7 @@ def write(
         columns=metrics[:8],
         caption="Mean squared error after n cycles through the autoencoder (Fig. 14 of the paper).",
         label="tab:encoding_cycles",
+        rows=ROWS,
     )
     experiment.write(root, spec, ())
     return [*tables.write(root, with_published=False), root / "cycles.png"]

@@ -42,11 +42,14 @@ class Experiment:
     places: Mapping[str, int] | None = None
     unfinished: Mapping[str, str] | None = None
 
-    def place(self, method: str) -> tuple[int, int, str]:
-        """Where a row stands: floors, then our runs as they were swept, then others by name."""
+    def place(self, method: str) -> tuple[int, int, int, str]:
+        """Where a row stands: floors, then our runs as they were swept, then others in the order in
+        which the table names them, then by name."""
         if method in FLOORS or is_floor(method):
-            return 0, FLOORS.index(method) if method in FLOORS else len(FLOORS), method
-        return 1, (self.places or {}).get(method, len(self.runs)), method
+            return 0, FLOORS.index(method) if method in FLOORS else len(FLOORS), 0, method
+        named = [*self.table.rows] if self.table else []
+        listed = named.index(method) if method in named else len(named)
+        return 1, (self.places or {}).get(method, len(self.runs)), listed, method
 
     def printed(self, method: str) -> str:
         """A row's printed name."""

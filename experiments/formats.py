@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from experiments import metric_names
@@ -158,23 +159,43 @@ class Table:
         return [(column, cell) for column, cell in pairs if column.shown]
 
 
-def rounding(values: Sequence[float]) -> tuple[int, int]:
+def rounding(values: Sequence[float], power: int | None = None) -> tuple[int, int]:
     """The power of ten and the decimals with which a column is printed.
 
-    Values around or above 0.01 have no power. The typical value has three digits, up to two more
-    where values that differ would look alike.
+    Values around or above 0.01 have no power, if it is not given. The typical value has three
+    digits, up to two more where values that differ would look alike.
     """
     sizes = [abs(value) for value in values if value]
     if not sizes:
-        return 0, 2
+        return power or 0, 2
     typical = math.floor(math.log10(median(sizes)))
-    power = typical if typical < -2 or typical > 4 else 0
+    if power is None:
+        power = typical if typical < -2 or typical > 4 else 0
     decimals = max(0, 2 - (typical - power))
     scaled = [value / 10**power for value in values]
     different = len({f"{value:.4g}" for value in scaled})
     wanted = range(decimals, decimals + 3)
     found = next((d for d in wanted if len({f"{v:.{d}f}" for v in scaled}) >= different), None)
     return power, found if found is not None else decimals + 2
+
+
+def rounded(columns: Sequence[Column], lines: Sequence[Sequence[Cell]]) -> list[Column]:
+    """Columns with the rounding of their cells. Those whose names differ in a number alone, such as
+    one metric after 1, 2, 4 and 8 cycles, are read across and have one power."""
+    values = [
+        [m for m in (cells[p].mean for cells in lines) if m is not None]
+        for p in range(len(columns))
+    ]
+    series: dict[str, list[int]] = {}
+    for place, column in enumerate(columns):
+        series.setdefault(re.sub(r"\d+", "#", column.name), []).append(place)
+    found = {}
+    for places in series.values():
+        power, _ = rounding([value for place in places for value in values[place]])
+        for place in places:
+            _, decimals = rounding(values[place], power)
+            found[place] = replace(columns[place], power=power, decimals=decimals)
+    return [found[place] for place in range(len(columns))]
 
 
 def to_csv(tables: Sequence[Table]) -> str:

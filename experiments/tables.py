@@ -25,7 +25,7 @@ from experiments.costs import costs
 from experiments.credits import credits
 from experiments.escape import csv_cell
 from experiments.experiment import Experiment, is_floor
-from experiments.formats import Cell, Column, Table, numbers, rounding, to_csv, to_markdown
+from experiments.formats import Cell, Column, Table, numbers, rounded, to_csv, to_markdown
 from experiments.latex_table import to_latex
 from experiments.table_notes import MANY, gaps, remarks, said, seedless
 from rerender import files
@@ -102,10 +102,7 @@ def table(scores: Sequence[Score], about: Experiment | None = None) -> Table:
         return Cell(s.mean, s.low, s.high, s.clips, s.of, s.rank, place, differs)
 
     lines = {method: tuple(cell(method, c.name) for c in columns) for method in methods}
-    shown = [
-        _rounded(column, [cells[place] for cells in lines.values()])
-        for place, column in enumerate(columns)
-    ]
+    shown = rounded(columns, [*lines.values()])
     remarked, marks = remarks(scores, methods, about)
     printed = [column.name for column in columns if column.shown]
     spoken = said(scores, about, rivals, family, printed)
@@ -123,7 +120,7 @@ def cost_table(spent: Sequence[Score], about: Experiment) -> Table:
     metrics = dict.fromkeys(row.metric for row in spent)
     units = {row.metric: row.unit for row in spent}
     values = stats.Scores(spent)
-    lines, columns = {}, []
+    lines = {}
     for method in methods:
         cells = []
         for name in metrics:
@@ -131,9 +128,7 @@ def cost_table(spent: Sequence[Score], about: Experiment) -> Table:
             mean = float(values.by_video(name, method, own).mean()) if own else None
             cells.append(Cell(mean, clips=len(own), of=len(values.clips(name))))
         lines[method] = tuple(cells)
-    for place, name in enumerate(metrics):
-        column = Column(name, "lower", units[name])
-        columns.append(_rounded(column, [cells[place] for cells in lines.values()]))
+    columns = rounded([Column(n, "lower", units[n]) for n in metrics], [*lines.values()])
     label = f"{about.table.label}_costs" if about.table else "tab:costs"
     names = {method: about.printed(method) for method in methods}
     return Table("Costs", tuple(columns), lines, COST_NOTES, label, names)
@@ -183,11 +178,6 @@ def _columns(scores: Sequence[Score], about: Experiment, family: Sequence[str]) 
 
 def _unit(row: Score) -> str:
     return "" if row.unit == "1" else row.unit
-
-
-def _rounded(column: Column, cells: Sequence[Cell]) -> Column:
-    power, decimals = rounding([cell.mean for cell in cells if cell.mean is not None])
-    return replace(column, power=power, decimals=decimals)
 
 
 def published(about: Experiment | None = None, path: Path = PUBLISHED) -> list[Table]:

@@ -126,6 +126,28 @@ def test_a_column_has_one_scale_and_one_precision_that_shows_differences(
     assert [column.digits(value) for value in values] == printed
 
 
+def test_columns_that_differ_in_a_number_have_one_scale() -> None:
+    """One metric after 1, 2, 4 and 8 cycles is read across; other columns have their own."""
+    names = {"mse_after_1": 9e-4, "mse_after_8": 1.4e-2, "mse_after_4": 2e-3, "psnr": 30.0}
+    made = [
+        replace(row, metric=name, value=level * (1 + len(row.clip)))
+        for row in scores()
+        for name, level in names.items()
+        if row.metric == "warp_error"
+    ]
+    table = tables.table(made, Experiment(replace(SPEC, primary=("psnr",), columns=tuple(names))))
+    assert [(c.name, c.power) for c in table.shown] == [
+        *((name, -3) for name in list(names)[:3]),
+        ("psnr", 0),
+    ]
+
+
+def test_rows_that_were_not_swept_stand_as_the_table_names_them() -> None:
+    spec = replace(SPEC, rows={"x": "x", RIVAL: "rival", "ours": "ours"})
+    table = tables.table([*scores(), *[replace(r, method="a") for r in scores()]], Experiment(spec))
+    assert list(table.lines) == ["source", "x", RIVAL, "ours", "a"]
+
+
 def test_the_head_says_scale_unit_and_direction() -> None:
     table = tables.table(scores(), ABOUT)
     assert [c.name for c in table.shown] == ["lpips", "warp_error"]
@@ -243,7 +265,8 @@ def test_rows_of_which_the_same_is_said_share_a_note() -> None:
     spec = replace(SPEC, rows={"x": "baseline"})
     apart = tables.table(alone, Experiment(spec))
     assert apart.marks["ours"] != apart.marks["x"]
-    assert [n for n in apart.notes if n.startswith("[")][-1].split(":")[0][4:] == "baseline"
+    heads = [n.split(":")[0][4:] for n in apart.notes if n.startswith("[")]
+    assert heads == ["baseline", "2 rows"]
 
 
 def test_seeds_that_change_nothing_are_said_and_narrow_nothing() -> None:

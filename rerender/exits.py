@@ -44,6 +44,7 @@ _SYSTEM = {  # what the operating system refuses, and what helps
     errno.EEXIST: "another program has made it meanwhile; look at it, then start again",
     errno.ENOTEMPTY: "another program has written to it meanwhile; look at it, then start again",
 }
+_LACKING = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)  # of a file that is named
 # How libraries say that memory ran out: torch on the processor and on accelerators, oneDNN, C++,
 # NumPy, OpenCV, the operating system.
@@ -133,11 +134,12 @@ def failure(error: BaseException) -> Failure:
 def refused(error: BaseException) -> RerenderError | None:
     """An error in our words, with its exit code; None where it is a bug of ours or a signal."""
     if isinstance(error, RerenderError):
-        return error
+        cause = _starved(error)
+        return error if cause is None else refused(cause)
     said = " ".join(str(error).split())
     if _is_of_memory(error, said):
         device = any(word in said for word in ("CUDA", "HIP", "MPS", "XPU", "CUBLAS", "CUDNN"))
-        cure = "lower data.size or sampling.batch_size, or " + (
+        cure = "lower data.size or sampling.batch_size (rerender.propagate: --ahead 1), or " + (
             "take model.dtype=float16 or model.vae_tiling=on"
             if device
             else "end other programs that hold memory"
@@ -157,6 +159,20 @@ def refused(error: BaseException) -> RerenderError | None:
                 error.filename, reason, "look at it and its disk, then start again"
             )
     return missing_library(error) if isinstance(error, ImportError) else None
+
+
+def _starved(error: RerenderError) -> BaseException | None:
+    """What an input or a part was refused for, where it is not to blame: a library that has run out
+    of memory, threads or files says so in the midst of a picture or a network, and whoever reads
+    that calls it damaged. FFmpeg also lacks memory for what a damaged file claims."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(error, ResourceError):
+        claimed = type(cause).__module__.startswith("av.") and isinstance(cause, MemoryError)
+        lacking = isinstance(cause, OSError) and cause.errno in _LACKING
+        if lacking or (not claimed and _is_of_memory(cause, str(cause))):
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 def _is_of_memory(error: BaseException, said: str) -> bool:

@@ -12,11 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
+import av.error
 import numpy as np
 import pytest
+from PIL import Image
 
 from rerender import errors
 from rerender.config.build import missing_library
+from rerender.data import picture
 from rerender.exits import OURS, Parser, Terminated, command, failure, report, warned
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +109,45 @@ def test_memory_that_runs_out_is_no_bug(error: Exception) -> None:
     assert found.code == 5
     assert "lower data.size" in found.message
     assert "\n" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 5),
+        (MemoryError(), 5),
+        (OSError(11, "Resource temporarily unavailable"), 5),
+        (OSError(24, "Too many open files", "x.png"), 5),
+        (ValueError("a field is damaged"), 3),
+        (av.error.MemoryError(12, "Cannot allocate memory", "x.mp4"), 3),  # of a huge claim
+    ],
+)
+def test_a_file_is_not_called_damaged_where_the_machine_lacks_something(
+    cause: Exception, code: int
+) -> None:
+    """Whoever reads pictures, videos or weights takes any error of a library for damage."""
+    for kind in (errors.InputError, errors.WeightsError, errors.ConfigError):
+        error = kind("x.png", "cannot be read as a picture (it is damaged)", "replace it")
+        error.__cause__ = KeyError("in between")
+        error.__cause__.__cause__ = cause
+        found = failure(error)
+        assert found.code == (code if code == 5 else kind.exit_code)
+        assert ("damaged" in found.message) == (code != 5)
+
+
+def test_a_picture_for_which_there_is_no_memory_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "whole.png"
+    Image.new("RGB", (8, 8)).save(file)
+
+    def lacking(*given: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(picture, "_tensor", lacking)
+    with pytest.raises(errors.InputError) as caught:
+        picture.read(file)
+    assert failure(caught.value).code == 5
 
 
 def test_memory_that_really_runs_out_is_no_bug() -> None:

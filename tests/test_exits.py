@@ -112,15 +112,13 @@ def test_memory_that_runs_out_is_no_bug(error: Exception) -> None:
     assert "\n" not in found.message
 
 
-@pytest.mark.parametrize("module", ["rerender.studio", "rerender.propagate", "rerender.run"])
+@pytest.mark.parametrize("module", ["rerender.studio", "rerender.run"])
 def test_libraries_for_which_there_is_no_memory_are_one_line(module: str, tmp_path: Path) -> None:
     """A tenth of what torch takes to load."""
-    given = ["--video", "a.mp4", "--keys", "b", "--out", "c"] if "propagate" in module else []
-    given = given if module != "rerender.run" else ["prompt=oil", "tracker=none"]
-    limited = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (7 * 10**8,) * 2)"
-    )
-    code = f"{limited}; sys.argv[1:] = {given!r}; runpy.run_module({module!r}, run_name='__main__')"
+    given = ["prompt=oil", "tracker=none"] if module == "rerender.run" else []
+    limit = "resource.setrlimit(resource.RLIMIT_AS, (7 * 10**8,) * 2)"
+    code = f"import resource, runpy, sys; {limit}; sys.argv[1:] = {given!r}; "
+    code += f"runpy.run_module({module!r}, run_name='__main__')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -61,6 +61,7 @@ _MEMORY = (
     "failed to allocate",
     "alloc_failed",
     "can't start new thread",
+    "failed to map segment",  # of a library that is being loaded
 )
 
 
@@ -151,7 +152,8 @@ def refused(error: BaseException) -> RerenderError | None:
     if isinstance(error, OSError):
         reason = (error.strerror or str(error)).lower()
         if error.errno in _SYSTEM:
-            return ResourceError(error.filename or "disk", reason, _SYSTEM[error.errno])
+            where = "FFmpeg" if "(" in str(error.filename) and _of_ffmpeg(error) else error.filename
+            return ResourceError(where or "the system", reason, _SYSTEM[error.errno])
         if error.errno in _GONE and error.filename:
             return InputError(error.filename, reason, "put it there, then start again")
         if error.errno and error.filename:
@@ -167,12 +169,17 @@ def _starved(error: RerenderError) -> BaseException | None:
     that calls it damaged. FFmpeg also lacks memory for what a damaged file claims."""
     cause = error.__cause__
     while cause is not None and not isinstance(error, ResourceError):
-        claimed = type(cause).__module__.startswith("av.") and isinstance(cause, MemoryError)
+        claimed = _of_ffmpeg(cause) and isinstance(cause, MemoryError)
         lacking = isinstance(cause, OSError) and cause.errno in _LACKING
         if lacking or (not claimed and _is_of_memory(cause, str(cause))):
             return cause
         cause = cause.__cause__
     return None
+
+
+def _of_ffmpeg(error: BaseException) -> bool:
+    """Whether PyAV raised it, which may name a function of FFmpeg in place of a file."""
+    return type(error).__module__.startswith("av.")
 
 
 def _is_of_memory(error: BaseException, said: str) -> bool:

@@ -98,6 +98,7 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
         RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         OSError(12, "Cannot allocate memory"),
         MemoryError("Unable to allocate 8.00 EiB for an array with shape (1,)"),
         MemoryError("Allocation failed (probably too large)."),
@@ -109,6 +110,21 @@ def test_memory_that_runs_out_is_no_bug(error: Exception) -> None:
     assert found.code == 5
     assert "lower data.size" in found.message
     assert "\n" not in found.message
+
+
+@pytest.mark.parametrize("module", ["rerender.studio", "rerender.run"])
+def test_libraries_for_which_there_is_no_memory_are_one_line(module: str, tmp_path: Path) -> None:
+    """A tenth of what torch takes to load."""
+    given = ["prompt=oil", "tracker=none"] if module == "rerender.run" else []
+    limit = "resource.setrlimit(resource.RLIMIT_AS, (7 * 10**8,) * 2)"
+    code = f"import resource, runpy, sys; {limit}; sys.argv[1:] = {given!r}; "
+    code += f"runpy.run_module({module!r}, run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 5, done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: memory: ")
 
 
 @pytest.mark.parametrize(

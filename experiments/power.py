@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy.stats import nct, t
-
 from eval import score_files, stats
 from eval.score_files import Score
 from experiments import experiment
@@ -101,6 +99,8 @@ def clips_needed(spread: float, effect: float, tests: int, power: float = POWER)
     Returns:
         The number; None where it is more than 100,000.
     """
+    from scipy.stats import nct, t  # takes a second to load
+
     fewest = max(stats.needed(tests), 2)
     if spread == 0:
         return fewest

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from eval import score_files
 from experiments.study import votes
-from experiments.study.analysis import analyse
 from experiments.study.design import QUESTIONS, Wanted
 from experiments.study.tables import to_markdown
 from experiments.study.votes import KEY
@@ -114,6 +113,8 @@ def _analyse(arguments: list[str]) -> None:
     _require(refused, given.leave_out)
     if not ballots:
         raise InputError(given.votes[0], "holds no vote that counts", "collect votes first")
+    from experiments.study.analysis import analyse  # loads what computes statistics
+
     rows = score_files.read(given.scores or known_score_file(key_path.resolve().parent.parent))
     found = analyse(key, ballots, rows, given.attention)
     found["refused"] = [str(error) for error in refused]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import permutation_test, ttest_1samp
+from scipy.stats import permutation_test, rankdata, ttest_1samp
 
 from eval import stats
 from eval.score_files import Score
@@ -269,3 +269,17 @@ def test_more_clips_give_narrower_intervals() -> None:
         one = stats.summarise(made(0, clips=clips))[0]
         spans.append(float(one.high or 0) - float(one.low or 0))
     assert all(later < earlier for earlier, later in pairwise(spans))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=6),
+    st.sampled_from(["lower", "higher"]),
+)
+def test_ranks_are_those_of_scipy(rows: list[list[int]], direction: str) -> None:
+    methods = {
+        name: {f"c{clip}": [float(row[place])] for clip, row in enumerate(rows)}
+        for place, name in enumerate("xyz")
+    }
+    sign = 1 if direction == "lower" else -1
+    wanted = np.mean([rankdata([sign * value for value in row]) for row in rows], axis=0)
+    assert list(stats.mean_ranks(methods, direction).values()) == list(wanted)

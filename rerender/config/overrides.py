@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,8 +41,13 @@ def _literal(argument: str) -> str:
     setting = literal_at(key) if equals and not key.startswith("~") else None
     if not (setting and setting.kind and setting.kind.names_file):
         try:
+            if re.search(
+                "[\udc80-\udcff]", argument
+            ):  # bytes: the locale is not UTF-8, they may be
+                argument = os.fsencode(argument).decode()
+                key, _, value = argument.partition("=")
             argument.encode()
-        except UnicodeEncodeError as error:
+        except UnicodeError as error:
             where = key.encode(errors="replace").decode()
             raise ConfigError(where, "is not UTF-8 text", "write it as UTF-8") from error
     if setting is None or (value == "null" and setting.optional):

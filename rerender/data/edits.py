@@ -166,15 +166,18 @@ def table_lines(table: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         InputError: it is no plain file, too large, not UTF-8 or no csv.
     """
-    text = _text(table, "a csv file in UTF-8")
+    text, line = _text(table, "a csv file in UTF-8"), 1
     try:
-        reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         for cells in reader:
+            if any("\0" in cell for cell in cells):
+                raise InputError(table, f"line {line} holds a NUL, which is no letter", "remove it")
             if cells:
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(table, f"cannot be read ({error})", "give a csv file in UTF-8") from error
+        problem = f"line {line} cannot be read ({error})"
+        raise InputError(table, problem, "give a csv file in UTF-8, quotes closed") from error
 
 
 def _text(table: Path, wanted: str) -> str:

@@ -288,6 +288,15 @@ def test_what_a_run_needs_cannot_be_taken_out() -> None:
     assert refusal("~constraint.fresco", "constraint=[]").startswith("constraint.fresco: ")
 
 
+def test_a_prompt_is_read_as_utf8_whatever_the_locale() -> None:
+    """In a locale without UTF-8 its bytes arrive as they are (PEP 383)."""
+    undecoded = "油画 😀".encode().decode("ascii", "surrogateescape")
+    assert composed(f"prompt={undecoded}")["prompt"] == "油画 😀"
+    assert composed("prompt=café 😀")["prompt"] == "café 😀"
+    for wrong in ("caf\udce9", "\ud800"):
+        assert refusal(f"prompt={wrong}").startswith("prompt: is not UTF-8 text; ")
+
+
 def test_a_reversed_window_names_the_constraint() -> None:
     message = refusal(
         "constraint=[shape]", "constraint.shape.start=0.8", "constraint.shape.stop=0.2"

@@ -14,6 +14,7 @@ from rerender.config.compose import literal, preflight
 from rerender.config.job import Job, key_of
 from rerender.config.paths import CONF
 from rerender.data.demo import Demo
+from rerender.data.edits import table_lines
 from rerender.data.folder import Edit, Folder
 from rerender.errors import InputError
 from rerender.jobs.sweep import jobs_of, spread
@@ -164,3 +165,20 @@ def test_every_public_set_is_a_choice_of_data(name: str) -> None:
     assert tree["data"]["shard"] == "each"
     assert tree["data"]["path"] == f"datasets/{name}"
     assert tree["data"]["prompts"] == f"datasets/{name}/set.yaml"
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (b'a,"a cat\n', "line 3 cannot be read (unexpected end of data)"),
+        (b'a,"a cat" sitting\n', "line 3 cannot be read ("),
+        (b"a,a\0cat\n", "line 3 holds a NUL"),
+        (b'"a\0",a cat\n', "line 3 holds a NUL"),
+    ],
+)
+def test_a_row_that_is_none_is_refused_with_its_line(row: bytes, says: str, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_bytes(b"name,prompt\nb,a dog\n" + row)
+    with pytest.raises(InputError) as caught:
+        list(table_lines(table))
+    assert says in str(caught.value)

@@ -167,8 +167,9 @@ def _starved(error: RerenderError) -> BaseException | None:
     """What an input or a part was refused for, where it is not to blame: a library that has run out
     of memory, threads or files says so in the midst of a picture or a network, and whoever reads
     that calls it damaged. FFmpeg also lacks memory for what a damaged file claims."""
-    cause = error.__cause__
-    while cause is not None and not isinstance(error, ResourceError):
+    cause, seen = error.__cause__, {id(error)}  # an error may be its own cause
+    while cause is not None and id(cause) not in seen and not isinstance(error, ResourceError):
+        seen.add(id(cause))
         claimed = _of_ffmpeg(cause) and isinstance(cause, MemoryError)
         lacking = isinstance(cause, OSError) and cause.errno in _LACKING
         if lacking or (not claimed and _is_of_memory(cause, str(cause))):

@@ -265,6 +265,20 @@ def test_a_command_line_is_refused_in_one_line(capsys: pytest.CaptureFixture[str
     assert command(parse, ["--help"]) == 0
 
 
+def test_an_error_that_is_its_own_cause_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    first = errors.ConfigError("seed", "is odd", "take another")
+    second = ValueError("odd")
+    for chain in ((first,), (first, second)):
+        for error, cause in zip(chain, (*chain[1:], chain[0]), strict=True):
+            error.__cause__ = cause
+
+        def fail(_: list[str]) -> None:
+            raise first
+
+        assert command(fail, []) == 2
+        assert capsys.readouterr().err == "error: seed: is odd; take another\n"
+
+
 SAYS = r"""
 import sys
 from rerender.exits import command

@@ -23,7 +23,7 @@ from rerender import files
 from rerender.config.compose import preflight
 from rerender.errors import InputError
 from rerender.jobs.run_job import run_job
-from rerender.run_folder import EVAL_SCORES, METRICS, SCORES, read_facts, sealed
+from rerender.run_folder import EVAL_SCORES, METRICS, REPORT, SCORES, read_facts, sealed
 from tests.test_exits import COMMANDS
 from tests.test_folder import DAMAGES, cut, flip, gone, noise, prints
 from tests.test_resume import ARGUMENTS
@@ -374,7 +374,7 @@ def test_scoring_a_run_leaves_it_finished(
     assert {name: prints(run)[name] for name in before} == before
     rows = score_files.read(run / EVAL_SCORES)
     assert {row.method for row in rows} == {"run-0", SOURCE, TRUTH}
-    assert SOURCE in (run / "table.md").read_text()
+    assert SOURCE in (run / REPORT / "table.md").read_text()
     said = capsys.readouterr()
     assert "6 rows measured, 3 unchanged" in said.out  # the own rows are not measured again
     assert "warning: " not in said.err

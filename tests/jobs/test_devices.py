@@ -215,6 +215,16 @@ def lives(pid: int) -> bool:
         return False
 
 
+def ends(run: subprocess.Popen[str], number: signal.Signals, theirs: set[int]) -> None:
+    """A command that was stopped ends by its signal, and none of its processes works on."""
+    run.communicate(timeout=60)
+    assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    end = time.monotonic() + 30
+    while any(map(lives, theirs)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not [pid for pid in theirs if lives(pid)], "none works on"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -234,12 +244,7 @@ def test_a_command_that_is_stopped_ends_its_processes_and_goes_on(
         os.killpg(run.pid, number)  # as a terminal does
     else:
         run.send_signal(number)
-    run.communicate(timeout=60)
-    assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    end = time.monotonic() + 30
-    while any(map(lives, theirs)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not [pid for pid in theirs if lives(pid)], "none works on"
+    ends(run, number, theirs)
     again = command(tmp_path)
     out, _ = again.communicate(timeout=250)
     assert again.returncode == 0, out
@@ -299,12 +304,7 @@ def test_segments_that_are_stopped_leave_no_process_and_no_video(
     theirs = children(run.pid)
     assert len(theirs) == 2
     run.send_signal(number)
-    run.communicate(timeout=60)
-    assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    end = time.monotonic() + 30
-    while any(map(lives, theirs)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not [pid for pid in theirs if lives(pid)], "none works on"
+    ends(run, number, theirs)
     assert not (tmp_path / "out.mp4").exists()
     assert propagate_keys.main(asked) == 0
 

@@ -12,6 +12,7 @@ The method of "Rerender A Video: Zero-Shot Text-Guided Video-to-Video Translatio
 """
 
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,14 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"
+
+# While ``python -m`` looks for a module, argv is "-m" and what stands behind the module's name.
+if sys.argv[:1] == ["-m"]:
+    _asked = sys.orig_argv[len(sys.orig_argv) - len(sys.argv)].removeprefix("-m")
+    if _asked.partition(".")[0] in ("rerender", "eval", "experiments"):
+        from rerender.exits import loading
+
+        loading()
 
 # name: the module it comes from. They are imported when they are asked for, since torch takes
 # seconds; what type checkers and editors see stands in __init__.pyi.

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
 from rerender.config.build import missing_library
@@ -115,6 +115,23 @@ def command(run: Callable[[list[str]], int | None], arguments: Sequence[str] | N
             report(message)
             trace(bool({*given} & {*_DEBUG}))
             return code
+
+
+def loading() -> None:
+    """From now on the process ends as every command ends also where the command's own module
+    cannot be loaded: there is no memory for PyTorch, a library is broken, Ctrl-C comes meanwhile.
+    `command` is entered only after that."""
+
+    def end(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        code, message = failure(error)
+        report(message)
+        if {*sys.argv} & {*_DEBUG} or os.environ.get("RERENDER_DEBUG") == "1":
+            traceback.print_exception(error)
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)  # of an exception that nobody caught, Python makes 1
+
+    sys.excepthook = end
 
 
 def failure(error: BaseException) -> Failure:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -32,6 +33,18 @@ COMMANDS = sorted(
     if '\nif __name__ == "__main__":' in file.read_text(encoding="utf-8")
     and not file.relative_to(ROOT).as_posix().startswith(("experiments/bench/", "rerender/demo/"))
 )
+# What these do with every argument is to compute; all others load what they compute with when they
+# know that they will. A command that is new is light, or is written down here.
+COMPUTES = {
+    "eval.score",
+    "experiments.animation",
+    "experiments.combinations",
+    "experiments.degradations",
+    "experiments.encoding_cycles",
+    "experiments.tutorials",
+    "rerender.jobs.device_worker",
+    "rerender.propagate.__main__",
+}
 
 
 @pytest.mark.parametrize(
@@ -112,19 +125,49 @@ def test_memory_that_runs_out_is_no_bug(error: Exception) -> None:
     assert "\n" not in found.message
 
 
-@pytest.mark.parametrize("module", ["rerender.studio", "rerender.run"])
+@pytest.mark.parametrize("module", [name.removesuffix(".__main__") for name in COMMANDS])
 def test_libraries_for_which_there_is_no_memory_are_one_line(module: str, tmp_path: Path) -> None:
     """A tenth of what torch takes to load."""
-    given = ["prompt=oil", "tracker=none"] if module == "rerender.run" else []
-    limit = "resource.setrlimit(resource.RLIMIT_AS, (7 * 10**8,) * 2)"
-    code = f"import resource, runpy, sys; {limit}; sys.argv[1:] = {given!r}; "
-    code += f"runpy.run_module({module!r}, run_name='__main__')"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    given = {"rerender.run": ["prompt=oil", "tracker=none"], "rerender.studio": []}
+    heavy = module in given or {module, f"{module}.__main__"} & COMPUTES
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", module, *given.get(module, ["--help"])],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (7 * 10**8,) * 2),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 5, done.stderr
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: memory: ")
+    assert done.returncode == (5 if heavy else 0), done.stderr
+    assert done.stderr.count("\n") == bool(heavy)
+    assert done.stderr.startswith("error: memory: " if heavy else "")
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        ("raise KeyboardInterrupt", 130),
+        ("raise ImportError('libGL.so.1: cannot open shared object file')", 5),
+        ("1 / 0", 70),
+    ],
+)
+def test_a_command_that_cannot_be_loaded_ends_as_all_end(
+    failure: str, code: int, tmp_path: Path
+) -> None:
+    """In place of a library stands a file that fails. What others start is left alone."""
+    (tmp_path / "torch.py").write_text(failure, encoding="utf-8")
+    (tmp_path / "others.py").write_text("import rerender, torch", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    for asked in (["-meval.score", "--help"], ["-X", "dev", "-m", "rerender.propagate"]):
+        done = subprocess.run(
+            [sys.executable, *asked], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "others"], env=environment, capture_output=True, text=True
+    )
+    assert done.stderr.startswith("Traceback")
 
 
 @pytest.mark.parametrize(

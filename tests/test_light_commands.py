@@ -11,21 +11,9 @@ from eval import score_files
 from eval.score_files import Score
 from rerender.run_folder import SCORES
 from tests.test_architecture import FILES, at_import_time, module, ours
-from tests.test_exits import COMMANDS
+from tests.test_exits import COMMANDS, COMPUTES
 
 LOADED = ("torch", "torchvision", "diffusers", "transformers", "cv2", "av", "numba", "lpips")
-# What these do with every argument is to compute; all others load what they compute with when they
-# know that they will. A command that is new is light, or is written down here.
-COMPUTES = {
-    "eval.score",
-    "experiments.animation",
-    "experiments.combinations",
-    "experiments.degradations",
-    "experiments.encoding_cycles",
-    "experiments.tutorials",
-    "rerender.jobs.device_worker",
-    "rerender.propagate.__main__",
-}
 
 
 def loads(command: str) -> set[str]:

@@ -6,6 +6,7 @@ folder without one, such as one of somebody else's videos, has rows in the order
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rerender.run_folder import CONFIG, LOG, SEAL, VIDEO, files_below, read_conf
 
 EXPERIMENT = "experiment.yaml"
 FLOORS = (SOURCE, VAE, TRUTH)
+_NUMBERED = re.compile(r"(.*\D)(\d+)")
 _ROUND_TRIPS = "vae_round_trip_k"  # names of runs of method=vae begin so
 
 
@@ -52,8 +54,18 @@ class Experiment:
         return 1, (self.places or {}).get(method, len(self.runs)), listed, method
 
     def printed(self, method: str) -> str:
-        """A row's printed name."""
-        return self.table.rows.get(method, method) if self.table else method
+        """A row's printed name: the experiment's, also where the number at its end is another one
+        (`rerender_k5` of an experiment that names `rerender_k10` "Rerender, K=10")."""
+        names = self.table.rows if self.table else {}
+        own = _NUMBERED.fullmatch(method)
+        if method in names or own is None:
+            return names.get(method, method)
+        for row, name in names.items():
+            other = _NUMBERED.fullmatch(row)
+            if other and other[1] == own[1]:
+                again, count = re.subn(rf"(?<![\d.]){other[2]}(?![\d.])", own[2], name)
+                return again if count == 1 else method
+        return method
 
 
 def is_floor(method: str) -> bool:

@@ -60,6 +60,21 @@ def test_metrics_are_spelled_as_the_field_does(name: str, printed: str) -> None:
     assert metric_names.metric(name) == printed
 
 
+@pytest.mark.parametrize(
+    ("experiment", "row", "printed"),
+    [
+        ("real_clips", "rerender_k1", "Rerender, K=1"),
+        ("table2_strong", "tokenflow_pnp_k40", "TokenFlow, PnP, K=40"),
+        ("table3", "interval_30", "K = 30"),
+        ("real_clips", "unheard_of_k1", "unheard_of_k1"),  # the experiment has no such method
+        ("ablation_start", "start_60", "start_60"),  # "strength 0.5" holds no 50
+        ("real_clips", "source", "source"),
+    ],
+)
+def test_rows_at_other_numbers_are_named_as_theirs(experiment: str, row: str, printed: str) -> None:
+    assert Experiment(swept(experiment).table).printed(row) == printed
+
+
 def synthetic(name: str, clips: int) -> list[Table]:
     """The table of an experiment with values of usual size in each of its rows and columns."""
     sweep = swept(name)

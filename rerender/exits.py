@@ -177,6 +177,10 @@ def refused(error: BaseException) -> RerenderError | None:
             return ResourceError(
                 error.filename, reason, "look at it and its disk, then start again"
             )
+    if isinstance(error, UnicodeEncodeError) and error.encoding in ("ascii", "latin-1"):
+        lacking = ascii(error.object[error.start])
+        problem = f"its encoding, {error.encoding}, has no {lacking}, of a name that is needed"
+        return ConfigError("locale", problem, "set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
     return missing_library(error) if isinstance(error, ImportError) else None
 
 

@@ -322,6 +322,22 @@ def test_an_error_that_is_its_own_cause_is_told_once(capsys: pytest.CaptureFixtu
         assert capsys.readouterr().err == "error: seed: is odd; take another\n"
 
 
+def test_a_locale_that_lacks_letters_of_a_name_is_told(tmp_path: Path) -> None:
+    """A file of a name that is known from elsewhere than the command line."""
+    (tmp_path / "looks.py").write_text(
+        "import sys; from pathlib import Path; from rerender.exits import command\n"
+        "sys.exit(command(lambda given: Path('r\\xe4um').stat() and None))"
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **locale}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "looks.py"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: locale: its encoding, ascii, has no '\\xe4'")
+    assert done.stderr.count("\n") == 1
+
+
 SAYS = r"""
 import sys
 from rerender.exits import command

@@ -8,6 +8,7 @@ import resource
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from rerender.codec import SUFFIXES, FileVideo, open_video
 from rerender.codec.whole import _BY_FORMAT, inspect
 from rerender.codec.whole.ebml import inspect_ebml
+from rerender.codec.whole.pages import _is_video
 from rerender.codec.whole.report import Bytes, DamageError
 from rerender.errors import InputError
 from rerender.files.suffixes import CONTAINERS
@@ -326,6 +328,36 @@ def test_no_byte_of_the_tables_of_an_mp4_takes_frames_away_silently(
             dropped += bool(said)
             assert count == 12 or said or "going on" in caplog.text, (kind, place)
     assert dropped > 10
+
+
+def test_no_head_of_a_flash_video_takes_frames_away_silently(
+    whole: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What calls itself of another codec, a message or settings is passed over by decoders."""
+    path = whole("h264.flv")
+    data, mutant, count = path.read_bytes(), path.with_name("head.flv"), len(open_video(path))
+    heads, place = [], 13
+    while place < len(data):
+        if data[place] == 9:
+            heads.append(place + 11)
+        place += 15 + int.from_bytes(data[place + 1 : place + 4], "big")
+    assert len(heads) == count + 2  # settings before, the end behind
+    changes = [(0, data[heads[5]] ^ 1 << bit) for bit in range(8)] + [(0, 0), (0, 0x57)]
+    changes += [(1, value) for value in (0, 2, 3, 255)]
+    for head in (heads[5], heads[-2]):
+        for offset, value in changes:
+            damaged = bytearray(data)
+            damaged[head + offset] = value
+            mutant.write_bytes(damaged)
+            caplog.clear()
+            with suppress(InputError):
+                assert len(open_video(mutant)) == count or caplog.records, (head, offset, value)
+
+
+@pytest.mark.parametrize("body", ["2700", "57", "97" + "00" * 8, "2702000000"])
+def test_heads_of_flash_video_that_may_be(body: str) -> None:
+    """H.263 and VP6 say nothing more than frame type and codec."""
+    assert _is_video(bytes.fromhex(body), len(body) // 2) == (body not in ("2700",))
 
 
 def test_a_picture_of_a_gif_whose_head_was_lost_is_warned_of(

@@ -77,8 +77,10 @@ def inspect_ps(data: Bytes) -> bool:
 
 
 def inspect_flv(data: Bytes) -> bool:
-    """Tags have the length that is written behind them, and times of a kind we know."""
+    """Tags have the length that is written behind them, and are of one codec for picture and sound
+    each: what is of another is passed over by decoders."""
     place, known = data.number(5, 4), False
+    codecs: dict[int, int] = {}
     if data.number(place, 4):
         raise DamageError.at(place, "the first tag has one before it")
     place += 4
@@ -96,6 +98,12 @@ def inspect_flv(data: Bytes) -> bool:
             raise DamageError.cut("the length of its last tag is missing")
         if data.number(end, 4) != 11 + size:
             raise DamageError.at(end, "a tag has another length than is written behind it")
+        if kind in (8, 9) and size:
+            body = data.read(place + 11, 6)
+            codec = body[0] >> 4 if kind == 8 else body[0] & (0x80 if body[0] & 0x80 else 0x0F)
+            alike = codec == codecs.setdefault(kind, codec)
+            if not alike or (kind == 9 and not _is_video(body, size)):
+                raise DamageError.at(place + 11, "a tag is of no kind that goes with the others")
         if kind == 18:
             told = _told_size(data.read(place + 11, size))
             if told is not None and told > data.size:
@@ -103,6 +111,22 @@ def inspect_flv(data: Bytes) -> bool:
             known = known or told is not None
         place = end + 4
     return known
+
+
+def _is_video(body: bytes, size: int) -> bool:
+    """Whether a tag of video is what its first bytes say: a message in place of a picture (frame
+    type 5) has two bytes at most, settings of H.264 (packet type 0) begin with their version, and
+    the end of its pictures (2) has nothing behind it. Codecs named by four letters (the first bit)
+    are not looked at."""
+    frame, codec, packet = body[0] >> 4, body[0] & 15, body[1] if size > 4 else None
+    if frame & 8:
+        return True
+    if frame == 5:
+        return size <= 2
+    if codec == 7:
+        begun = packet == 1 or (packet == 0 and body[5:] == b"\1") or (packet == 2 and size == 5)
+        return 1 <= frame < 5 and begun
+    return 1 <= frame < 5
 
 
 def _told_size(script: bytes) -> int | None:

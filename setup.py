@@ -12,7 +12,7 @@ setup(
     package_data={
         "rerender": ["__init__.pyi", "py.typed"],
         "rerender.conf": ["**/*.yaml"],
-        "rerender.demo": ["weights/**/*", "weights_natural/**/*"],
+        "rerender.demo": ["weights/**/*", "weights_natural/**/*", "weights_vae_mse/*"],
         "rerender.model": ["configs/**/*"],
         "rerender.studio": ["page/*"],
         "experiments": ["page/*", "published.yaml", "vendor/**/*"],

@@ -14,6 +14,7 @@ include_patterns = [
     "experiments/bench/**.md",
     "rerender/demo/weights/README.md",
     "rerender/demo/weights_natural/README.md",
+    "rerender/demo/weights_vae_mse/README.md",
 ]
 myst_heading_anchors = 3
 highlight_language = "text"  # of blocks that name none

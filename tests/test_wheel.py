@@ -13,7 +13,7 @@ import pytest
 from rerender.config.paths import CONF, ROOT
 from rerender.store.provenance import code_digest
 
-DEMO = ("rerender/demo/weights", "rerender/demo/weights_natural")
+DEMO = tuple(f"rerender/demo/weights{name}" for name in ("", "_natural", "_vae_mse"))
 TRAVELS = ("conf", *DEMO, "experiments/page", "experiments/vendor")
 COPIED = ("rerender", "eval", "experiments", "conf", "LICENSE", "README.md")
 
@@ -94,6 +94,8 @@ def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: P
         "Pretrained('rerender/demo/weights', {'canny': 'controlnet'}).check(['canny'])\n"
         "parts = {'canny': 'controlnet'}, 'rerender/demo/weights/vae'\n"
         "Pretrained('rerender/demo/weights_natural', *parts).check(['canny'])\n"
+        "parts = {'canny': 'controlnet'}, 'rerender/demo/weights_vae_mse'\n"
+        "Pretrained('rerender/demo/weights', *parts).check(['canny'])\n"
         "print(CONF, code_digest(), len(allowed()) > 40, choices_of('model'), sep='|')\n"
     )
     conf, digest, enough, models = ran(installed, tmp_path, "-c", code).strip().split("|")

@@ -41,14 +41,17 @@ class Decoder(TrainingStage):
         self.modules = nn.ModuleDict({"vae": self.vae}).to(device)
 
     def loss(self, step: int) -> Tensor:
-        """L1 and squared error of 64-pixel crops, aligned with the 8-pixel blocks."""
+        """Error of 64-pixel crops, aligned with the 8-pixel blocks."""
         rng = np.random.default_rng([self.seed, step])
         frames = data.frames(self.seed, step * self.batch, self.batch)
         y, x = rng.integers(0, 9, 2) * 8
         target = (frames[:, :, y : y + 64, x : x + 64] * 2 - 1).to(self.device)
         with torch.no_grad():
             code = self.vae.encode(target).latent_dist.mean
-        gap: Tensor = self.vae.decode(code).sample - target
+        return self.error(self.vae.decode(code).sample - target)
+
+    def error(self, gap: Tensor) -> Tensor:
+        """What is lowered, of pixels minus their targets in -1..1."""
         return gap.abs().mean() + 2 * gap.square().mean()
 
     def preview(self, path: Path) -> None:

@@ -10,6 +10,8 @@ from rerender.errors import WeightsError
 FOLDER = Path(__file__).parent / "weights"
 NATURAL = Path(__file__).parent / "weights_natural"
 """Those of ``model=demo_natural``, whose autoencoder is the one of ``FOLDER``."""
+VAE_MSE = Path(__file__).parent / "weights_vae_mse"
+"""A second autoencoder: the encoder of ``FOLDER``, its decoder trained further."""
 MANIFEST = "SHA256SUMS"
 _CURE = "restore the folder from the repository or train again: python -m training.train"
 

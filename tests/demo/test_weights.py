@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rerender.demo import weights
 from rerender.demo.captions import STYLES, words
@@ -18,7 +19,7 @@ from rerender.model.pretrained import Pretrained
 from training import data
 from training.export import write_manifest
 
-FOLDERS = (weights.FOLDER, weights.NATURAL)
+FOLDERS = (weights.FOLDER, weights.NATURAL, weights.VAE_MSE)
 PARTS = ("text_encoder", "vae", "unet", "controlnet", "clip", "lpips_demo")
 
 
@@ -53,6 +54,23 @@ def test_the_folder_for_natural_pictures_shares_the_autoencoder() -> None:
     every = [folder / n for folder in FOLDERS for n in weights.contents(folder)]
     assert sum(file.stat().st_size for file in every) <= 60_000_000
     assert (weights.NATURAL / "README.md").is_file()
+
+
+def test_the_second_autoencoder_encodes_alike_and_decodes_otherwise() -> None:
+    weights.verify(weights.VAE_MSE)
+    (own, other) = (
+        load_file(folder / "diffusion_pytorch_model.safetensors")
+        for folder in (weights.FOLDER / "vae", weights.VAE_MSE)
+    )
+    assert own.keys() == other.keys()
+    kept = [name for name in own if name.startswith(("encoder.", "quant_conv."))]
+    assert kept and all(torch.equal(own[name], other[name]) for name in kept)
+    assert any(not torch.equal(own[name], other[name]) for name in own)
+    config, said = (
+        json.loads((folder / "config.json").read_text())
+        for folder in (weights.FOLDER / "vae", weights.VAE_MSE)
+    )
+    assert config == said
 
 
 def test_a_damaged_autoencoder_stops_the_model_that_shares_it(tmp_path: Path) -> None:

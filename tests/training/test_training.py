@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rerender.demo import weights
 from rerender.demo.captions import STYLES
 from rerender.demo.world import HELD_OUT, World
 from rerender.tracker.none import Silent
-from training import components, data, learn, start
+from training import components, data, decoder_mse, learn, start
 from training.muon import orthogonal
 
 
@@ -138,6 +140,26 @@ def test_the_command_trains_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     train.main()
     assert (tmp_path / "lpips_demo" / "final.safetensors").is_file()
     assert (tmp_path / "lpips_demo" / "preview.png").is_file()
+
+
+def test_the_second_decoder_goes_on_from_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step, after which the folder is an autoencoder that encodes as the shipped one does."""
+    stage = decoder_mse.DecoderMse(0, 1, "cpu")
+    gap = torch.tensor([0.5, -0.25])
+    assert float(stage.error(gap)) == pytest.approx(0.15625)
+    typed = ["decoder_mse", "--out", str(tmp_path / "vae"), "--work", str(tmp_path / "work")]
+    monkeypatch.setattr("sys.argv", [*typed, "--steps", "1", "--batch", "1"])
+    decoder_mse.main()
+    weights.verify(tmp_path / "vae")
+    made = load_file(tmp_path / "vae" / "diffusion_pytorch_model.safetensors")
+    own = load_file(weights.FOLDER / "vae" / "diffusion_pytorch_model.safetensors")
+    assert made.keys() == own.keys()
+    moved = {name.partition(".")[0] for name in own if not torch.equal(own[name], made[name])}
+    assert moved and moved <= {"decoder", "post_quant_conv"}
+    config = json.loads((tmp_path / "vae" / "config.json").read_text())
+    assert config == json.loads((weights.FOLDER / "vae" / "config.json").read_text())
 
 
 def test_the_card_shows_the_figures(tmp_path: Path) -> None:

@@ -27,9 +27,7 @@ __version__ = "0.1.0"
 if sys.argv[:1] == ["-m"]:
     _asked = sys.orig_argv[len(sys.orig_argv) - len(sys.argv)].removeprefix("-m")
     if _asked.partition(".")[0] in ("rerender", "eval", "experiments"):
-        from rerender.exits import loading
-
-        loading()
+        import_module("rerender.exits").loading()
 
 # name: the module it comes from. They are imported when they are asked for, since torch takes
 # seconds; what type checkers and editors see stands in __init__.pyi.

@@ -181,14 +181,16 @@ def rounding(values: Sequence[float], power: int | None = None) -> tuple[int, in
 
 def rounded(columns: Sequence[Column], lines: Sequence[Sequence[Cell]]) -> list[Column]:
     """Columns with the rounding of their cells. Those whose names differ in a number alone, such as
-    one metric after 1, 2, 4 and 8 cycles, are read across and have one power."""
+    one metric after 1, 2, 4 and 8 cycles, and a metric beside its end (``_last5``) are read across
+    and have one power."""
     values = [
         [m for m in (cells[p].mean for cells in lines) if m is not None]
         for p in range(len(columns))
     ]
     series: dict[str, list[int]] = {}
     for place, column in enumerate(columns):
-        series.setdefault(re.sub(r"\d+", "#", column.name), []).append(place)
+        metric = re.sub(r"_last\d+$", "", column.name)
+        series.setdefault(re.sub(r"\d+", "#", metric), []).append(place)
     found = {}
     for places in series.values():
         power, _ = rounding([value for place in places for value in values[place]])

@@ -126,9 +126,16 @@ def test_a_column_has_one_scale_and_one_precision_that_shows_differences(
     assert [column.digits(value) for value in values] == printed
 
 
-def test_columns_that_differ_in_a_number_have_one_scale() -> None:
-    """One metric after 1, 2, 4 and 8 cycles is read across; other columns have their own."""
-    names = {"mse_after_1": 9e-4, "mse_after_8": 1.4e-2, "mse_after_4": 2e-3, "psnr": 30.0}
+@pytest.mark.parametrize(
+    "series",
+    [
+        {"mse_after_1": 9e-4, "mse_after_8": 1.4e-2, "mse_after_4": 2e-3},
+        {"warp_error_long": 2e-3, "warp_error_long_last5": 4e-3},
+    ],
+)
+def test_columns_that_are_read_across_have_one_scale(series: dict[str, float]) -> None:
+    """One metric after 1, 2, 4 and 8 cycles, or beside its end; other columns have their own."""
+    names = {**series, "psnr": 30.0}
     made = [
         replace(row, metric=name, value=level * (1 + len(row.clip)))
         for row in scores()
@@ -137,7 +144,7 @@ def test_columns_that_differ_in_a_number_have_one_scale() -> None:
     ]
     table = tables.table(made, Experiment(replace(SPEC, primary=("psnr",), columns=tuple(names))))
     assert [(c.name, c.power) for c in table.shown] == [
-        *((name, -3) for name in list(names)[:3]),
+        *((name, -3) for name in series),
         ("psnr", 0),
     ]
 

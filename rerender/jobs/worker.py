@@ -125,7 +125,8 @@ def status_kept(ours: Path, debug: bool) -> Iterator[dict[str, Any]]:
         report(status["message"])
         trace(debug)
     finally:
-        files.put_json(ours / STATUS, {**status, "ended": True})
+        if ours.is_dir():  # else the command was killed, and the next has taken its folder away
+            files.put_json(ours / STATUS, {**status, "ended": True})
 
 
 def begin(folder: Path) -> None:

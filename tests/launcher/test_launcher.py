@@ -327,3 +327,58 @@ def test_a_killed_process_costs_no_other_job(name: str, tmp_path: Path) -> None:
 def test_statuses_that_cannot_be_read_are_empty(tmp_path: Path) -> None:
     (tmp_path / STATUS).write_text("{")
     assert read(tmp_path / STATUS) == {}
+
+
+def test_of_a_killed_sweep_no_process_goes_on(tmp_path: Path) -> None:
+    """Neither its pool, which would keep its models for minutes, nor its folder comes back."""
+    there("joblib")
+    code = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from rerender.jobs.worker import ScheduledJob; from rerender.launcher.joblib import Joblib\n"
+        "place = Path(sys.argv[1])\n"
+        "calls = [ScheduledJob(n, {}, '', '', '', place / str(n), place, False) for n in range(2)]\n"
+        "Joblib(jobs=2).run(calls)\n"
+        "print('begun', flush=True); time.sleep(600)\n"
+    )
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    with sweep:
+        assert sweep.stdout is not None
+        assert sweep.stdout.readline() == "begun\n"
+        pool = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+        sweep.kill()
+    assert pool
+    end = time.monotonic() + 120
+    while any(Path(f"/proc/{pid}").exists() for pid in pool):
+        assert time.monotonic() < end, "a process of the pool lives on"
+        time.sleep(0.1)
+
+
+def test_a_job_that_kills_its_process_is_lost_alone(tmp_path: Path) -> None:
+    """Also where joblib has one process, for which it takes the command's own."""
+    there("joblib")
+    code = (
+        "import os, sys; from pathlib import Path; from rerender.jobs import worker\n"
+        "from rerender.launcher import joblib\n"
+        "def dies(call, command):\n"
+        "    with worker.status_kept(call.ours, False):\n"
+        "        os.kill(os.getpid(), 9 * (call.number == 0))\n"
+        "joblib._run, place = dies, Path(sys.argv[1])\n"
+        "calls = [worker.ScheduledJob(n, {}, '', '', '', place / str(n), place, False)\n"
+        "         for n in range(2)]\n"
+        "joblib.Joblib(jobs=1).run(calls)\n"
+    )
+    sweep = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert sweep.returncode == 0, sweep.stderr
+    assert "a process of the pool died" in sweep.stderr
+    assert [read(tmp_path / f"{n}" / STATUS)["ended"] for n in range(2)] == [False, True]
+
+
+def test_the_folder_of_a_killed_command_that_was_taken_away_stays_away(tmp_path: Path) -> None:
+    job = call(tmp_path)
+    with status_kept(job.ours, False):
+        shutil.rmtree(job.ours)
+    assert not job.ours.exists()

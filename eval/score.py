@@ -23,6 +23,7 @@ from eval.results import Outcome, discover
 from eval.runs.rows import rows_of_runs
 from eval.runs.sources import Protocol, Sources, Tree, video_of
 from eval.score_files import Score
+from rerender.compiled import warn_unkept
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing, check_recorded
 from rerender.config.job import Job
@@ -155,6 +156,7 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
+    warn_unkept()
     earlier = [*score_files.intact(score_file(root)), *rows_of_runs(outcomes)]
     scorer = Scorer(root, {row.key: row for row in earlier if row.key}, [], Progress())
     if with_floors:

@@ -21,6 +21,7 @@ from rerender.codec import (
     deliver,
     open_video,
 )
+from rerender.compiled import warn_unkept
 from rerender.config.build import build
 from rerender.config.compose import literal, preflight
 from rerender.config.device import check_devices
@@ -152,6 +153,7 @@ def run(options: argparse.Namespace) -> None:
     mask = part(tree, "mask", Mask)  # type: ignore[type-abstract]
     propagation.check()
     flow.check()
+    warn_unkept()
     paths = numbered(options.keys, options.first)
     pictures = Pictures(tuple(paths.values()), rate=1)
     data = tree["data"]

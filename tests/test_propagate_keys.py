@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rerender import files, write_video
+from eval.score import main as score
+from rerender import compiled, files, write_video
 from rerender.codec import Planes, encode, open_video, planes
 from rerender.data import picture
 from rerender.data.demo import Demo
@@ -57,6 +58,23 @@ def test_a_folder_of_key_frames_becomes_a_video(
     for index in (0, 2, 4, 6):
         inner = (made[index] - (1 - video[index]))[:, 8:-8, 12:-12]
         assert inner.abs().mean() < 0.04
+
+
+def test_loops_that_cannot_be_kept_are_told(
+    tmp_path: Path,
+    clip: tuple[Path, MemoryVideo],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(compiled, "_unkept", ["a loop"])
+    keys, out = keyed(tmp_path / "keys", clip[1], (0, 8)), tmp_path / "out" / "a" / "clip.mp4"
+    options = ["--keys", str(keys), "--video", str(clip[0]), "--out", str(out)]
+    assert main([*options, "propagation=hold"]) == 0
+    assert capsys.readouterr().err.count("NUMBA_CACHE_DIR") == 1
+    files.put(tmp_path / "source.mp4", clip[0].read_bytes())
+    asked = ["data=video", f"data.path={tmp_path}/source.mp4", "prompt=a", "metrics=[integrity]"]
+    assert score([str(out.parents[1]), *asked, "--no-floors"]) == 0
+    assert capsys.readouterr().err.count("NUMBA_CACHE_DIR") == 1
 
 
 def test_the_video_is_brought_to_the_size_of_the_keys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,10 @@ log = logging.getLogger(__name__)
 # Seconds for what stays on this machine: nobody else is waited for, but it may be a busy one.
 _LOCAL = 120.0
 _HASH = re.compile(r"-[0-9a-f]{8}$")  # at the end of the name of a run folder
+# Where W&B keeps its log and what it is to send, unless these say it; both by default below the home.
+_PLACES = {"WANDB_CACHE_DIR": "cache", "WANDB_DATA_DIR": "data"}
 _ASIDE = ("tracker", "debug", "pictures", "store")  # settings of a job that do not make it another
+_MOVED: set[str] = set()  # of these variables, those that are set here
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ class WandB(Tracker):
     def _begin(self, options: Mapping[str, Any]) -> Any:
         import wandb
 
+        _housed(Path(options["dir"]).absolute() / "wandb")
         for file, said in _workspace():
             problem = f"says {', '.join(said)}, and W&B would send runs where it says"
             if self.mode == "online":
@@ -182,6 +187,28 @@ class WandB(Tracker):
             program="rerender.run",
             host="-",
         )
+
+
+def _housed(room: Path) -> None:
+    """Where there is no home that can be written to, W&B's folders are beside the run's own; it
+    would keep no table, and say on the terminal whatever its log lacks."""
+    from platformdirs import user_cache_dir, user_data_dir
+
+    homes = {"cache": user_cache_dir("wandb"), "data": user_data_dir("wandb")}
+    for variable, name in _PLACES.items():
+        if variable in _MOVED or (variable not in os.environ and not _writable(Path(homes[name]))):
+            os.environ[variable] = str(room / name)
+            _MOVED.add(variable)
+            log.info("tracker: W&B's %s lies in %s: it has no home", name, room / name)
+
+
+def _writable(place: Path) -> bool:
+    """Whether W&B can make its folder there, as it does."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(place, os.W_OK | os.X_OK)
 
 
 def _workspace() -> Iterator[tuple[Path, list[str]]]:

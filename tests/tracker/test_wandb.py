@@ -19,6 +19,7 @@ import torch
 import wandb
 
 from rerender import files
+from rerender.tracker import wandb as tracker_module
 from rerender.tracker.wandb import WandB
 
 from .wandb_server import wandb_server
@@ -81,6 +82,32 @@ def test_an_offline_run_loses_nothing_where_the_machine_is_slow(tmp_path: Path) 
     record(WandB(init_timeout=0.001, finish_timeout=0.001), tmp_path)
     (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/scores_*.table.json")
     assert json.loads(table.read_text())["data"][0] == ["warp_error", 0.25]
+
+
+@pytest.mark.parametrize("home", ["/proc/no home", "/dev/null"])
+def test_without_a_home_a_run_is_whole_and_says_nothing(
+    home: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(tracker_module, "_MOVED", set())
+    monkeypatch.setenv("HOME", home)
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in tracker_module._PLACES:  # set here, so that it is put back afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    try:
+        for folder in (tmp_path / "one", tmp_path / "two"):
+            record(WandB(), folder)
+            assert "scores" in str(read_back(folder))
+            assert os.environ["WANDB_DATA_DIR"] == str(folder / "wandb" / "data")
+    finally:
+        wandb.teardown()
+    assert capfd.readouterr() == ("", "")
+    assert not [word for word in caplog.records if word.levelno > logging.INFO]
 
 
 def test_a_run_has_its_kind_its_tags_and_media_in_its_tables(tmp_path: Path) -> None:

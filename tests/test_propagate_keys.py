@@ -67,7 +67,7 @@ def test_loops_that_cannot_be_kept_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(compiled, "_unkept", ["a loop"])
-    keys, out = keyed(tmp_path / "keys", clip[1], (0, 8)), tmp_path / "out" / "a" / "clip.mp4"
+    keys, out = keyed(tmp_path / "keys", clip[1], (0, 8)), tmp_path / "out" / "a" / "source.mp4"
     options = ["--keys", str(keys), "--video", str(clip[0]), "--out", str(out)]
     assert main([*options, "propagation=hold"]) == 0
     assert capsys.readouterr().err.count("NUMBA_CACHE_DIR") == 1

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # Seconds for what stays on this machine: nobody else is waited for, but it may be a busy one.
 _LOCAL = 120.0
 _HASH = re.compile(r"-[0-9a-f]{8}$")  # at the end of the name of a run folder
-# Where W&B keeps its log and what it is to send, unless these say it; both by default below the home.
+# Where W&B keeps its log and what it is to send, unless these say it; by default below the home.
 _PLACES = {"WANDB_CACHE_DIR": "cache", "WANDB_DATA_DIR": "data"}
 _ASIDE = ("tracker", "debug", "pictures", "store")  # settings of a job that do not make it another
 _MOVED: set[str] = set()  # of these variables, those that are set here

@@ -334,9 +334,11 @@ def test_of_a_killed_sweep_no_process_goes_on(tmp_path: Path) -> None:
     there("joblib")
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from rerender.jobs.worker import ScheduledJob; from rerender.launcher.joblib import Joblib\n"
+        "from rerender.jobs.worker import ScheduledJob\n"
+        "from rerender.launcher.joblib import Joblib\n"
         "place = Path(sys.argv[1])\n"
-        "calls = [ScheduledJob(n, {}, '', '', '', place / str(n), place, False) for n in range(2)]\n"
+        "calls = [ScheduledJob(n, {}, '', '', '', place / str(n), place, False)\n"
+        "         for n in range(2)]\n"
         "Joblib(jobs=2).run(calls)\n"
         "print('begun', flush=True); time.sleep(600)\n"
     )

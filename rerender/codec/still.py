@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import importlib
 import struct
-import tempfile
 import zlib
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rerender import files
 from rerender.codec.formats import Format
 from rerender.errors import ConfigError
 
@@ -107,7 +106,7 @@ def _exr(image: Tensor, alpha: Tensor | None) -> bytes:
     planes = light if alpha is None else torch.cat([light * alpha, alpha.double()])
     half = np.ascontiguousarray(planes.numpy().transpose(1, 2, 0).astype(np.float16))
     header = {"compression": library.ZIP_COMPRESSION, "type": library.scanlineimage}
-    with tempfile.TemporaryDirectory() as folder:  # the library writes to paths only
-        path = Path(folder) / "frame.exr"
+    with files.scratch_folder() as folder:  # the library writes to paths only
+        path = folder / "frame.exr"
         library.File(header, {"RGB" if alpha is None else "RGBA": half}).write(str(path))
         return path.read_bytes()

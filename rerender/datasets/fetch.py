@@ -39,7 +39,7 @@ from rerender.datasets.obtain import (
     locked,
     tell,
 )
-from rerender.errors import ConfigError, InputError
+from rerender.errors import ConfigError, InputError, RerenderError
 from rerender.exits import command, report
 from rerender.kinds import expanded
 from rerender.run_folder import read_json
@@ -69,9 +69,11 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
     lock = out.with_name(f"{out.name}.lock")
     noted = locked(lock, wanted.name)
     expected = wanted.sha256 or digest or noted.get("sha256")
-    if out.exists():
-        return _there(out, wanted, expected)
     work = out.parent / f".{out.name}.part"
+    if out.exists():
+        found = _there(out, wanted, expected)
+        _forsaken(work)
+        return found
     files.unlinked(out.parent, work)  # nobody named it, and it is emptied
     url, archive = _source(wanted, archive, work)
     if url is not None and not _target(url, work).is_file():
@@ -143,6 +145,13 @@ def _clear(work: Path) -> None:
         if path.name != files.LOCK:
             files.remove(path)
     files.vacate(work)
+
+
+def _forsaken(work: Path) -> None:
+    """Take away the folder of a command that was killed when the data set was there."""
+    if (work / files.LOCK).is_file() and not work.is_symlink():
+        with suppress(OSError, RerenderError), files.lock(work):
+            _clear(work)
 
 
 def _there(out: Path, wanted: DatasetManifest, expected: str | None) -> Path:

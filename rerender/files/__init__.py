@@ -15,7 +15,7 @@ from rerender.files.folders import check_writable, children, folder, unlinked
 from rerender.files.locks import LOCK, is_still, lock, owner, vacate
 from rerender.files.moves import move, remove, sweep, touch
 from rerender.files.pictures import levels, png
-from rerender.files.scratch import Scratch
+from rerender.files.scratch import Scratch, scratch_folder
 from rerender.files.temporaries import TEMPORARIES, TEMPORARY, dead, host, temporary_name
 from rerender.files.write import append, append_line, copy, put, put_json, writing
 
@@ -42,6 +42,7 @@ __all__ = [
     "put",
     "put_json",
     "remove",
+    "scratch_folder",
     "sweep",
     "temporary_name",
     "touch",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rerender.files.explain import explained
+from rerender.files.moves import remove
+from rerender.files.temporaries import dead, temporary_name
 
 
 class Scratch:
@@ -53,3 +57,26 @@ class Scratch:
                 raise ValueError(f"nothing is kept at {place}+{size}")
             found += part
         return found
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of this process alone for what libraries and programs write to paths only, in the
+    system's folder for temporary files; it vanishes with the block. Those of processes that were
+    killed are taken away.
+
+    Raises:
+        ResourceError: it cannot be made.
+    """
+    room = Path(tempfile.gettempdir())
+    for path in dead(room):
+        with suppress(OSError):  # another process has taken it away
+            if path.lstat().st_uid == os.getuid():
+                remove(path)
+    place = room / temporary_name()
+    with explained(place):
+        place.mkdir(mode=0o700)
+    try:
+        yield place
+    finally:
+        remove(place)

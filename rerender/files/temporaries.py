@@ -16,7 +16,9 @@ from rerender.files.folders import children
 
 TEMPORARY = ".tmp-"
 TEMPORARIES = re.compile(r"\.tmp-(?P<host>[0-9a-z]+)-(?P<pid>\d+)-[0-9a-z]+")
+_OURS = re.compile(r"\.tmp-[0-9a-f]{8}-\d+-[0-9a-f]{32}")  # as `temporary_name` makes them
 _DAY = 86400.0
+_TIDIED: set[str] = set()  # folders in which this process has looked
 
 
 def temporary_name() -> str:
@@ -26,7 +28,7 @@ def temporary_name() -> str:
 
 def dead(room: Path) -> list[Path]:
     """What writers left in a folder that were killed: those of this machine that do not live, and
-    whatever was not written to for a day. Others may be writing there."""
+    of others whatever was not written to for a day. Others may be writing there."""
     found = []
     for path in children(room):
         name = TEMPORARIES.fullmatch(path.name)
@@ -36,9 +38,23 @@ def dead(room: Path) -> list[Path]:
             old = path.stat(follow_symlinks=False).st_mtime < time.time() - _DAY
         except FileNotFoundError:
             continue
-        if old or (name["host"] == host() and not lives(int(name["pid"]))):
+        here = name["host"] == host()
+        if not lives(int(name["pid"])) if here else old:
             found.append(path)
     return found
+
+
+def tidy(room: Path) -> None:
+    """Take away the files that writers left in a folder that were killed, once in each process: it
+    may be a folder of the user's, so that they must be named exactly as ours."""
+    place = os.path.abspath(room)  # noqa: PTH100 - as text, and through no link
+    if place in _TIDIED:
+        return
+    _TIDIED.add(place)
+    for path in dead(room):
+        if _OURS.fullmatch(path.name):
+            with suppress(OSError):  # it is a folder, or another process has taken it away
+                path.unlink()
 
 
 def lives(pid: int) -> bool:

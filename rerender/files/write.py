@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from rerender.errors import ConfigError
 from rerender.files.explain import explained
 from rerender.files.folders import folder, sync
-from rerender.files.temporaries import temporary_name
+from rerender.files.temporaries import temporary_name, tidy
 
 # What can go wrong inside a `writing` block while its own file is written; other errors there
 # (a source that cannot be read, say) are not about this file.
@@ -51,6 +51,7 @@ def writing(path: Path, room: Path | None = None) -> Iterator[BinaryIO]:
     """
     folder(path.parent)
     room = path.parent if room is None else folder(room)
+    tidy(room)
     temporary = room / temporary_name()
     with explained(path):
         for _ in range(100):  # somebody may take the folder away at once

@@ -108,8 +108,7 @@ class EbSynth(Propagation):
 
     def run(self, images: Images) -> tuple[Pixels, Plane | None]:
         """One call of the program: its picture, and its errors if it tells them."""
-        with tempfile.TemporaryDirectory(prefix="rerender-") as folder:
-            place = Path(folder)
+        with files.scratch_folder() as place:
             command = [located(self.program), "-style", written(place / "style.png", images.style)]
             command += ["-weight", str(self.guides.style)]
             for number, (here, there, weight) in enumerate(self.pictures(images)):

@@ -69,7 +69,8 @@ class ClipFolder:
         safe = safe_name(name)
         self._check(size or 0, safe)
         total, digest = 0, hashlib.sha256()
-        inbox = files.folder(self._root / f"upload-{files.temporary_name().rpartition('-')[2]}")
+        _tidy(self._root)
+        inbox = files.folder(self._root / files.temporary_name())
         try:
             with files.writing(inbox / safe) as file:
                 async for block in data:
@@ -145,7 +146,8 @@ class ClipFolder:
             )
         name = hashlib.sha256(data).hexdigest()[:16]
         room = files.folder(files.unlinked(self._root, self._root / id / "masks"))
-        draft = room / f"{files.temporary_name()}.png"
+        _tidy(room)
+        draft = room / files.temporary_name()
         files.put(draft, data)
         try:
             image = picture.read(draft).image.mean(0, keepdim=True)
@@ -176,7 +178,8 @@ class ClipFolder:
         """
         room = self.clip(id).path.parent / "keys"
         files.folder(files.unlinked(self._root, room))
-        draft = room / f"{files.temporary_name()}.png"
+        _tidy(room)
+        draft = room / files.temporary_name()
         files.put(draft, data)
         try:
             found = picture.read(draft).image
@@ -234,6 +237,12 @@ class ClipFolder:
         if not ID.fullmatch(name) or not path.is_file():
             raise InputError("mask", f"there is no {name[:40]!r}", "paint it again")
         return path
+
+
+def _tidy(room: Path) -> None:
+    """Take away what a studio that was killed left: uploads and pictures it had not settled."""
+    for path in files.dead(room):
+        files.remove(path)
 
 
 class TooLargeError(InputError):

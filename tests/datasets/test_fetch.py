@@ -290,6 +290,21 @@ def test_what_a_killed_call_left_is_not_used(here: Path, archive: Path) -> None:
     assert sorted(path.name for path in here.iterdir()) == ["toy", "toy.lock"]
 
 
+def test_what_a_call_left_that_was_killed_at_its_end_is_taken_away(
+    here: Path, archive: Path
+) -> None:
+    out, work = fetch(BASE, archive, None, here / "toy"), here / ".toy.part"
+    files.put(work / "set.zip", b"the archive")
+    with files.lock(work):  # somebody is at it
+        assert fetch(BASE, archive, None, out) == out
+        assert (work / "set.zip").is_file()
+    assert fetch(BASE, archive, None, out) == out
+    assert not work.exists()
+    files.put(work / "notes.txt", b"no command of ours has worked here")
+    assert fetch(BASE, archive, None, out) == out
+    assert (work / "notes.txt").is_file()
+
+
 def test_of_two_that_fetch_at_once_the_later_one_takes_what_came(
     here: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

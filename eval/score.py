@@ -23,6 +23,7 @@ from eval.results import Outcome, discover
 from eval.runs.rows import rows_of_runs
 from eval.runs.sources import Protocol, Sources, Tree, video_of
 from eval.score_files import Score
+from rerender import files
 from rerender.compiled import warn_unkept
 from rerender.config.compose import literal, preflight
 from rerender.config.foreign import allowing, check_recorded
@@ -156,6 +157,7 @@ def score_folder(
     if not sources.known:
         cure = "say which: data=video data.path=FILE prompt=TEXT"
         raise ConfigError(str(root), "holds no run of ours, so the sources are unknown", cure)
+    files.check_writable(root, str(root), "make it writable for you, or copy it")
     warn_unkept()
     earlier = [*score_files.intact(score_file(root)), *rows_of_runs(outcomes)]
     scorer = Scorer(root, {row.key: row for row in earlier if row.key}, [], Progress())
@@ -173,8 +175,8 @@ def score_folder(
         try:
             outcome.check()
             protocol, clip = sources.find(outcome)
-            files = [digest(file) for file in outcome.files()]
-            what = files[0] if len(files) == 1 else sha256_of(*map(str.encode, files))
+            sums = [digest(file) for file in outcome.files()]
+            what = sums[0] if len(sums) == 1 else sha256_of(*map(str.encode, sums))
             video = outcome.open(clip.video)
             if outcome.offset is not None or len(video) != len(clip.video):
                 what = f"{what} paired {outcome.offset}"

@@ -142,6 +142,7 @@ def run(options: argparse.Namespace) -> None:
     endings = (".png",) if options.suggest else (form.suffix,) if form else WRITTEN
     if form is not None and form.pictures:
         check_folder(options.out)
+        files.check_writable(options.out, "--out")
     else:
         others = [path for _, path in named_paths({key: tree[key] for key in BESIDE}, "")]
         check_out(options.out, options.video, options.keys, endings, others)

@@ -60,6 +60,25 @@ def test_a_folder_of_key_frames_becomes_a_video(
         assert inner.abs().mean() < 0.04
 
 
+@pytest.mark.parametrize("form", ["png", "exr"])
+def test_a_folder_of_pictures_that_cannot_be_made_is_refused_before_work(
+    form: str,
+    tmp_path: Path,
+    clip: tuple[Path, MemoryVideo],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("rerender.propagate_keys.open_video", lambda *more: pytest.fail("opened"))
+    keys = keyed(tmp_path / "keys", clip[1], (0, 8))
+    files.put(tmp_path / "file", b"mine")
+    out = tmp_path / "file" / "frames"
+    options = ["--keys", str(keys), "--video", str(clip[0]), "--out", str(out)]
+    assert main([*options, f"format={form}"]) == 2
+    assert "file is a file" in capsys.readouterr().err
+    assert main([*options[:-1], str(tmp_path / "new"), f"format={form}", "devices=[cuda:7]"]) == 2
+    assert "devices: there is no cuda:7 here" in capsys.readouterr().err
+
+
 def test_loops_that_cannot_be_kept_are_told(
     tmp_path: Path,
     clip: tuple[Path, MemoryVideo],

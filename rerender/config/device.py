@@ -24,7 +24,7 @@ def check_devices(part: Any) -> None:
     several = getattr(part, "devices", ())
     if "auto" in several:
         raise ConfigError("devices", "auto names none", "name each: devices=[cuda:0,cuda:1]")
-    for key, name in [*_named(part, ""), *(("devices", name) for name in several)]:
+    for key, name in [*(("devices", name) for name in several), *_named(part, "")]:
         if name == "auto":
             continue
         kind, _, number = name.partition(":")

@@ -74,6 +74,7 @@ def fetch(wanted: DatasetManifest, archive: Path | None, digest: str | None, out
         found = _there(out, wanted, expected)
         _forsaken(work)
         return found
+    files.check_writable(out.parent, "out")
     files.unlinked(out.parent, work)  # nobody named it, and it is emptied
     url, archive = _source(wanted, archive, work)
     if url is not None and not _target(url, work).is_file():

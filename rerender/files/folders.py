@@ -93,19 +93,20 @@ def guard(path: Path) -> Iterator[None]:
         _GUARDED.remove(root)
 
 
-def check_writable(path: Path, key: str) -> None:
+def check_writable(path: Path, key: str, cure: str | None = None) -> None:
     """Refuse a folder in which nothing could be made, without making anything.
 
     Args:
         path: the folder; it need not be there.
         key: the configuration key that names it.
+        cure: what helps; None is another value of the key.
 
     Raises:
         ConfigError: a file stands in the way.
         ResourceError: it, or the folder in which it would be made, may not be written.
     """
     nearest = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
-    cure = f"choose another folder: {key}=PATH"
+    cure = cure or f"choose another folder: {key}=PATH"
     if not nearest.is_dir():
         raise ConfigError(key, f"{nearest} is a file or a link to nothing", cure)
     if not os.access(nearest, os.W_OK | os.X_OK):

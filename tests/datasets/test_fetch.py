@@ -281,6 +281,16 @@ def test_a_hostile_archive_leaves_nothing(here: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("up.png"))
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anybody_is_asked(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rerender.datasets.fetch.reach", lambda url: pytest.fail("was asked"))
+    (here / "file").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="file is a file"):
+        fetch(replace(BASE, url="http://127.0.0.1:9/toy.zip"), None, None, here / "file" / "toy")
+    assert [path.name for path in here.iterdir()] == ["file"]
+
+
 def test_what_a_killed_call_left_is_not_used(here: Path, archive: Path) -> None:
     stale = here / ".toy.part" / "unpacked" / "set" / "stale"
     stale.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,15 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name in ("a.mp4", "b.mp4"):
             put_video(tmp_path / "m" / "two" / name, demo())
         discover(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("eval.score.score", lambda *more: pytest.fail("measured"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != results)
+    assert main([str(results), *SETTINGS]) == 5
+    assert f"error: {results}: {results} cannot be written (permission" in capsys.readouterr().err
 
 
 def test_runs_of_ours_are_found_and_told_apart(tmp_path: Path) -> None:

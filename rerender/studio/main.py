@@ -14,6 +14,7 @@ from pathlib import Path
 from rerender.config.compose import Composer, literal
 from rerender.errors import ConfigError, ResourceError
 from rerender.exits import Parser, command
+from rerender.files import check_writable
 from rerender.studio.settings import CHOSEN, key_of_argument
 from rerender.studio.warm import WarmWorker
 
@@ -69,6 +70,7 @@ def run(given: list[str]) -> int:
     asked = parser().parse_args(given)
     asked.settings = with_model(asked.settings)
     checked(asked.settings)
+    check_writable(asked.folder, "--folder")
     token = token_for(asked.host, asked.token)
     if asked.largest < 1:
         raise ConfigError("--largest", f"at least 1 MiB, received {asked.largest}", "raise it")
@@ -125,7 +127,13 @@ def checked(settings: Sequence[str]) -> None:
         key = key_of_argument(argument)
         if key in CHOSEN:
             raise ConfigError(key, "is chosen on the page", "leave it out")
-    Composer(literal([*settings, "data=video", "data.path=clip.mp4"])).first()
+    composer = Composer(literal([*settings, "data=video", "data.path=clip.mp4", "prompt=any"]))
+    composer.first()
+    if any(key_of_argument(each).rpartition(".")[2] in ("device", "devices") for each in settings):
+        from rerender.config.device import check_devices
+        from rerender.config.job import Job  # loads torch, which others need not wait for
+
+        check_devices(Job.of(composer.sweep().jobs[0]))
 
 
 def token_for(host: str, given: str | None) -> str | None:

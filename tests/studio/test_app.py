@@ -330,3 +330,30 @@ def test_a_file_that_is_taken_away_before_it_is_sent_is_said_to_be_gone(place: P
     answer = TestClient(app).get("/api/runs/0000000000000000/sheet.png")
     assert answer.status_code == 400
     assert "is gone since it was asked for" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--folder=mine"], 2, "mine is a file"),
+        (["--folder=mine/below"], 2, "mine is a file"),
+        (["model.device=cuda:7"], 2, "model.device: there is no cuda:7 here"),
+        (["devices=[cpu,cuda:7]"], 2, "devices: there is no cuda:7 here"),
+    ],
+)
+def test_what_no_run_could_have_is_refused_before_the_page_is_served(
+    arguments: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from rerender.studio import main
+
+    monkeypatch.setattr(main, "listening", lambda *more: pytest.fail("it listens"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_bytes(b"mine")
+    assert main.main(["--port=0", *arguments]) == code
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

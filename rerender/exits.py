@@ -171,6 +171,9 @@ def refused(error: BaseException) -> RerenderError | None:
         if error.errno in _SYSTEM:
             where = "FFmpeg" if "(" in str(error.filename) and _of_ffmpeg(error) else error.filename
             return ResourceError(where or "the system", reason, _SYSTEM[error.errno])
+        if error.errno == errno.ENOENT and not error.filename and _is_nowhere():
+            problem = "was removed while the command ran in it"
+            return ResourceError("working folder", problem, "start again in one that stays")
         if error.errno in _GONE and error.filename:
             return InputError(error.filename, reason, "put it there, then start again")
         if error.errno and error.filename:
@@ -197,6 +200,15 @@ def _starved(error: RerenderError) -> BaseException | None:
             return cause
         cause = cause.__cause__
     return None
+
+
+def _is_nowhere() -> bool:
+    """Whether the working folder is gone; the system then names no file."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _of_ffmpeg(error: BaseException) -> bool:

@@ -338,6 +338,24 @@ def test_a_locale_that_lacks_letters_of_a_name_is_told(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stays.py").write_text(
+        "import os, sys; from rerender.exits import command\n"
+        "os.mkdir('gone'); os.chdir('gone'); os.rmdir(os.getcwd())\n"
+        "sys.exit(command(lambda given: os.path.abspath('out') and None))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "stays.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: working folder: was removed while the command ran in it")
+
+
 SAYS = r"""
 import sys
 from rerender.exits import command

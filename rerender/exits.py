@@ -113,7 +113,7 @@ def command(run: Callable[[list[str]], int | None], arguments: Sequence[str] | N
         except BaseException as error:
             code, message = failure(error)
             report(message)
-            trace(bool({*given} & {*_DEBUG}))
+            trace(error, bool({*given} & {*_DEBUG}))
             return code
 
 
@@ -125,8 +125,7 @@ def loading() -> None:
     def end(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         code, message = failure(error)
         report(message)
-        if {*sys.argv} & {*_DEBUG} or os.environ.get("RERENDER_DEBUG") == "1":
-            traceback.print_exception(error)
+        trace(error, bool({*sys.argv} & {*_DEBUG}))
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)  # of an exception that nobody caught, Python makes 1
@@ -231,10 +230,10 @@ def report(message: str, kind: str = "error") -> None:
     sys.stderr.flush()
 
 
-def trace(wanted: bool) -> None:
-    """Show the traceback of the error at hand, where that is asked for."""
+def trace(error: BaseException, wanted: bool) -> None:
+    """Show the traceback of an error, where that is asked for."""
     if wanted or os.environ.get("RERENDER_DEBUG") == "1":
-        traceback.print_exc()
+        traceback.print_exception(error)
 
 
 @contextmanager

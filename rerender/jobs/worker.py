@@ -123,7 +123,7 @@ def status_kept(ours: Path, debug: bool) -> Iterator[dict[str, Any]]:
         if not isinstance(error, Exception):
             raise
         report(status["message"])
-        trace(debug)
+        trace(error, debug)
     finally:
         if ours.is_dir():  # else the command was killed, and the next has taken its folder away
             files.put_json(ours / STATUS, {**status, "ended": True})
